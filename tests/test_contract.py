@@ -1,0 +1,886 @@
+"""The contract, on the fake cluster and on Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures as cf
+import functools
+import gc
+import itertools
+import os
+import pickle
+import sys
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+
+from thread_chunks import ExecutorBroken, LabelledActor, PicklingFailed, RemoteTraceback, UnpicklingFailed
+
+
+def square(x):
+    return x * x
+
+
+def keywords(*args, **kwargs):
+    return args, kwargs
+
+
+def worker_of(_=None):
+    return os.getpid(), threading.get_ident()
+
+
+def wait_for(path, timeout=60):
+    deadline = time.monotonic() + timeout
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} does not come"
+        time.sleep(0.005)
+
+
+def note_and_wait(folder, name, until):
+    (folder / name).touch()
+    wait_for(folder / until)
+    return name
+
+
+class Scaled:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, x):
+        return self.factor * x
+
+    def method(self, x):
+        return -self.factor * x
+
+
+class SeveralArguments(Exception):
+    def __init__(self, a, b, *, c=3):
+        super().__init__(f"{a} and {b}")
+        self.a, self.b, self.c = a, b, c
+
+
+def raise_several(x):
+    raise SeveralArguments(x, [x], c=x)
+
+
+class Unpicklable:
+    def __reduce__(self):
+        raise TypeError("refuses to be pickled")
+
+
+class BreaksOnArrival:
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+class UnpicklableError(Exception):
+    def __init__(self):
+        super().__init__("the text survives", threading.Lock())
+
+
+def raise_unpicklable(_=None):
+    raise UnpicklableError
+
+
+_local = threading.local()
+
+
+def initialize(folder, value):
+    _local.value = value
+    (folder / str(time.monotonic_ns())).touch()
+
+
+def initialized_here(_):
+    return getattr(_local, "value", None)
+
+
+# Functions
+
+
+def test_submit(make):
+    executor = make(2)
+    futures = [executor.submit(square, x) for x in range(20)]
+    assert [future.result() for future in futures] == [x * x for x in range(20)]
+    assert all(type(future) is cf.Future for future in futures)
+
+
+def test_keyword_arguments_of_any_name(make):
+    kwargs = {"fn": 1, "self": 2, "func": 3, "label": 4, "args": 5}
+    assert make(1).submit(keywords, 0, **kwargs).result() == ((0,), kwargs)
+    assert make(keywords).submit(None, 0, **kwargs).result() == ((0,), kwargs)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_stored_function(make, by_name):
+    executor = make(square, 2)
+    fn = square if by_name else None
+    assert executor.submit(fn, 3).result() == 9
+    assert list(executor.map(fn, [1, 2, 3])) == [1, 4, 9]
+    assert list(executor.map([1, 2, 3])) == [1, 4, 9]
+    assert list(executor.starmap(fn, [[1], [2]])) == [1, 4]
+    assert list(executor.starmap([[1], [2]])) == [1, 4]
+    assert executor.submit(abs, -1).result() == 1
+
+
+def test_stored_function_is_replaced_for_later_calls(make, tmp_path):
+    executor = make(square, 1)
+    before = [executor.submit(None, x) for x in range(3)]
+    executor.set_func(abs)
+    assert [executor.submit(None, -x).result() for x in range(3)] == [0, 1, 2]
+    assert [future.result() for future in before] == [0, 1, 4]
+
+
+def test_stored_function_travels_once(make, tmp_path):
+    class Counted:
+        def __call__(self, x):
+            return x
+
+        def __reduce__(self):
+            (tmp_path / str(time.monotonic_ns())).touch()
+            return Counted, ()
+
+    executor = make(Counted(), 2)
+    assert list(executor.map(range(50))) == list(range(50))
+    # Once, or for cloudpickle once more after plain pickle had failed on the local class.
+    assert len(list(tmp_path.iterdir())) <= 2
+
+
+def test_any_kind_of_function(make):
+    executor, base = make(2), 10
+    assert executor.submit(lambda x: x + base, 1).result() == 11
+    assert list(executor.map(lambda x: x + base, [1, 2])) == [11, 12]
+    assert executor.submit(functools.partial(pow, 2), 5).result() == 32
+    assert list(executor.map(functools.partial(pow, 2), [1, 2])) == [2, 4]
+    assert executor.submit(Scaled(3), 2).result() == 6
+    assert executor.submit(Scaled(3).method, 2).result() == -6
+    assert list(executor.map(Scaled(3).method, [1, 2])) == [-3, -6]
+    assert executor.submit(sorted, [2, 1]).result() == [1, 2]
+
+    def factorial(n):
+        return 1 if n == 0 else n * factorial(n - 1)
+
+    assert executor.submit(factorial, 5).result() == 120
+
+
+def test_object_that_changes_between_submits(make):
+    executor, scaled = make(1), Scaled(1)
+    first = executor.submit(scaled.method, 1).result()
+    scaled.factor = 2
+    assert (first, executor.submit(scaled.method, 1).result()) == (-1, -2)
+
+
+def test_many_functions(make):
+    executor = make(2)
+    for _ in range(2):
+        futures = [executor.submit((lambda n: lambda: n)(n)) for n in range(50)]
+        assert [future.result() for future in futures] == list(range(50))
+
+
+def test_no_stored_function(make):
+    executor = make(1)
+    with pytest.raises(ValueError, match="no function"):
+        executor.submit(None, 1)
+    with pytest.raises(ValueError, match="no function"):
+        executor.map([1, 2])
+
+
+def test_generator_and_coroutine_functions_fail_as_their_values_cannot_be_pickled(make):
+    def generator():
+        yield 1
+
+    with pytest.raises(PicklingFailed, match="generator"):
+        make(1).submit(generator).result()
+
+
+# Series
+
+
+def test_map(make):
+    executor = make(2)
+    assert list(executor.map(pow, range(10), itertools.repeat(2))) == [x * x for x in range(10)]
+    assert list(executor.map(square, [])) == []
+    assert list(executor.map(square)) == []
+    assert list(executor.starmap(pow, [(2, 3), [3, 2]])) == [8, 9]
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 3, 1000])
+def test_map_chunksize(make, chunksize):
+    assert list(make(2).map(square, range(100), chunksize=chunksize)) == [x * x for x in range(100)]
+
+
+def test_map_keeps_order_though_calls_finish_in_another(make, tmp_path):
+    def late_first(x):
+        if x == 0:
+            wait_for(tmp_path / "4")
+        (tmp_path / str(x)).touch()
+        return x
+
+    assert list(make(2).map(late_first, range(5))) == list(range(5))
+
+
+def test_map_unordered(make, tmp_path):
+    def late_first(x):
+        if x == 0:
+            wait_for(tmp_path / "go")
+        return x
+
+    values = make(2).map(late_first, range(5), unordered=True)
+    assert sorted(itertools.islice(values, 4)) == [1, 2, 3, 4]
+    (tmp_path / "go").touch()
+    assert list(values) == [0]
+
+
+@pytest.mark.parametrize("unordered", [False, True])
+def test_map_buffersize(make, unordered):
+    taken = []
+
+    def source():
+        for x in itertools.count():
+            taken.append(x)
+            yield x
+
+    values = make(2).map(square, source(), buffersize=5, unordered=unordered)
+    assert len(taken) == 5
+    for consumed in range(1, 50):
+        next(values)
+        assert len(taken) == 5 + consumed
+    values.close()
+
+
+def test_map_buffersize_to_the_end(make):
+    executor = make(2)
+    assert list(executor.map(square, iter(range(100)), buffersize=7)) == [x * x for x in range(100)]
+    assert list(executor.map(square, range(100), buffersize=1)) == [x * x for x in range(100)]
+    assert list(executor.map(square, [], buffersize=1)) == []
+
+
+def test_map_buffersize_after_shutdown(make):
+    executor = make(1)
+    values = executor.map(square, itertools.count(), buffersize=2)
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        next(values)
+
+
+def test_map_starts_while_its_input_is_still_read(make, tmp_path):
+    def source():
+        yield tmp_path / "first"
+        wait_for(tmp_path / "first")
+        yield tmp_path / "second"
+
+    assert list(make(1).map(lambda path: path.touch(), source())) == [None, None]
+
+
+@pytest.mark.parametrize("buffersize", [None, 2])
+def test_map_timeout_counts_from_the_call(make, tmp_path, buffersize):
+    executor = make(1)
+    values = executor.map(wait_for, [tmp_path / "go", tmp_path / "go"], timeout=0.2, buffersize=buffersize)
+    with pytest.raises(cf.TimeoutError):
+        next(values)
+    (tmp_path / "go").touch()
+
+
+def test_timeout_error_of_the_function_is_not_taken_for_the_time_out(make):
+    def slow():
+        raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine"):
+        make(1).submit(slow).result(timeout=60)
+
+
+def test_map_error_comes_in_its_place_and_cancels_the_rest(make, tmp_path):
+    def f(x):
+        (tmp_path / str(x)).touch()
+        if x == 3:
+            raise LookupError(x)
+        return x
+
+    values = make(1).map(f, range(1000))
+    assert [next(values) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(LookupError):
+        next(values)
+    assert list(values) == []
+    assert len(list(tmp_path.iterdir())) < 1000
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_map_closed_or_dropped_cancels_the_rest(make, tmp_path, drop):
+    executor = make(1)
+
+    def f(x):
+        (tmp_path / str(x)).touch()
+        time.sleep(0.001)
+
+    values = executor.map(f, range(5000))
+    next(values)
+    if drop:
+        del values
+    else:
+        values.close()
+    executor.shutdown()
+    assert len(list(tmp_path.iterdir())) < 5000
+
+
+def test_map_whose_values_nobody_asks_for_runs_all_the_same(make, tmp_path):
+    executor = make(2)
+    executor.map(lambda x: (tmp_path / str(x)).touch(), range(50))
+    executor.shutdown()
+    assert len(list(tmp_path.iterdir())) == 50
+
+
+def test_values_stay_readable_after_the_end(make):
+    executor = make(2)
+    values = executor.map(square, range(50))
+    executor.shutdown()
+    assert list(values) == [x * x for x in range(50)]
+
+
+def test_input_that_raises_midway(make, tmp_path):
+    executor = make(1)
+
+    def source():
+        yield from range(3)
+        raise OSError("the input broke")
+
+    with pytest.raises(OSError, match="the input broke"):
+        executor.map(square, source())
+    values = executor.map(square, source(), buffersize=2)
+    assert next(values) == 0
+    with pytest.raises(OSError, match="the input broke"):
+        list(values)
+    assert executor.submit(square, 2).result() == 4
+
+
+def test_map_goes_through_a_submit_that_was_overridden(executor_class):
+    submitted = []
+
+    class Overriding(executor_class):
+        def submit(self, fn, /, *args, **kwargs):
+            submitted.append(args)
+            return super().submit(fn, *args, **kwargs)
+
+    with Overriding(2) as executor:
+        assert list(executor.map(square, range(5))) == [0, 1, 4, 9, 16]
+        assert list(executor.map(square, iter(range(5)), buffersize=2)) == [0, 1, 4, 9, 16]
+        assert sorted(executor.starmap(pow, [(1, 2), (2, 2)], unordered=True)) == [1, 4]
+        with pytest.raises(ZeroDivisionError):
+            list(executor.map(divmod, [1, 1], [1, 0]))
+    assert len(submitted) == 14
+
+
+def test_map_goes_through_a_submit_that_was_replaced_on_the_instance(make):
+    executor, submitted = make(2), []
+    original = executor.submit
+    executor.submit = lambda *args: submitted.append(args) or original(*args)
+    assert list(executor.map(square, [1, 2])) == [1, 4]
+    assert submitted == [(square, 1), (square, 2)]
+
+
+# Values and errors
+
+
+def test_arrays_are_writable_on_both_sides(make):
+    def work(pair):
+        small, large = pair
+        small[0] = large[0] = 7
+        return {"small": small, "large": (large,)}
+
+    arrays = np.zeros(3), np.zeros(10**6)
+    back = make(1).submit(work, arrays).result()
+    back["small"][1] = back["large"][0][1] = 8
+    assert back["small"][0] == back["large"][0][0] == 7
+    assert arrays[0][0] == arrays[1][0] == 0
+
+
+def test_values_of_any_size_and_type(make):
+    values = [None, b"x" * 10**6, bytearray(10**6), "é" * 10**5, {1: [2, (3,)]}, float("inf"), np.float64(3), 1 << 100]
+    for value, back in zip(values, make(1).map(lambda x: x, values), strict=True):
+        assert type(back) is type(value)
+        assert back == value
+
+
+def test_one_object_within_a_call_stays_one(make):
+    def same(a, b=None):
+        return a is b
+
+    shared = [1]
+    assert make(1).submit(same, shared, b=shared).result()
+
+
+def test_calls_of_a_block_share_nothing(make):
+    shared = [0]
+
+    def append(items):
+        items.append(1)
+        return len(items)
+
+    assert list(make(1).map(append, [shared] * 4, chunksize=4)) == [2] * 4
+    kept = []
+
+    def accumulate(x):
+        kept.append(x)
+        return kept
+
+    assert list(make(1).map(accumulate, range(3), chunksize=3)) == [[0], [0, 1], [0, 1, 2]]
+
+
+def test_error_arrives_as_it_was_raised(make):
+    with pytest.raises(SeveralArguments) as caught:
+        make(1).submit(raise_several, 5).result()
+    error = caught.value
+    assert type(error) is SeveralArguments
+    assert (error.args, error.a, error.b, error.c) == (("5 and [5]",), 5, [5], 5)
+    assert type(error.__cause__) is RemoteTraceback
+    assert "in raise_several" in str(error.__cause__)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("k"),
+        OSError(2, "no such file", "name"),
+        UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"),
+        StopIteration(4),
+        SystemExit(5),
+        KeyboardInterrupt(),
+        ImportError("no", name="n", path="p"),
+        cf.TimeoutError("late"),
+        SyntaxError("bad", ("file", 1, 2, "text")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_of_python(make, error):
+    def fail():
+        raise error
+
+    executor = make(1)
+    arrived = executor.submit(fail).exception()
+    assert type(arrived) is type(error)
+    assert arrived.args == error.args
+    ours = {name: value for name, value in vars(type(error)).items() if type(value).__name__ == "member_descriptor"}
+    assert {name: getattr(arrived, name) for name in ours} == {name: getattr(error, name) for name in ours}
+    assert executor.submit(square, 2).result() == 4
+
+
+def test_what_cannot_be_pickled_fails_alone(make):
+    executor = make(2)
+    argument = executor.submit(keywords, 1, Unpicklable())
+    value = executor.submit(lambda: Unpicklable())
+    error = executor.submit(raise_unpicklable)
+    assert executor.submit(square, 3).result() == 9
+    with pytest.raises(PicklingFailed, match=r"argument 1: an object of type 'Unpicklable'.*refuses to be pickled"):
+        argument.result()
+    with pytest.raises(PicklingFailed, match=r"type 'Unpicklable'"):
+        value.result()
+    with pytest.raises(PicklingFailed, match=r"type 'UnpicklableError'.*the text survives"):
+        error.result()
+
+
+def test_what_cannot_be_unpickled_fails_alone(make):
+    executor = make(2)
+    argument = executor.submit(keywords, BreaksOnArrival())
+    value = executor.submit(BreaksOnArrival)
+    assert executor.submit(square, 3).result() == 9
+    with pytest.raises(UnpicklingFailed, match="SystemExit"):
+        argument.result()
+    with pytest.raises(UnpicklingFailed, match=r"type 'BreaksOnArrival'.*SystemExit"):
+        value.result()
+
+
+def test_bad_calls_in_a_block_fail_alone(make):
+    items = [1, Unpicklable(), "2", BreaksOnArrival(), None]
+    executor = make(1)
+    outcomes = []
+    for start in range(len(items)):
+        values = executor.map(square, [3, *items[start : start + 1], 4], chunksize=3)
+        assert next(values) == 9
+        try:
+            outcomes.append(next(values))
+        except Exception as error:
+            outcomes.append(type(error))
+        else:
+            assert next(values) == 16
+    assert outcomes == [1, PicklingFailed, TypeError, UnpicklingFailed, TypeError]
+
+
+def test_function_that_cannot_be_pickled_or_unpickled(make):
+    executor, lock = make(1), threading.Lock()
+    with pytest.raises(PicklingFailed, match="lock"):
+        executor.submit(lambda: lock).result()
+    with pytest.raises(PicklingFailed, match="lock"):
+        list(executor.map(lambda x: lock, [1]))
+    with pytest.raises(UnpicklingFailed, match="SystemExit"):
+        executor.submit(BreaksOnArrivalFunction()).result()
+    assert executor.submit(square, 3).result() == 9
+
+
+class BreaksOnArrivalFunction(BreaksOnArrival):
+    def __call__(self):
+        raise AssertionError
+
+
+# Futures
+
+
+def test_wait_and_as_completed(make):
+    executor = make(2)
+    futures = {executor.submit(square, x) for x in range(5)}
+    done, pending = cf.wait(futures, timeout=60)
+    assert (done, pending) == (futures, set())
+    assert {future.result() for future in cf.as_completed(futures)} == {0, 1, 4, 9, 16}
+
+
+def test_asyncio(make):
+    executor = make(2)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        wrapped = asyncio.wrap_future(executor.submit(square, 3))
+        return await asyncio.gather(wrapped, *(loop.run_in_executor(executor, square, x) for x in range(10)))
+
+    assert asyncio.run(main()) == [9, *(x * x for x in range(10))]
+
+
+def test_cancel_until_started(make, tmp_path):
+    executor = make(1)
+    running = executor.submit(note_and_wait, tmp_path, "started", "go")
+    wait_for(tmp_path / "started")
+    waiting = executor.submit(square, 3)
+    assert running.running()
+    assert not running.cancel()
+    assert waiting.cancel()
+    (tmp_path / "go").touch()
+    assert running.result() == "started"
+    with pytest.raises(cf.CancelledError):
+        waiting.result()
+    assert cf.wait([waiting], timeout=60).done == {waiting}
+
+
+def test_callbacks(make, caplog):
+    executor, later, broken = make(1), cf.Future(), threading.Event()
+
+    def fail(_):
+        broken.set()
+        raise SystemExit
+
+    executor.submit(square, 2).add_done_callback(fail)
+    executor.submit(square, 2).add_done_callback(lambda _: later.set_result(executor.submit(square, 5)))
+    assert later.result(60).result(60) == 25
+    assert broken.is_set()
+
+
+def test_callback_that_waits_for_the_end_is_refused(make):
+    executor, error = make(1), cf.Future()
+
+    def end(_):
+        try:
+            executor.shutdown(wait=True)
+        except RuntimeError as raised:
+            error.set_result(str(raised))
+
+    executor.submit(time.sleep, 0.05).add_done_callback(end)
+    assert "shutdown(wait=False)" in error.result(60)
+
+
+def test_nothing_refers_to_what_is_resolved(make, tmp_path):
+    executor = make(1)
+
+    class Thing:
+        pass
+
+    class Boom(Exception):
+        pass
+
+    def boom(thing):
+        raise Boom(thing)
+
+    def gone(reference):
+        deadline = time.monotonic() + 20
+        while reference() is not None and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.01)
+        return reference() is None
+
+    argument = Thing()
+    reference = weakref.ref(argument)
+    assert type(executor.submit(lambda thing: Thing(), argument).result()) is Thing
+    del argument
+    assert gone(reference)
+    value = next(executor.map(lambda x: Thing(), [1]))
+    reference = weakref.ref(value)
+    del value
+    assert gone(reference)
+    error = executor.submit(boom, Thing()).exception()
+    reference = weakref.ref(error)
+    del error
+    assert gone(reference)
+    # A cancelled call lets its arguments go, though it still stands in the queue.
+    blocker = executor.submit(note_and_wait, tmp_path, "started", "go")
+    argument = Thing()
+    reference = weakref.ref(argument)
+    executor.submit(square, argument).cancel()
+    del argument
+    assert gone(reference)
+    (tmp_path / "go").touch()
+    assert blocker.result() == "started"
+
+
+def test_values_of_map_are_not_kept(make):
+    class Thing:
+        pass
+
+    for value in make(2).map(lambda x: Thing(), range(10)):
+        reference = weakref.ref(value)
+        del value
+        assert reference() is None
+
+
+# Workers
+
+
+def test_at_most_chunk_size_calls_at_once(make, tmp_path):
+    def overlap(x):
+        mine = tmp_path / str(x)
+        mine.touch()
+        count = len(list(tmp_path.iterdir()))
+        time.sleep(0.01)
+        mine.unlink()
+        return count
+
+    assert max(make(3).map(overlap, range(60))) <= 3
+
+
+def test_all_workers_run_at_once(make, tmp_path):
+    def meet(x):
+        (tmp_path / str(x)).touch()
+        for other in range(3):
+            wait_for(tmp_path / str(other))
+        return x
+
+    assert list(make(3).map(meet, range(3))) == [0, 1, 2]
+
+
+def test_initializer_runs_once_per_worker_in_the_thread_of_the_calls(make, tmp_path):
+    executor = make(1, initializer=initialize, initargs=(tmp_path, 5))
+    assert list(executor.map(initialized_here, range(10))) == [5] * 10
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_failing_initializer_breaks_the_executor(make):
+    def initialize():
+        raise LookupError("no model")
+
+    executor = make(2, initializer=initialize)
+    futures = [executor.submit(square, x) for x in range(5)]
+    for future in futures:
+        with pytest.raises(cf.process.BrokenProcessPool, match="no model") as caught:
+            future.result()
+        assert type(caught.value.__cause__) is LookupError
+    with pytest.raises(ExecutorBroken, match="no model"):
+        executor.submit(square, 1)
+    with pytest.raises(ExecutorBroken, match="no model"):
+        executor.map(square, [1])
+
+
+def custom_class():
+    # Local, so that it travels by value: Ray looks for an actor's module beside the program only.
+    class Custom(LabelledActor):
+        def __init__(self, func=None):
+            super().__init__(func)
+            self.loaded = 100
+
+        def run(self, label, *args):
+            label, value = super().run(label, *args)
+            return label, (label, self.loaded + value)
+
+    return Custom
+
+
+def test_actor_class(make):
+    Custom = custom_class()  # noqa: N806
+    executor = make(square, 2, actor_class=Custom)
+    assert list(executor.map(range(4))) == [(0, 100), (1, 101), (2, 104), (3, 109)]
+    assert list(executor.map(None, range(4), chunksize=3)) == [(0, 100), (1, 101), (2, 104), (3, 109)]
+    assert executor.submit(square, 3).result() == (0, 109)
+    assert list(executor.map(abs, [-1])) == [1], "only the stored function's calls go through run"
+
+
+def test_actors_attribute(make):
+    assert len(make(square, 3).actors) == 3
+    assert make(3).actors == []
+
+
+def test_attributes(make):
+    executor = make(3)
+    assert (executor._max_workers, executor.max_workers, executor.chunk_size, executor.size) == (3, 3, 3, 3)
+    assert type(executor._max_workers) is int
+    assert make(max_workers=2).chunk_size == make(chunk_size=2, max_workers=2).chunk_size == 2
+    assert make(np.int64(2).item()).chunk_size == 2
+    executor.anything = 1
+
+
+# Lifetime
+
+
+def test_shutdown(make):
+    executor = make(2)
+    future = executor.submit(square, 3)
+    executor.shutdown(wait=False)
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        executor.submit(square, 3)
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        executor.map(square, [3])
+    assert future.result() == 9
+    executor.shutdown()
+    executor.shutdown(True)
+
+
+def test_shutdown_waits_for_all(make):
+    executor = make(2)
+    futures = [executor.submit(time.sleep, 0.01) for _ in range(20)]
+    executor.shutdown()
+    assert all(future.done() for future in futures)
+
+
+def test_shutdown_cancels(make, tmp_path):
+    executor = make(1)
+    running = executor.submit(note_and_wait, tmp_path, "started", "go")
+    wait_for(tmp_path / "started")
+    waiting = [executor.submit(square, x) for x in range(5)]
+    values = executor.map(square, range(5))
+    executor.shutdown(wait=False, cancel_futures=True)
+    with pytest.raises(cf.CancelledError):
+        next(values)
+    assert cf.wait(waiting, timeout=60).not_done == set()
+    assert all(future.cancelled() for future in waiting)
+    (tmp_path / "go").touch()
+    assert running.result() == "started"
+
+
+def test_dropped_executor_finishes_its_work(executor_class):
+    executor = executor_class(2)
+    thread = executor._thread
+    futures = [executor.submit(square, x) for x in range(20)]
+    values = executor.map(square, range(20))
+    del executor
+    assert [future.result() for future in futures] == [x * x for x in range(20)]
+    assert list(values) == [x * x for x in range(20)]
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_shutdown_from_many_threads(make):
+    executor = make(2)
+    executor.submit(time.sleep, 0.05)
+    threads = [threading.Thread(target=executor.shutdown) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_executor_cannot_be_pickled(make):
+    with pytest.raises(TypeError):
+        pickle.dumps(make(1))
+
+
+def test_many_threads(make):
+    executor, failures = make(3), []
+
+    def use(seed):
+        try:
+            for n in range(10):
+                futures = [executor.submit(square, x) for x in range(seed, seed + 5)]
+                cancelled = futures[n % 5].cancel()
+                for x, future in enumerate(futures, seed):
+                    if not (cancelled and future.cancelled()):
+                        assert future.result(60) == x * x
+                assert list(executor.map(square, range(seed), chunksize=1 + n)) == [x * x for x in range(seed)]
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=use, args=(seed,)) for seed in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert failures == []
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "error"),
+    [
+        ((0,), {}, ValueError),
+        ((-1,), {}, ValueError),
+        (("4",), {}, TypeError),
+        ((2.0,), {}, TypeError),
+        ((square, "4"), {}, TypeError),
+        ((square, 0), {}, ValueError),
+        ((2, 3), {}, TypeError),
+        ((2,), {"max_workers": 3}, ValueError),
+        ((), {"max_workers": 0}, ValueError),
+        ((2,), {"initializer": 3}, TypeError),
+        ((2,), {"initializer": square, "initargs": [1]}, TypeError),
+        ((square,), {"actors": []}, ValueError),
+        ((square,), {"actors": ["actor"]}, TypeError),
+        ((square,), {"actor_class": square}, TypeError),
+        ((square,), {"actor_class": dict}, TypeError),
+        ((square,), {"actors": [], "actor_class": LabelledActor}, ValueError),
+        ((lambda: Unpicklable(),), {"initializer": Unpicklable().__reduce__}, PicklingFailed),
+    ],
+)
+def test_bad_constructor_arguments(make, arguments, keywords, error):
+    with pytest.raises(error):
+        make(*arguments, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"chunksize": 0}, ValueError),
+        ({"chunksize": 1.5}, TypeError),
+        ({"buffersize": 0}, ValueError),
+        ({"buffersize": "2"}, TypeError),
+        ({"timeout": -1}, ValueError),
+        ({"surprise": 1}, TypeError),
+    ],
+)
+def test_bad_map_arguments(make, options, error):
+    executor = make(1)
+    with pytest.raises(error):
+        executor.map(square, [1], **options)
+    with pytest.raises(error):
+        executor.starmap(square, [[1]], **options)
+
+
+def test_bad_calls(make):
+    executor = make(1)
+    with pytest.raises(TypeError, match="must be callable"):
+        executor.submit(3, 4)
+    with pytest.raises(TypeError):
+        executor.map(square, 3)
+    with pytest.raises(TypeError, match=r"parameters\[1\] must be a list of arguments, not 2"):
+        executor.starmap(square, [[1], 2])
+    with pytest.raises(TypeError, match=r"parameters\[0\] must be a list of arguments, not 'ab'"):
+        executor.starmap(square, iter(["ab"]))
+
+
+# The bar
+
+
+def test_bar_counts_calls_and_goes_away_on_errors(make, capsys):
+    executor = make(2)
+    assert len(list(executor.map(square, range(20), progress_bar=True))) == 20
+    assert "20/20" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        list(executor.map(divmod, [1, 1], [1, 0], progress_bar=True))
+    assert capsys.readouterr().err.endswith("\r")
+    assert list(executor.map(square, range(3))) == [0, 1, 4]
+    assert capsys.readouterr().err == ""

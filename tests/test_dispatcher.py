@@ -1,0 +1,511 @@
+"""The dispatcher, driven message by message, without threads and without Ray."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import weakref
+from concurrent.futures import CancelledError, Future
+from functools import partial
+from queue import SimpleQueue
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+
+from thread_chunks._calls import Call, Delivery, Function, Outcomes, Parcel, Series, SeriesEnd
+from thread_chunks._dispatcher import Dispatcher
+from thread_chunks._messages import Abandon, Broken, Close, Finished, Inbox, Inspect, Lost, StartAll, Started
+from thread_chunks.errors import ExecutorBroken, WorkerLost
+
+FUNCTION = Function(None, Parcel(b"stored"))
+
+
+class Argument:
+    """What calls are made with; may be referred to weakly."""
+
+    def __init__(self, name):
+        self.name = name
+
+
+class ManualWorker:
+    """Does nothing by itself: the test says when it is up, finishes or dies."""
+
+    def __init__(self, cluster):
+        self.handle = self
+        self.cluster = cluster
+        self.block = None
+        self.dismissed = False
+        self.killed = False
+
+    def run(self, block):
+        assert not self.dismissed
+        assert self.block is None
+        self.block = block
+        self.cluster.ran.extend(arguments[0].name for arguments in block.calls)
+
+    def dismiss(self):
+        assert not self.dismissed
+        self.dismissed = True
+
+    def kill(self):
+        self.killed = True
+
+
+class ManualCluster:
+    def __init__(self, limit=None):
+        self.replaceable = limit is None
+        self.limit = limit
+        self.started = []
+        self.ran = []  # the name of each call that was sent to a worker
+        self.closed = False
+
+    def start_worker(self, post):
+        assert self.limit is None or len(self.started) < self.limit
+        self.started.append(ManualWorker(self))
+        return self.started[-1]
+
+    def close(self):
+        self.closed = True
+
+
+class Driver:
+    """A dispatcher with the means to feed it."""
+
+    def __init__(self, size, limit=None):
+        self.cluster = ManualCluster(limit)
+        self.inbox = Inbox()
+        self.dispatcher = Dispatcher(self.cluster, self.inbox, size)
+
+    def pump(self):
+        for message in self.inbox.drain():
+            if not self.dispatcher.finished:
+                self.dispatcher.handle(message)
+
+    def submit(self, name):
+        call = Call(FUNCTION, Future(), (Argument(name),), {})
+        call.future.add_done_callback(call.forget)
+        self.inbox.admit(call)
+        self.pump()
+        return call.future
+
+    def map(self, names, chunksize=None):
+        outbox = SimpleQueue()
+        series = Series(FUNCTION, weakref.ref(outbox), chunksize)
+        series.calls.extend((Argument(name),) for name in names)
+        self.inbox.admit(series)
+        self.pump()
+        return series, outbox
+
+    def post(self, message):
+        self.inbox.post(message)
+        self.pump()
+
+    def up(self, worker):
+        self.post(Started(worker))
+
+    def finish(self, worker):
+        block, worker.block = worker.block, None
+        outcomes = Outcomes([arguments[0].name for arguments in block.calls])
+        self.post(Finished(worker, lambda: outcomes))
+
+    def lose(self, worker):
+        worker.block = None
+        self.post(Lost(worker, WorkerLost("died")))
+
+    @property
+    def running(self):
+        return [worker for worker in self.cluster.started if worker.block is not None]
+
+
+def test_workers_start_when_there_is_work_for_them():
+    driver = Driver(3)
+    assert driver.cluster.started == []
+    driver.submit("a")
+    driver.submit("b")
+    assert len(driver.cluster.started) == 2
+    driver.map("cdefgh")
+    assert len(driver.cluster.started) == 3
+
+
+def test_all_workers_start_at_once_when_asked_to():
+    driver = Driver(3)
+    driver.post(StartAll())
+    assert len(driver.cluster.started) == 3
+
+
+def test_idle_workers_are_used_before_more_are_started():
+    driver = Driver(3)
+    driver.submit("a")
+    driver.up(driver.cluster.started[0])
+    driver.finish(driver.cluster.started[0])
+    driver.submit("b")
+    assert len(driver.cluster.started) == 1
+
+
+def test_a_worker_that_is_not_up_holds_no_call():
+    driver = Driver(2)
+    futures = [driver.submit(name) for name in "ab"]
+    first, second = driver.cluster.started
+    driver.up(second)
+    driver.finish(second)
+    driver.finish(second)
+    assert [future.result() for future in futures] == ["a", "b"]
+    assert first.block is None
+
+
+def test_calls_are_started_in_the_order_of_submission():
+    driver = Driver(1)
+    driver.submit("a")
+    driver.map("bc")
+    driver.submit("d")
+    driver.map("ef", chunksize=2)
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    while worker.block:
+        driver.finish(worker)
+    assert driver.cluster.ran == list("abcdef")
+
+
+def test_lost_worker_is_replaced_while_calls_remain():
+    driver = Driver(1)
+    lost, waiting = driver.submit("a"), driver.submit("b")
+    driver.up(driver.cluster.started[0])
+    driver.lose(driver.cluster.started[0])
+    assert isinstance(lost.exception(0), WorkerLost)
+    assert driver.cluster.started[0].dismissed
+    driver.up(driver.cluster.started[1])
+    driver.finish(driver.cluster.started[1])
+    assert waiting.result(0) == "b"
+    driver.lose(driver.cluster.started[1])
+    assert len(driver.cluster.started) == 2, "nothing remains, so no worker is started"
+
+
+def test_workers_that_die_at_their_start_break_the_executor(caplog):
+    driver = Driver(2)
+    future = driver.submit("a")
+    for number in range(3):
+        assert not future.done()
+        driver.lose(driver.cluster.started[number])
+    assert "in a row" in str(future.exception(0))
+    with pytest.raises(ExecutorBroken, match="in a row"):
+        driver.submit("b")
+
+
+def test_actors_of_the_user_are_not_replaced():
+    driver = Driver(3, limit=3)
+    driver.post(StartAll())
+    for worker in driver.cluster.started[:2]:
+        driver.lose(worker)
+    future = driver.submit("a")
+    assert driver.dispatcher.size == 1
+    driver.up(driver.cluster.started[2])
+    driver.finish(driver.cluster.started[2])
+    assert future.result(0) == "a"
+    driver.lose(driver.cluster.started[2])
+    with pytest.raises(ExecutorBroken, match="all actors"):
+        driver.submit("b")
+
+
+def test_worker_that_cannot_be_started_breaks_the_executor():
+    driver = Driver(1)
+    driver.cluster.start_worker = lambda post: 1 / 0
+    future = driver.submit("a")
+    assert isinstance(future.exception(0), ExecutorBroken)
+    assert isinstance(future.exception(0).__cause__, ZeroDivisionError)
+
+
+def test_failure_of_the_dispatcher_itself_resolves_everything(caplog):
+    driver = Driver(2)
+    caplog.set_level(logging.CRITICAL, "thread_chunks")
+    futures = [driver.submit(name) for name in "abc"]
+    _, outbox = driver.map("xyz")
+    driver.up(driver.cluster.started[0])
+    thread = threading.Thread(target=driver.dispatcher.run)
+    driver.inbox.post("nonsense")  # falls through, does no harm
+    driver.inbox.post(Finished(driver.cluster.started[1], lambda: 1 / 0))
+    late = Call(FUNCTION, Future(), (Argument("late"),), {})
+    driver.inbox.admit(late)
+    answer = Future()
+    driver.inbox.admit(Inspect(lambda dispatcher: dispatcher.size, answer))
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    for future in [*futures, late.future]:
+        assert "the executor itself failed" in str(future.exception(0))
+    assert isinstance(outbox.get_nowait(), SeriesEnd)
+    assert answer.result(0) == 2
+    assert driver.cluster.closed
+    assert all(worker.dismissed for worker in driver.cluster.started)
+    with pytest.raises(ExecutorBroken):
+        driver.submit("d")
+
+
+def test_future_that_somebody_else_resolved():
+    driver = Driver(1)
+    stolen, other = driver.submit("a"), driver.submit("b")
+    driver.up(driver.cluster.started[0])
+    taken = driver.submit("c")
+    taken.set_result("mine")
+    stolen.set_result("mine")
+    driver.finish(driver.cluster.started[0])
+    driver.finish(driver.cluster.started[0])
+    assert other.result(0) == "b"
+    assert "c" not in driver.cluster.ran
+
+
+def test_what_was_given_up_needs_no_worker_to_come_to_an_end():
+    driver = Driver(1)
+    future = driver.submit("a")
+    series, _outbox = driver.map("bc")
+    future.cancel()
+    driver.post(Abandon(series))
+    driver.inbox.close()
+    driver.post(Close())
+    assert driver.dispatcher.finished
+
+
+def test_question_that_raises():
+    driver = Driver(1)
+    answer = Future()
+    driver.post(Inspect(lambda dispatcher: 1 / 0, answer))
+    assert isinstance(answer.exception(0), ZeroDivisionError)
+
+
+def test_series_fed_while_it_is_emptied():
+    """The race between the feeding thread and the dispatcher: no call is left behind."""
+    driver = Driver(1)
+    outbox = SimpleQueue()
+    series = Series(FUNCTION, weakref.ref(outbox), None)
+    series.calls.append((Argument(0),))
+    driver.inbox.admit(series)
+    count = 20_000
+
+    def feed():
+        for name in range(1, count):
+            driver.inbox.feed(series, (Argument(name),))
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    worker, done = None, 0
+    while done < count:
+        driver.dispatcher.handle(driver.inbox.get())
+        if worker is None:
+            (worker,) = driver.cluster.started
+            driver.dispatcher.handle(Started(worker))
+        while worker.block:
+            block, worker.block = worker.block, None
+            done += len(block.calls)
+            driver.dispatcher.handle(Finished(worker, partial(Outcomes, [None] * len(block.calls))))
+    feeder.join()
+    assert driver.cluster.ran == list(range(count))
+
+
+class Machine(RuleBasedStateMachine):
+    """Submits, maps, cancels, drops, shuts down and loses workers, in any order."""
+
+    futures = Bundle("futures")
+    series = Bundle("series")
+
+    def __init__(self):
+        super().__init__()
+        self.driver = None
+        self.names = 0
+        self.submitted = {}  # future -> name
+        self.expected = {}  # outbox -> names, for series that were not dropped
+        self.arguments = {}  # name -> weak reference
+        self.received = {}  # outbox -> {label: outcome}
+        self.ends = {}  # outbox -> label
+        self.closed = self.broken = False
+
+    def teardown(self):
+        if self.driver is None:
+            return
+        self.closed = True
+        self.driver.inbox.close()
+        self.driver.post(Close())
+        for _ in range(10_000):
+            if self.driver.dispatcher.finished:
+                break
+            self.advance()
+        assert self.driver.dispatcher.finished, "promise a: it must come to an end"
+        for future, name in self.submitted.items():
+            assert future.done(), "promise a"
+            if not future.cancelled() and future.exception() is None:
+                assert future.result() == name
+        for outbox, names in self.expected.items():
+            self.receive(outbox)
+            outcomes, end = self.received[outbox], self.ends.get(outbox, len(names))
+            assert sorted(outcomes) == list(range(end)), "promise a: each call of a series has one outcome"
+            for label, outcome in outcomes.items():
+                assert isinstance(outcome, Exception) or outcome == names[label]
+        assert len(set(self.driver.cluster.ran)) == len(self.driver.cluster.ran), "promise b: runs at most once"
+        for worker in self.driver.cluster.started:
+            worker.block = None  # what a worker still runs when the executor breaks
+        self.expect_nothing_kept()
+
+    def expect_nothing_kept(self):
+        for collect in (lambda: None, gc.collect):  # collecting is slow, and seldom needed
+            collect()
+            kept = [name for name, reference in self.arguments.items() if reference() is not None]
+            if not kept:
+                return
+        raise AssertionError(f"promise e: {kept}")
+
+    def advance(self):
+        """Let the first thing happen that can."""
+        for worker in self.driver.cluster.started:
+            if worker.dismissed:
+                continue
+            if worker.killed:
+                self.driver.lose(worker)
+            elif worker in self.driver.dispatcher._starting:
+                self.driver.up(worker)
+            elif worker.block is not None:
+                self.driver.finish(worker)
+            else:
+                continue
+            return
+
+    def name(self):
+        self.names += 1
+        return self.names
+
+    def remember(self, calls):
+        for (argument,) in calls:
+            self.arguments[argument.name] = weakref.ref(argument)
+
+    def receive(self, outbox):
+        while not outbox.empty():
+            item = outbox.get()
+            if isinstance(item, SeriesEnd):
+                assert outbox not in self.ends
+                self.ends[outbox] = item.first
+                continue
+            assert isinstance(item, Delivery)
+            for index, value in enumerate(item.outcomes.values):
+                label = item.first + index
+                assert label not in self.received[outbox], "one outcome for each call"
+                self.received[outbox][label] = item.outcomes.errors.get(index, value)
+
+    @rule(size=st.integers(1, 4), handed=st.booleans())
+    @precondition(lambda self: self.driver is None)
+    def create(self, size, handed):
+        self.driver = Driver(size, limit=size if handed else None)
+
+    @rule(target=futures)
+    @precondition(lambda self: self.driver is not None)
+    def submit(self):
+        name = self.name()
+        try:
+            future = self.driver.submit(name)
+        except RuntimeError:
+            assert self.closed or self.driver.dispatcher._broken
+            return None
+        self.submitted[future] = name
+        return future
+
+    @rule(target=series, count=st.integers(1, 9), chunksize=st.none() | st.integers(1, 4))
+    @precondition(lambda self: self.driver is not None)
+    def map(self, count, chunksize):
+        names = [self.name() for _ in range(count)]
+        try:
+            series, outbox = self.driver.map(names, chunksize)
+        except RuntimeError:
+            assert self.closed or self.driver.dispatcher._broken
+            return None
+        self.remember(series.calls)
+        self.expected[outbox], self.received[outbox] = names, {}
+        return series, outbox
+
+    @rule(item=series, count=st.integers(1, 4))
+    def feed(self, item, count):
+        if item is None or item[1] not in self.expected:
+            return
+        series, outbox = item
+        for _ in range(count):
+            name = self.name()
+            argument = Argument(name)
+            try:
+                self.driver.inbox.feed(series, (argument,))
+            except RuntimeError:
+                return
+            self.arguments[name] = weakref.ref(argument)
+            self.expected[outbox].append(name)
+        self.driver.pump()
+
+    @rule(future=futures)
+    def cancel(self, future):
+        if future is None:
+            return
+        started = self.submitted[future] in self.driver.cluster.ran
+        was_done = future.done() and not future.cancelled()
+        assert future.cancel() == (not started and not was_done), "promise c"
+
+    @rule(item=consumes(series))
+    def abandon(self, item):
+        if item is not None:
+            series, outbox = item
+            self.driver.post(Abandon(series))
+            assert not series.calls
+            del self.expected[outbox], self.received[outbox]
+
+    @rule(item=series)
+    def consume(self, item):
+        if item is not None and item[1] in self.expected:
+            self.receive(item[1])
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.driver is not None)
+    def start(self, data):
+        if starting := sorted(self.driver.dispatcher._starting, key=self.driver.cluster.started.index):
+            self.driver.up(data.draw(st.sampled_from(starting)))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.driver is not None and self.driver.running)
+    def finish(self, data):
+        self.driver.finish(data.draw(st.sampled_from(self.driver.running)))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.driver is not None and self.driver.dispatcher.workers)
+    def lose(self, data):
+        alive = [worker for worker in self.driver.cluster.started if not worker.dismissed]
+        if alive:
+            self.driver.lose(data.draw(st.sampled_from(alive)))
+
+    @rule()
+    @precondition(lambda self: self.driver is not None and self.names > 15)  # rarely: it ends the run
+    def break_(self):
+        self.driver.post(Broken(lambda: ExecutorBroken("no")))
+
+    @rule(cancel=st.booleans(), kill=st.booleans())
+    @precondition(lambda self: self.driver is not None and self.names > 8)
+    def close(self, cancel, kill):
+        self.closed = True
+        self.driver.inbox.close()
+        self.driver.post(Close(cancel, kill))
+
+    @invariant()
+    def promises(self):
+        if self.driver is None:
+            return
+        dispatcher = self.driver.dispatcher
+        assert len(self.driver.running) <= dispatcher.size or dispatcher.finished, "promise b"
+        if dispatcher._idle and not dispatcher.finished:
+            waiting = [item for item in dispatcher._waiting if isinstance(item, Series) or not item.future.cancelled()]
+            assert not waiting, "promise d: nothing waits while a worker is idle"
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
+
+
+def test_cancelled_error_is_the_futures_one():
+    driver = Driver(1)
+    _, outbox = driver.map("ab")
+    driver.inbox.close()
+    driver.post(Close(cancel=True))
+    end = outbox.get_nowait()
+    assert (end.first, type(end.error)) == (0, CancelledError)

@@ -1,0 +1,435 @@
+"""Who starts and stops Ray, and what becomes of pending work: each in a fresh process.
+
+The scripts print what they find; nothing of theirs may be left when they end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+
+import psutil
+import pytest
+
+PRELUDE = """
+import gc, os, sys, threading, time
+import ray
+from thread_chunks import ChunkExecutor, Chunker, LabelledActor, RemoteLabelledActor, chunk, config
+config.progress_bar = False
+QUIET = dict(include_dashboard=False, log_to_driver=False, logging_level="error")
+def up(): return ray.is_initialized()
+def until(condition):
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+"""
+
+
+def descendants(mark):
+    """Return the processes that carry a mark in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("THREAD_CHUNKS_TEST") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            pass
+    return found
+
+
+def start(script, tmp_path, **environment):
+    mark = uuid.uuid4().hex
+    file = tmp_path / f"script_{mark}.py"
+    file.write_text(PRELUDE + textwrap.dedent(script))
+    process = subprocess.Popen(
+        [sys.executable, str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "THREAD_CHUNKS_TEST": mark, **environment},
+    )
+    process.mark = mark
+    return process
+
+
+def end(process, returncode=0):
+    """Wait for a script; return the lines it printed; see to it that nothing of it is left."""
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        deadline = time.monotonic() + 20
+        while (left := descendants(process.mark)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for orphan in left:
+            orphan.kill()
+    assert process.returncode == returncode, err
+    assert left == [], [orphan.cmdline() for orphan in left]
+    return out.splitlines(), err
+
+
+def run(script, tmp_path, **environment):
+    lines, err = end(start(script, tmp_path, **environment))
+    assert err == "", err
+    return lines
+
+
+def test_ray_that_the_user_initialised_stays_up(tmp_path):
+    script = """
+    ray.init(num_cpus=2, **QUIET)
+    with ChunkExecutor(2) as executor:
+        print(list(executor.map(abs, [-1, -2])))
+    print(up())
+    print(chunk(pow, [[2, 3]]), up())
+    chunker = Chunker(abs, chunk_size=2)
+    print(chunker([[-1]]))
+    del chunker
+    gc.collect()
+    print(until(lambda: not any(t.name.startswith("thread_chunks") for t in threading.enumerate())), up())
+    """
+    assert run(script, tmp_path) == ["[1, 2]", "True", "[8] True", "[1]", "True True"]
+
+
+def test_ray_that_the_package_started_is_stopped_by_the_last_executor(tmp_path):
+    script = """
+    print(chunk(abs, []), up())
+    for last_first in (False, True):
+        executors = [ChunkExecutor(1), ChunkExecutor(1)]
+        print(up(), [executor.submit(abs, -1).result() for executor in executors])
+        first, second = reversed(executors) if last_first else executors
+        first.shutdown()
+        print(up(), second.submit(abs, -2).result())
+        second.shutdown()
+        print(up())
+    ray.init(num_cpus=1, **QUIET)
+    with ChunkExecutor(1) as executor:
+        print(executor.submit(abs, -3).result())
+    print(up())
+    ray.shutdown()
+    with ChunkExecutor(1) as executor:
+        print(executor.submit(abs, -4).result())
+    print(up())
+    """
+    overlap = ["True [1, 1]", "True 2", "False"]
+    assert run(script, tmp_path) == ["[] False", *overlap, *overlap, "3", "True", "4", "False"]
+
+
+def test_persistent_leaves_ray_up(tmp_path):
+    script = """
+    chunker = Chunker(abs, chunk_size=2, persistent=True)
+    print(chunker([[-1]]))
+    actors = chunker.actors
+    del chunker
+    gc.collect()
+    print(until(lambda: not any(t.name.startswith("thread_chunks") for t in threading.enumerate())), up())
+    print(chunk(None, [[-1], [-2], [-3]], actors), up())
+    with ChunkExecutor(1) as executor:
+        executor.submit(abs, 1).result()
+    print(up())
+    """
+    assert run(script, tmp_path) == ["[1]", "True True", "[1, 2, 3] True", "True"]
+
+
+def test_persistent_among_others_that_are_not(tmp_path):
+    script = """
+    with ChunkExecutor(1) as other:
+        with ChunkExecutor(1, persistent=True) as executor:
+            executor.submit(abs, 1).result()
+    print(up())
+    """
+    assert run(script, tmp_path) == ["True"]
+
+
+def test_dropped_chunker_stops_the_ray_that_it_started(tmp_path):
+    script = """
+    chunker = Chunker(abs, chunk_size=2)
+    print(chunker([[-1]]), up())
+    del chunker
+    print(until(lambda: not up()))
+    """
+    assert run(script, tmp_path) == ["[1] True", "True"]
+
+
+def test_ray_that_the_user_stopped_and_started_again_is_the_users(tmp_path):
+    script = """
+    old = ChunkExecutor(1)
+    print(old.submit(abs, -1).result())
+    ray.shutdown()
+    ray.init(num_cpus=1, **QUIET)
+    new = ChunkExecutor(1)
+    old.shutdown()
+    print(new.submit(abs, -2).result())
+    new.shutdown()
+    print(up())
+    """
+    assert run(script, tmp_path) == ["1", "2", "True"]
+
+
+def test_existing_cluster_is_joined_and_left_running(tmp_path):
+    cluster = start(
+        """
+        context = ray.init(num_cpus=2, **QUIET)
+        print(context.address_info["gcs_address"], flush=True)
+        time.sleep(60)
+        """,
+        tmp_path,
+        RAY_AUTH_MODE="disabled",
+    )
+    try:
+        address = cluster.stdout.readline().strip()
+        script = """
+        config.ray_config["num_cpus"] = 7
+        with ChunkExecutor(1) as executor:
+            print(executor.submit(lambda: ray.cluster_resources()["CPU"]).result())
+        print(up())
+        del os.environ["RAY_ADDRESS"]
+        config.ray_config["address"] = sys.argv[1] if len(sys.argv) > 1 else os.environ["ADDRESS"]
+        print(chunk(abs, [[-1]]), up())
+        """
+        lines = run(script, tmp_path, RAY_ADDRESS=address, ADDRESS=address, RAY_AUTH_MODE="disabled")
+        assert lines == ["2.0", "False", "[1] False"]
+        assert cluster.poll() is None
+    finally:
+        cluster.send_signal(signal.SIGINT)
+        end(cluster, returncode=1)
+
+
+def test_executor_inside_a_call_of_another(tmp_path):
+    script = """
+    def outer(x):
+        with ChunkExecutor(2) as inner:
+            values = list(inner.map(lambda y: x * y, range(3)))
+        return values, up()
+    with ChunkExecutor(2) as executor:
+        print(list(executor.map(outer, [1, 2])))
+    print(up())
+    """
+    assert run(script, tmp_path) == ["[([0, 1, 2], True), ([0, 2, 4], True)]", "False"]
+
+
+def test_fifty_executors_leave_nothing(tmp_path):
+    script = """
+    import psutil
+    ray.init(num_cpus=2, **QUIET)
+    for _ in range(50):
+        with ChunkExecutor(2) as executor:
+            assert list(executor.map(abs, [-1, -2])) == [1, 2]
+    def actors():
+        names = [process.name() for process in psutil.Process().children(recursive=True)]
+        return [name for name in names if name.startswith("ray::LabelledA")]
+    with ChunkExecutor(1) as executor:
+        executor.submit(abs, 1).result()
+        print(len(actors()) > 0)
+    print(until(lambda: not actors()), [t.name for t in threading.enumerate() if t.name.startswith("thread_chunks")])
+    ray.shutdown()
+    for _ in range(3):
+        with ChunkExecutor(1) as executor:
+            assert executor.submit(abs, -1).result() == 1
+    print(up(), [t.name for t in threading.enumerate() if t.name.startswith("thread_chunks")])
+    """
+    assert run(script, tmp_path) == ["True", "True []", "False []"]
+
+
+def test_pending_work_is_finished_at_the_interpreters_exit(tmp_path):
+    script = """
+    executor = ChunkExecutor(2)
+    def f(x):
+        time.sleep(0.05)
+        open(f"done{x}", "w").close()
+    for x in range(10):
+        executor.submit(f, x)
+    executor.map(f, range(10, 20))
+    def late():
+        threading.main_thread().join()
+        try:
+            executor.submit(f, 99)
+        except RuntimeError as error:
+            print(error, flush=True)
+    threading.Thread(target=late).start()
+    """
+    assert run(script, tmp_path) == ["cannot schedule new futures after interpreter shutdown"]
+    assert len(list(tmp_path.glob("done*"))) == 20
+
+
+def test_dropped_at_once(tmp_path):
+    script = """
+    print(list(ChunkExecutor(2).map(abs, [-1, -2])))
+    print(until(lambda: not up()))
+    """
+    assert run(script, tmp_path) == ["[1, 2]", "True"]
+
+
+def test_functions_of_main(tmp_path):
+    script = """
+    import xml
+    import xml.dom.minidom
+    model, cache, constant = None, {}, 10
+
+    class Point:
+        def __init__(self, x): self.x = x
+        def moved(self): return Point(self.x + constant)
+
+    class Oops(Exception):
+        def __init__(self, a, b): super().__init__(f"{a}{b}"); self.b = b
+
+    def initialize(value):
+        global model
+        model = value
+        cache["key"] = value
+
+    def helper(x): return x + 1
+    def use(x): return model, cache["key"], helper(x)
+    def parse(text): return xml.dom.minidom.parseString(text).documentElement.tagName
+    def fail(): raise Oops(1, 2)
+    def count():
+        cache["count"] = cache.get("count", 0) + 1
+        return cache["count"]
+
+    with ChunkExecutor(1, initializer=initialize, initargs=("m",)) as executor:
+        print(executor.submit(use, 1).result(), list(executor.map(use, [2])))
+        back = executor.submit(Point.moved, Point(1)).result()
+        print(type(back) is Point, back.x, executor.submit(parse, "<a/>").result())
+        print([executor.submit(count).result() for _ in range(2)], list(executor.map(lambda _: count(), [0])))
+        def helper(x): return x + 100
+        print(executor.map(lambda x: helper(x), [1]).__next__())
+        try:
+            executor.submit(fail).result()
+        except Oops as error:
+            print(repr(error), error.b)
+    """
+    assert run(script, tmp_path) == [
+        "('m', 'm', 2) [('m', 'm', 3)]",
+        "True 11 a",
+        "[1, 2] [3]",
+        "101",
+        "Oops('12') 2",
+    ]
+
+
+def test_workers_take_over_the_drivers_surroundings(tmp_path):
+    script = """
+    import multiprocessing
+    executor = ChunkExecutor(1)
+    executor.submit(abs, 1).result()
+    os.makedirs("late/inside")
+    open("late/late_module.py", "w").write("def f(x): return x + 1\\n")
+    sys.path.append(os.path.abspath("late"))
+    import late_module
+    print(executor.submit(late_module.f, 1).result(), list(executor.map(late_module.f, [2])))
+    os.chdir("late/inside")
+    with ChunkExecutor(1) as other:
+        print(other.submit(os.getcwd).result() == os.getcwd())
+        with multiprocessing.Manager() as manager:
+            queue = manager.Queue()
+            other.submit(queue.put, 5).result()
+            print(queue.get(timeout=10))
+    executor.shutdown()
+    """
+    assert run(script, tmp_path) == ["2 [3]", "True", "5"]
+
+
+def test_references_to_objects_in_the_cluster(tmp_path):
+    script = """
+    import numpy as np
+    ray.init(num_cpus=2, **QUIET)
+    @ray.remote
+    def fail(): raise LookupError("upstream")
+    array = ray.put(np.arange(200_000))
+    with ChunkExecutor(2) as executor:
+        total = lambda x, y=0: (type(x).__name__, int(x.sum()) + y)
+        print(executor.submit(total, array, y=ray.put(1)).result())
+        print(list(executor.map(lambda x: int(x[-1]), [array, array], chunksize=2)))
+        print(executor.submit(lambda refs: [type(ref).__name__ for ref in refs], [array]).result())
+        print(int(ray.get(executor.submit(lambda: [ray.put(5)]).result()[0])))
+        values = executor.map(lambda x: 1, [1, fail.remote(), 3], chunksize=3)
+        print(next(values))
+        try:
+            next(values)
+        except LookupError as error:
+            print(repr(error))
+    """
+    assert run(script, tmp_path) == [
+        "('ndarray', 19999900001)",
+        "[199999, 199999]",
+        "['ObjectRef']",
+        "5",
+        "1",
+        "LookupError('upstream')",
+    ]
+
+
+def test_dead_worker_costs_its_call_only(tmp_path):
+    script = """
+    import signal
+    from concurrent.futures.process import BrokenProcessPool
+    with ChunkExecutor(2) as executor:
+        for kill in (lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGKILL)):
+            lost, other = executor.submit(kill), executor.submit(abs, -1)
+            try:
+                lost.result()
+            except BrokenProcessPool as error:
+                print(type(error).__name__, "process" in str(error), "call 0 of" in str(error))
+            print(other.result(), list(executor.map(abs, range(5))), executor.size)
+    """
+    lines, _ = end(start(script, tmp_path))
+    ours = [line for line in lines if "raylet" not in line]
+    assert ours == ["WorkerLost True True", "1 [0, 1, 2, 3, 4] 2"] * 2
+
+
+def test_sys_exit_in_a_call_does_not_end_the_worker(tmp_path):
+    script = """
+    with ChunkExecutor(1) as executor:
+        pid = executor.submit(os.getpid).result()
+        print(repr(executor.submit(sys.exit, 3).exception()), executor.submit(os.getpid).result() == pid)
+    """
+    assert run(script, tmp_path) == ["SystemExit(3) True"]
+
+
+def test_forked_child(tmp_path):
+    script = """
+    executor = ChunkExecutor(1)
+    print(executor.submit(abs, -1).result(), flush=True)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            executor.submit(abs, -1)
+        except RuntimeError as error:
+            print("forked child" in str(error), flush=True)
+        executor.shutdown()
+        del executor
+        os._exit(0)
+    print(os.waitpid(pid, 0)[1], executor.submit(abs, -2).result())
+    executor.shutdown()
+    """
+    assert run(script, tmp_path) == ["1", "True", "0 2"]
+
+
+def test_the_users_handler_of_sigterm_stays(tmp_path):
+    script = """
+    import signal
+    handler = lambda *_: print("mine", flush=True)
+    signal.signal(signal.SIGTERM, handler)
+    with ChunkExecutor(1) as executor:
+        executor.submit(abs, 1).result()
+        os.kill(os.getpid(), signal.SIGTERM)
+    print(signal.getsignal(signal.SIGTERM) is handler)
+    """
+    assert run(script, tmp_path) == ["mine", "True"]
+
+
+@pytest.mark.parametrize("option", ["bogus"])
+def test_unknown_actor_option_is_refused_at_once(tmp_path, option):
+    script = """
+    try:
+        ChunkExecutor(1, actor_options={"bogus": 1})
+    except ValueError as error:
+        print("bogus" in str(error), up())
+    """
+    assert run(script, tmp_path) == ["True False"]

@@ -1,0 +1,72 @@
+"""Memory-intensive computations in parallel, a chunk at a time, on Ray.
+
+`ChunkExecutor` is a `concurrent.futures.ProcessPoolExecutor` whose workers are Ray actors;
+`chunk` and `Chunker` are the one-line interface of thread-chunks 1 over it.
+
+Words
+-----
+call
+    One ``fn(*args, **kwargs)``.
+series
+    Many calls of one function, from `map`, `starmap` or `chunk`.
+block
+    The calls that go to a worker in one message.
+worker
+    One Ray actor, as the executor sees it.
+outcome
+    Value or error of one call, as data.
+label
+    What identifies a call within its series or block.
+stored function
+    The function that the executor was built with, and that its actors hold.
+chunk_size
+    How many calls may run at once, which is the number of workers; `max_workers` is its alias.
+chunksize
+    The standard library's word, an argument of `map`: calls in a block.
+
+Map
+---
+A module imports only from those below it.
+
+===================  ==========================================================================
+`chunker`            `chunk`, `Chunker`: thin facades
+`executor`           `ChunkExecutor`: the contract of `concurrent.futures.Executor`
+``_threads``         the dispatchers' threads, and the end of the program
+``_mapping``         the consumer's side of a series: order, buffer, time-out, bar
+``_cluster``         Ray's actors as workers, Ray's errors as ours
+``_session``         who starts Ray, and who stops it
+``_dispatcher``      owns every call from its submission to its outcome
+``_messages``        what reaches the dispatcher, and what it asks of the world
+`actor`              `LabelledActor`: what runs inside an actor
+``_wire``            calls and outcomes to bytes and buffers, and back
+``_arguments``       what users pass, checked
+``_calls``           the nouns
+``_main_functions``  functions of ``__main__``, which travel by value
+``_exceptions``      exceptions that survive pickling
+``_sizing``          how many calls make the next block
+`progress`           a bar, or nothing
+`config`             the defaults
+`errors`             every failure of the package's own
+===================  ==========================================================================
+"""
+
+from . import config
+from ._cluster import RemoteLabelledActor
+from .actor import LabelledActor
+from .chunker import Chunker, chunk
+from .errors import ExecutorBroken, PicklingFailed, RemoteTraceback, UnpicklingFailed, WorkerLost
+from .executor import ChunkExecutor
+
+__all__ = [
+    "ChunkExecutor",
+    "Chunker",
+    "ExecutorBroken",
+    "LabelledActor",
+    "PicklingFailed",
+    "RemoteLabelledActor",
+    "RemoteTraceback",
+    "UnpicklingFailed",
+    "WorkerLost",
+    "chunk",
+    "config",
+]

@@ -1,0 +1,51 @@
+"""What users pass, checked before any work is done or lost."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any
+
+from . import config
+from ._calls import Arguments
+
+
+def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: Sequence[Any] | None) -> int:
+    """Return the number of workers that the arguments agree on."""
+    check_positive("chunk_size", chunk_size)
+    check_positive("max_workers", max_workers)
+    if chunk_size is not None and max_workers is not None and chunk_size != max_workers:
+        raise ValueError(f"chunk_size ({chunk_size}) and its alias max_workers ({max_workers}) differ")
+    asked = chunk_size if chunk_size is not None else max_workers
+    if actors is not None:
+        if len(actors) == 0:
+            raise ValueError("actors is empty")
+        if asked is not None and asked != len(actors):
+            raise ValueError(f"chunk_size ({asked}) differs from the number of actors ({len(actors)})")
+        return len(actors)
+    return operator.index(config.default_chunk_size if asked is None else asked)
+
+
+def check_positive(name: str, value: int | None) -> None:
+    """Raise TypeError unless `value` is None or an integer, ValueError if it is less than 1."""
+    if value is not None and operator.index(value) < 1:
+        raise ValueError(f"{name} must be greater than 0, not {value!r}")
+
+
+def check_callable(name: str, value: object) -> None:
+    """Raise TypeError unless `value` is None or callable."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable, not {value!r}")
+
+
+def argument_list(args: Iterable[Any], index: int) -> Arguments:
+    """Return one item of `parameters` as a tuple; raise TypeError if it is no list of arguments."""
+    if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
+        raise TypeError(f"parameters[{index}] must be a list of arguments, not {args!r}")
+    return tuple(args)
+
+
+def argument_lists(parameters: Iterable[Iterable[Any]]) -> list[Arguments]:
+    """Return all of `parameters` as tuples; raise TypeError as `argument_list`."""
+    return list(map(argument_list, parameters, count()))

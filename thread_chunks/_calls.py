@@ -1,0 +1,179 @@
+"""The nouns: what the threads and processes of the package hand to each other.
+
+Outcomes travel in columns (`Outcomes`): one object for the outcomes of a whole block, not one
+for each, because a million no-ops must not cost a million objects on the dispatcher's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+_log = logging.getLogger("thread_chunks")
+
+Arguments = tuple[Any, ...]
+
+
+STORED_KEY = b"stored"
+
+
+@dataclass(slots=True, eq=False)
+class Parcel:
+    """How a function travels; calls of one function share it.
+
+    `key` is the name under which a worker keeps the function: `STORED_KEY` for the one that it was
+    started with; None for one that goes along with each block, because it may change in between.
+    """
+
+    key: bytes | None
+    shipment: Any = None  # dispatcher thread: what the cluster made of the function, to make it once
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    """A function as the dispatcher knows it; `fn` is None for the stored function."""
+
+    fn: Callable[..., Any] | None
+    parcel: Parcel
+
+    @property
+    def name(self) -> str:
+        """The function's name, for messages."""
+        if self.fn is None:
+            return "the stored function"
+        return getattr(self.fn, "__qualname__", None) or repr(self.fn)
+
+
+@dataclass(slots=True, eq=False)
+class Outcomes:
+    """What came of consecutive calls: a value each, or an error.
+
+    `values` has an item for each call, None where `errors` has one. Indices count from 0.
+    """
+
+    values: list[Any]
+    errors: dict[int, BaseException] = field(default_factory=dict)
+
+    @classmethod
+    def all_failed(cls, count: int, error: BaseException) -> Outcomes:
+        """Return the outcomes of `count` calls that share one fate."""
+        return cls([None] * count, dict.fromkeys(range(count), error))
+
+
+class Receiver(Protocol):
+    """Whoever waits for the outcomes of a block."""
+
+    def deliver(self, first: int, outcomes: Outcomes) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One ``fn(*args, **kwargs)`` from `submit`, and the future that the user holds."""
+
+    function: Function
+    future: Future[Any]
+    args: Arguments
+    kwargs: dict[str, Any]
+
+    def forget(self, _: Future[Any] | None = None) -> None:
+        """Let go of the arguments: the future is resolved, though the call may wait in a queue still."""
+        self.args, self.kwargs = (), {}
+
+    def claim(self) -> bool:
+        """Take the call for running: from here on it cannot be cancelled. False if it was before."""
+        try:
+            return self.future.set_running_or_notify_cancel()
+        except BaseException:  # resolved by somebody else; the standard library logs and raises
+            return False
+
+    def deliver(self, first: int, outcomes: Outcomes) -> None:
+        """Resolve the future, which runs the user's callbacks here, on the dispatcher's thread."""
+        try:
+            if outcomes.errors:
+                self.future.set_exception(outcomes.errors.pop(0))
+            else:
+                self.future.set_result(outcomes.values.pop())
+        except InvalidStateError:
+            _log.warning("a future of %s was resolved by somebody else; its outcome is dropped", self.function.name)
+        except BaseException:  # a callback's SystemExit, say, must not end the dispatcher
+            _log.exception("a callback of a future of %s raised", self.function.name)
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """What a series' consumer receives: outcomes from label `first` on."""
+
+    first: int
+    outcomes: Outcomes
+
+
+@dataclass(slots=True, eq=False)
+class SeriesEnd:
+    """What a series' consumer receives when no call from label `first` on will be run."""
+
+    first: int
+    error: BaseException
+
+
+Outbox = SimpleQueue[Delivery | SeriesEnd]
+
+
+@dataclass(slots=True, eq=False)
+class Series:
+    """Many calls of one function, without a future each.
+
+    The consumer holds `outbox` and the dispatcher only a weak reference to it: outcomes that
+    nobody can ask for any more are dropped on arrival.
+    """
+
+    function: Function
+    outbox: weakref.ref[Outbox]
+    chunksize: int | None
+    # Appended to by the thread that feeds the series, taken from by the dispatcher's.
+    calls: deque[Arguments] = field(default_factory=deque)
+    taken: int = 0  # dispatcher thread: calls up to this label are in blocks, or were
+    queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
+
+    def take(self, length: int) -> Block:
+        """Take the next `length` calls for running."""
+        calls = [self.calls.popleft() for _ in range(length)]
+        first, self.taken = self.taken, self.taken + length
+        return Block(self.function, self, first, calls)
+
+    def deliver(self, first: int, outcomes: Outcomes) -> None:
+        """Hand outcomes to the consumer."""
+        self._put(Delivery(first, outcomes))
+
+    def end(self, error: BaseException) -> None:
+        """Resolve all calls that are not in a block."""
+        self.calls.clear()
+        self._put(SeriesEnd(self.taken, error))
+
+    def _put(self, item: Delivery | SeriesEnd) -> None:
+        outbox = self.outbox()
+        if outbox is not None:
+            outbox.put(item)
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """The calls that go to a worker in one message; the first has label `first`.
+
+    `keywords` has an item for each call, or is None where no call can have any.
+    """
+
+    function: Function
+    receiver: Receiver
+    first: int
+    calls: list[Arguments]
+    keywords: list[dict[str, Any]] | None = None
+
+    def deliver(self, outcomes: Outcomes) -> None:
+        """Hand the outcomes to whoever waits for them."""
+        self.receiver.deliver(self.first, outcomes)

@@ -1,0 +1,287 @@
+"""Ray's actors as workers, and Ray's errors as ours. Who starts and stops Ray is in `_session`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import ray
+from ray import ObjectRef
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+
+from . import _session, _wire
+from ._calls import STORED_KEY, Block, Function, Outcomes, Parcel
+from ._messages import Broken, Finished, Lost, Message, Started
+from ._wire import Packed, Reply, Request, pack, pack_calls, unpack, unpack_error
+from .actor import LabelledActor, Ready, Setup
+from .errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost
+
+__all__ = ["RemoteLabelledActor"]
+
+Post = Callable[[Message], None]
+
+# A second group of threads in each actor, which answers while a call runs.
+_CONTROL_GROUP = {"control": 1}
+
+# From this size (bytes) on, a function goes through the object store once, and not to each actor
+# by itself: below it, one more message to the store costs more than the copies.
+_SHARED = 64 * 1024
+
+# So many functions of series and `submit` a worker keeps. Fewer, and calls that alternate between
+# functions ship them again and again; more, and a worker holds on to what nobody will call.
+_FUNCTIONS_KEPT = 16
+
+
+def _resolve(reference: ObjectRef[Any]) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        raise error.cause from error
+
+
+_wire.references.type = ObjectRef
+_wire.references.resolve = _resolve
+
+
+def remote_class(actor_class: type[LabelledActor]) -> Any:
+    """Return the actor class to make workers from."""
+    return ray.remote(concurrency_groups=_CONTROL_GROUP)(actor_class)  # type: ignore[call-overload]
+
+
+RemoteLabelledActor = remote_class(LabelledActor)
+
+
+class RayWorker:
+    """One actor, as the dispatcher sees it. All but the callbacks run on the dispatcher's thread."""
+
+    def __init__(self, handle: ActorHandle[Any], cluster: RayCluster, post: Post) -> None:
+        self.handle = handle
+        self._cluster = cluster
+        self._post = post
+        self._paths = list(sys.path)
+        self._functions: OrderedDict[bytes, None] = OrderedDict()  # that the actor keeps; the last used last
+        self._stored = cluster.stored.parcel  # what the actor holds as its own
+        self._place = "not started yet"
+        setup = Setup(self._paths, os.getcwd(), bytes(multiprocessing.current_process().authkey), cluster.initializer)
+        self._when_done(handle.start_worker.remote(setup, self._stored.shipment), self._started)
+
+    def run(self, block: Block) -> None:
+        """Send a block. `Finished` is posted later, or `Lost`."""
+        calls, failures = pack_calls(block.calls, block.keywords)
+        try:
+            function, forget = self._ship(block.function)
+        except PicklingFailed as error:
+            failures = dict.fromkeys(range(len(block.calls)), error)
+        if len(failures) == len(block.calls):
+            outcomes = Outcomes([None] * len(failures), dict(failures))
+            self._post(Finished(self, lambda: outcomes))
+            return
+        labels = range(block.first, block.first + len(block.calls))
+        request = Request(
+            [label for index, label in enumerate(labels) if index not in failures] if failures else labels,
+            block.function.parcel.key,
+            calls,
+            forget,
+            self._new_paths(),
+        )
+        try:
+            reply = self.handle.run_block.remote(request, function)
+        except Exception as error:
+            self._post(Lost(self, self._describe(error, block)))
+        else:
+            self._when_done(reply, lambda future: self._replied(future, block, failures))
+
+    def dismiss(self) -> None:
+        """Let go of the actor; it ends when nobody else holds its handle."""
+        if not self._cluster.replaceable:
+            with suppress(Exception):  # Ray may be gone already
+                self.handle.forget_functions.remote(list(self._functions))
+        del self.handle
+
+    def kill(self) -> None:
+        """End the actor at once."""
+        self._cluster.kill(self.handle)
+
+    def _when_done(self, reference: ObjectRef[Any], callback: Callable[[Future[Any]], None]) -> None:
+        reference.future().add_done_callback(callback)
+
+    def _started(self, future: Future[Ready]) -> None:
+        if (error := future.exception()) is not None:
+            self._post(Lost(self, self._describe(error)))
+            return
+        ready = future.result()
+        self._place = f"process {ready.pid} on {ready.host}"
+        if ready.error is None:
+            self._post(Started(self))
+        else:
+            self._post(Broken(partial(_initializer_failed, ready.error)))
+
+    def _replied(self, future: Future[Reply], block: Block, failures: dict[int, PicklingFailed]) -> None:
+        error = future.exception()
+        if error is None:
+            reply = future.result()
+            self._post(Finished(self, partial(_outcomes, reply, failures)))
+        elif isinstance(error, RayActorError):
+            self._post(Lost(self, self._describe(error, block)))
+        else:  # the message itself failed: the actor could not unpickle it, or the object store lost it
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            count = len(block.calls)
+            self._post(Finished(self, lambda: Outcomes.all_failed(count, cause)))
+
+    def _describe(self, error: BaseException, block: Block | None = None) -> WorkerLost:
+        if block is None:
+            doing = "before it was up"
+        else:
+            last = block.first + len(block.calls) - 1
+            labels = f"call {block.first}" if last == block.first else f"calls {block.first} to {last}"
+            doing = f"while it ran {labels} of {block.function.name}"
+        lost = WorkerLost(f"a worker ({self._place}) died {doing}. {error}")
+        lost.__cause__ = error
+        return lost
+
+    def _new_paths(self) -> list[str] | None:
+        if sys.path == self._paths:
+            return None
+        self._paths = list(sys.path)
+        return self._paths
+
+    def _ship(self, function: Function) -> tuple[Packed | ObjectRef[Packed] | None, list[bytes]]:
+        """Return the function if the actor does not hold it, and the keys of those it can forget."""
+        parcel = function.parcel
+        if parcel.shipment is None and function.fn is not None:
+            parcel.shipment = self._cluster.pack_function(function.fn)
+        if parcel.key == STORED_KEY:
+            held, self._stored = self._stored is parcel, parcel
+            return (None if held else parcel.shipment), []
+        if parcel.key is None:
+            return parcel.shipment, []
+        held = parcel.key in self._functions
+        self._functions[parcel.key] = None
+        self._functions.move_to_end(parcel.key)
+        excess = len(self._functions) - _FUNCTIONS_KEPT
+        forget = [self._functions.popitem(last=False)[0] for _ in range(excess)]
+        return (None if held else parcel.shipment), forget
+
+
+class RayCluster:
+    """Makes workers of Ray actors, within a session of Ray that it joins and leaves.
+
+    Parameters
+    ----------
+    func : callable or None
+        The stored function.
+    initializer, initargs
+        What each worker runs first.
+    actors : sequence of actor handles, or None
+        The only actors to use, made by the user.
+    actor_class : type
+        What actors are made from otherwise.
+    actor_options : dict
+        Options of those actors, as for Ray's ``ActorClass.options``.
+    persistent : bool
+        Leave Ray up, even if it was started here.
+    """
+
+    def __init__(
+        self,
+        func: Callable[..., Any] | None,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        actors: Sequence[ActorHandle[Any]] | None,
+        actor_class: type[LabelledActor],
+        actor_options: dict[str, Any],
+        *,
+        persistent: bool,
+    ) -> None:
+        self.replaceable = actors is None
+        self.initializer = None if initializer is None else pack((initializer, initargs))
+        self._actors = list(reversed(actors or ()))
+        self._join(actor_class, actor_options, persistent)
+        try:
+            # Without a function, the stored one is what the user's actors hold.
+            self.stored = self.store(func) if func is not None else Function(None, Parcel(STORED_KEY))
+        except BaseException:
+            self._leave()
+            raise
+
+    def store(self, func: Callable[..., Any]) -> Function:
+        """Make `func` the stored function of all workers, those to come included."""
+        self.stored = Function(None, Parcel(STORED_KEY, self.pack_function(func)))
+        return self.stored
+
+    def start_worker(self, post: Post) -> RayWorker:
+        """Begin to start a worker."""
+        return RayWorker(self._make_actor() if self.replaceable else self._actors.pop(), self, post)
+
+    def close(self) -> None:
+        """Let go of everything, and of Ray."""
+        self._actors.clear()
+        self.stored = Function(None, Parcel(STORED_KEY))
+        self._leave()
+
+    def pack_function(self, func: Callable[..., Any]) -> Packed | ObjectRef[Packed]:
+        """Return the function packed, and in the object store if it is large."""
+        packed = pack(func)
+        size = sum(memoryview(buffer).nbytes for buffer in (packed.data, *packed.buffers))
+        return packed if size < _SHARED else self._put(packed)
+
+    # What follows is all that the driver asks of Ray, but for the methods of actors' handles.
+
+    def _join(self, actor_class: type[LabelledActor], actor_options: dict[str, Any], persistent: bool) -> None:
+        # The default of Ray would reserve a CPU to place an actor, and so refuse more of them.
+        self._actor_class = remote_class(actor_class).options(**{"num_cpus": 0, **actor_options})
+        self._session = _session.join(persistent=persistent)
+
+    def _leave(self) -> None:
+        self._session.leave()
+
+    def _make_actor(self) -> ActorHandle[Any]:
+        handle: ActorHandle[Any] = self._actor_class.remote(None)
+        return handle
+
+    def _put(self, packed: Packed) -> ObjectRef[Packed]:
+        return ray.put(packed)
+
+    def kill(self, handle: ActorHandle[Any]) -> None:
+        """End an actor at once."""
+        ray.kill(handle)
+
+
+def check_actor(actor: object) -> None:
+    """Raise TypeError unless `actor` is a handle of an actor derived from `LabelledActor`."""
+    if not (isinstance(actor, ActorHandle) and hasattr(actor, "run_block")):
+        raise TypeError(f"actors must be handles of actors derived from LabelledActor, not {actor!r}")
+
+
+def _initializer_failed(packed: Packed) -> ExecutorBroken:
+    error = unpack_error(packed)
+    broken = ExecutorBroken(f"the initializer failed in a worker: {type(error).__name__}: {error}")
+    broken.__cause__ = error
+    return broken
+
+
+def _outcomes(reply: Reply, failures: dict[int, PicklingFailed]) -> Outcomes:
+    """Rebuild the outcomes of a block; `failures` are those of calls that were never sent."""
+    values = reply.values
+    errors = {index: unpack_error(packed) for index, packed in reply.errors.items()}
+    for index, packed in reply.packed.items():
+        try:
+            values[index] = unpack(packed)
+        except UnpicklingFailed as error:
+            errors[index] = error
+    if not failures:
+        return Outcomes(values, errors)
+    count = len(values) + len(failures)
+    sent = [index for index in range(count) if index not in failures]
+    everything = [None] * count
+    for index, value in zip(sent, values, strict=True):
+        everything[index] = value
+    return Outcomes(everything, {**failures, **{sent[index]: error for index, error in errors.items()}})

@@ -1,0 +1,235 @@
+"""The consumer's side of a series, on the caller's thread: order, buffer, time-out, bar.
+
+A *feed* is where the calls go in; its outbox is where their outcomes come out. `results` reads
+the outbox, in whatever order they come, and yields the values in the order that was asked for.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import CancelledError, Future
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from ._calls import Arguments, Delivery, Function, Outbox, Outcomes, Series, SeriesEnd
+from ._messages import Abandon, Inbox
+from .progress import Bar, progress
+
+# To iterate over these takes no time and has no effects, so their items may be taken all at once.
+_COLLECTIONS = (list, tuple, range, dict, set, frozenset, str, bytes, deque)
+
+
+def is_collection(iterable: object) -> bool:
+    """Whether the items are all there already, so that nobody can tell when they are taken."""
+    return type(iterable) in _COLLECTIONS
+
+
+class Feed(Protocol):
+    """Where the calls of a series go in."""
+
+    outbox: Outbox
+    admitted: int
+    lazy: bool  # whether `refill` has anything to do
+
+    def refill(self) -> None:
+        """Let one more call in, if the input has one."""
+
+    def abandon(self) -> None:
+        """Cancel what has not started."""
+
+
+class SeriesFeed:
+    """Feeds a `Series` to the dispatcher.
+
+    Parameters
+    ----------
+    calls : iterator of tuple
+        The arguments of the calls.
+    chunksize : int or None
+        Calls to a block.
+    buffersize : int or None
+        How far to run ahead of the consumer; None: let everything in now.
+    at_once : bool
+        Take the calls before any of them can start, which is fast.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        function: Function,
+        calls: Iterator[Arguments],
+        chunksize: int | None,
+        buffersize: int | None,
+        *,
+        at_once: bool,
+    ) -> None:
+        self.outbox: Outbox = SimpleQueue()
+        self.admitted = 0
+        self.lazy = buffersize is not None
+        self._inbox = inbox
+        self._rest = calls
+        self._series = Series(function, weakref.ref(self.outbox), chunksize)
+        if at_once and not self.lazy:
+            self._series.calls.extend(calls)
+            self.admitted = len(self._series.calls)
+            if self.admitted:
+                inbox.admit(self._series)
+        else:
+            try:
+                for args in islice(calls, buffersize):
+                    self._add(args)
+            except BaseException:
+                self.abandon()
+                raise
+
+    def refill(self) -> None:
+        """Let one more call in, if the input has one."""
+        for args in islice(self._rest, 1):
+            self._add(args)
+
+    def abandon(self) -> None:
+        """Cancel what has not started."""
+        self._inbox.post(Abandon(self._series))
+
+    def _add(self, args: Arguments) -> None:
+        if self.admitted:
+            self._inbox.feed(self._series, args)
+        else:
+            self._series.calls.append(args)
+            self._inbox.admit(self._series)
+        self.admitted += 1
+
+
+class FutureFeed:
+    """Feeds calls through a `submit` that a subclass or a client library put in the place of ours."""
+
+    def __init__(
+        self, submit: Callable[[Arguments], Future[Any]], calls: Iterator[Arguments], buffersize: int | None
+    ) -> None:
+        self.outbox: Outbox = SimpleQueue()
+        self.admitted = 0
+        self.lazy = buffersize is not None
+        self._submit = submit
+        self._rest = calls
+        self._futures: dict[int, Future[Any]] = {}
+        try:
+            for args in islice(calls, buffersize):
+                self._add(args)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def refill(self) -> None:
+        """Let one more call in, if the input has one."""
+        for args in islice(self._rest, 1):
+            self._add(args)
+
+    def abandon(self) -> None:
+        """Cancel what has not started."""
+        for future in list(self._futures.values()):
+            future.cancel()
+
+    def _add(self, args: Arguments) -> None:
+        label = self.admitted
+        future = self._futures[label] = self._submit(args)
+        self.admitted += 1
+        future.add_done_callback(lambda done: self._done(label, done))
+
+    def _done(self, label: int, future: Future[Any]) -> None:
+        self._futures.pop(label, None)
+        if future.cancelled():
+            outcomes = Outcomes.all_failed(1, CancelledError())
+        elif (error := future.exception()) is not None:
+            outcomes = Outcomes.all_failed(1, error)
+        else:
+            outcomes = Outcomes([future.result()])
+        self.outbox.put(Delivery(label, outcomes))
+
+
+def results(
+    feed: Feed, *, unordered: bool, timeout: float | None, started: float, show_progress: bool
+) -> Iterator[Any]:
+    """Yield the values of a feed's calls.
+
+    A generator, so that closing it, dropping it, and any error cancel what has not started; but
+    one that nobody ever asks for a value cancels nothing, as in the standard library.
+
+    Parameters
+    ----------
+    unordered : bool
+        In the order in which they come, not in the order of the calls.
+    timeout : float or None
+        Seconds from `started` after which to wait no more.
+    started : float
+        When the series was started, on `time.monotonic`'s clock.
+    show_progress : bool
+        Show a bar that counts finished calls.
+    """
+    try:
+        with progress(show_progress, None if feed.lazy else feed.admitted) as bar:
+            reader = _Reader(feed.outbox, None if timeout is None else started + timeout, bar)
+            values: list[Any] = []  # of the present block, the next one last
+            errors: dict[int, BaseException] = {}  # of the present block, by index
+            yielded = index = 0
+            while True:
+                if feed.lazy:
+                    feed.refill()
+                if not values:
+                    if yielded == feed.admitted:
+                        return
+                    outcomes = reader.read_any(yielded) if unordered else reader.read(yielded)
+                    values, errors, index = outcomes.values, outcomes.errors, 0
+                    values.reverse()  # in place: whoever else holds the list lets go of a value too
+                if index in errors:
+                    raise errors.pop(index)
+                yield values.pop()  # popped, so that nothing here refers to a value any more
+                yielded += 1
+                index += 1
+    finally:
+        feed.abandon()
+
+
+class _Reader:
+    """Reads an outbox, block by block."""
+
+    def __init__(self, outbox: Outbox, deadline: float | None, bar: Bar) -> None:
+        self._outbox = outbox
+        self._deadline = deadline
+        self._bar = bar
+        self._early: dict[int, Outcomes] = {}  # blocks that came before their turn, by first label
+        self._end: SeriesEnd | None = None
+
+    def read(self, label: int) -> Outcomes:
+        """Wait for the block that begins with `label`."""
+        while label not in self._early:
+            delivery = self._receive(label)
+            self._early[delivery.first] = delivery.outcomes
+        return self._early.pop(label)
+
+    def read_any(self, count: int) -> Outcomes:
+        """Wait for any block, where `count` calls were in those that were read before."""
+        return self._receive(count).outcomes
+
+    def _receive(self, count: int) -> Delivery:
+        # Calls up to the end's label get their outcomes, so before they came, nothing ends here.
+        if self._end is not None and count >= self._end.first:
+            raise self._end.error
+        item = self._wait()
+        if isinstance(item, SeriesEnd):
+            self._end = item
+            return self._receive(count)
+        self._bar.update(len(item.outcomes.values))
+        return item
+
+    def _wait(self) -> Delivery | SeriesEnd:
+        if self._deadline is None:
+            return self._outbox.get()
+        try:
+            return self._outbox.get(timeout=max(0.0, self._deadline - time.monotonic()))
+        except Empty:
+            raise futures.TimeoutError from None  # not the builtin one before Python 3.11

@@ -1,0 +1,181 @@
+"""What reaches the dispatcher, the way there, and what it asks of the world."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ._calls import Arguments, Block, Call, Outcomes, Series
+from .errors import ExecutorBroken
+
+if TYPE_CHECKING:
+    from ._dispatcher import Dispatcher
+
+
+class Worker(Protocol):
+    """One actor, as the dispatcher sees it."""
+
+    handle: Any
+
+    def run(self, block: Block) -> None:
+        """Send a block. Later `Finished` is posted, or `Lost`."""
+
+    def dismiss(self) -> None:
+        """Let go of the worker, which is idle, starting or lost."""
+
+    def kill(self) -> None:
+        """End the worker at once, whatever it runs."""
+
+
+class Cluster(Protocol):
+    """Where workers come from."""
+
+    replaceable: bool  # whether a lost worker can be replaced, or there is one fewer from then on
+
+    def start_worker(self, post: Callable[[Message], None]) -> Worker:
+        """Begin to start a worker. Later `Started` is posted, or `Lost`, or `Broken`."""
+
+    def close(self) -> None:
+        """Let go of everything. No worker is used after this."""
+
+
+@dataclass(slots=True, eq=False)
+class More:
+    """Calls were added to a series that had run out of them."""
+
+    series: Series
+
+
+@dataclass(slots=True, eq=False)
+class Abandon:
+    """Nobody wants the rest of a series."""
+
+    series: Series
+
+
+@dataclass(slots=True, eq=False)
+class StartAll:
+    """Start all workers now, and not only when there is work for them."""
+
+
+@dataclass(slots=True, eq=False)
+class Started:
+    """A worker is up."""
+
+    worker: Worker
+
+
+@dataclass(slots=True, eq=False)
+class Finished:
+    """A worker has run its block; `collect` rebuilds the outcomes, which takes time, and never raises."""
+
+    worker: Worker
+    collect: Callable[[], Outcomes]
+
+
+@dataclass(slots=True, eq=False)
+class Lost:
+    """A worker is dead; `error` is for the calls that it ran."""
+
+    worker: Worker
+    error: BaseException
+
+
+@dataclass(slots=True, eq=False)
+class Broken:
+    """No worker can work, and none ever will; `explain` makes the error, and never raises."""
+
+    explain: Callable[[], ExecutorBroken]
+
+
+@dataclass(slots=True, eq=False)
+class Close:
+    """Finish what was admitted (or cancel what waits, or kill what runs too), then end."""
+
+    cancel: bool = False
+    kill: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Inspect:
+    """A question about the dispatcher's state, answered on its thread."""
+
+    question: Callable[[Dispatcher], Any]
+    answer: Future[Any]
+
+    def reply(self, dispatcher: Dispatcher) -> None:
+        """Answer the question."""
+        try:
+            self.answer.set_result(self.question(dispatcher))
+        except Exception as error:
+            self.answer.set_exception(error)
+
+
+Message = Call | Series | More | Abandon | StartAll | Started | Finished | Lost | Broken | Close | Inspect
+
+
+class Inbox:
+    """The way to the dispatcher, from any thread, and the gate in it.
+
+    Promise: what `admit` lets in is handled; once the gate is shut, nothing more is let in.
+    """
+
+    def __init__(self) -> None:
+        # SimpleQueue, because its `put` may be called by a finalizer, in the middle of another `put`.
+        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed = False  # under the gate
+        self._broken: ExecutorBroken | None = None  # under the gate
+
+    def admit(self, work: Call | Series | More | StartAll | Inspect) -> None:
+        """Let work in.
+
+        Raises
+        ------
+        ExecutorBroken
+            If the executor is broken.
+        RuntimeError
+            If it was shut down.
+        """
+        with self._gate:
+            self.check()
+            self._messages.put(work)
+
+    def check(self) -> None:
+        """Raise what `admit` would."""
+        if self._broken is not None:
+            # A copy, because an exception collects the tracebacks of all places it is raised in.
+            raise ExecutorBroken(*self._broken.args) from self._broken.__cause__
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def feed(self, series: Series, args: Arguments) -> None:
+        """Add a call to a series that was admitted; raises as `admit` does."""
+        self.check()
+        series.calls.append(args)
+        # Read after the append: see `Dispatcher._unqueue`.
+        if not series.queued:
+            self.admit(More(series))
+
+    def close(self, broken: ExecutorBroken | None = None) -> None:
+        """Shut the gate."""
+        with self._gate:
+            self._closed = True
+            self._broken = self._broken or broken
+
+    def post(self, message: Message) -> None:
+        """Tell the dispatcher something that cannot be refused."""
+        self._messages.put(message)
+
+    def get(self) -> Message:
+        """Wait for the next message."""
+        return self._messages.get()
+
+    def drain(self) -> Iterator[Message]:
+        """Yield all messages that are there."""
+        while not self._messages.empty():
+            yield self._messages.get()

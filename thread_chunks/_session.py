@@ -1,0 +1,76 @@
+"""Who starts Ray, and who stops it.
+
+A *session* is one run of Ray in this process, from ``ray.init`` to ``ray.shutdown``. Executors
+share it. The last one to leave a session that the package started ends it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import threading
+from dataclasses import dataclass
+
+import ray
+
+from . import config
+
+# Options of ``ray.init`` that it refuses when it connects to a cluster that runs already.
+_OPTIONS_OF_NEW_CLUSTERS = frozenset({"num_cpus", "num_gpus", "resources", "labels", "object_store_memory"})
+
+
+_lock = threading.Lock()
+_current: Session | None = None  # under the lock: the one that was joined last
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One run of Ray: who uses it, and whether it is ours to stop. All under the lock."""
+
+    identity: str
+    ours: bool  # the package started it, and no persistent executor wants it to go on
+    users: int = 0
+
+    def leave(self) -> None:
+        """Use Ray no more; the last user of what the package started stops it."""
+        with _lock:
+            self.users -= 1
+            if self.users == 0 and self.ours and ray.is_initialized() and _identity() == self.identity:
+                ray.shutdown()
+
+
+def join(*, persistent: bool) -> Session:
+    """Start Ray, or connect to it, unless it is up; use it until `Session.leave`."""
+    global _current
+    with _lock:
+        started = not ray.is_initialized()
+        if started:
+            _initialise()
+        if _current is None or _current.identity != _identity():
+            _current = Session(_identity(), ours=started)
+        _current.users += 1
+        if persistent:
+            _current.ours = False
+        return _current
+
+
+def _identity() -> str:
+    context = ray.get_runtime_context()
+    return f"{context.get_node_id()}/{context.get_job_id()}"
+
+
+def _initialise() -> None:
+    options = dict(config.ray_config)
+    if options.get("address", os.environ.get("RAY_ADDRESS")) not in (None, "local"):
+        options = {name: value for name, value in options.items() if name not in _OPTIONS_OF_NEW_CLUSTERS}
+    # Ray takes SIGTERM for itself. A program that has a handler of its own keeps it.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init(**options)
+    if in_main_thread and handler not in (signal.SIG_DFL, None):
+        signal.signal(signal.SIGTERM, handler)
+
+
+# Ray's exit hook waits for ever in a forked child, which has none of its threads.
+os.register_at_fork(after_in_child=lambda: atexit.unregister(ray.shutdown))

@@ -1,0 +1,49 @@
+"""The dispatchers' threads, and what becomes of them at the end of the program."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+
+from ._dispatcher import Dispatcher
+from ._messages import Close, Inbox
+
+# The threads that have not ended, and the way to their dispatchers.
+_threads: dict[threading.Thread, Inbox] = {}
+
+
+def start_thread(dispatcher: Dispatcher, inbox: Inbox) -> threading.Thread:
+    """Run a dispatcher in a thread of its own."""
+
+    # A daemon, because the interpreter waits for other threads before it runs exit hooks, and
+    # `_finish_all` is what tells the dispatchers to end.
+    def run() -> None:
+        try:
+            dispatcher.run()
+        finally:
+            del _threads[threading.current_thread()]
+
+    thread = threading.Thread(target=run, name="thread_chunks-dispatcher", daemon=True)
+    _threads[thread] = inbox
+    thread.start()
+    return thread
+
+
+def close_dropped(inbox: Inbox, pid: int) -> None:
+    """End the dispatcher of an executor that was dropped, unless this is a forked child."""
+    if os.getpid() == pid:
+        inbox.post(Close())
+
+
+@atexit.register  # after Ray registered its hook, and so run before it
+def _finish_all() -> None:
+    threads = dict(_threads)
+    for inbox in threads.values():
+        inbox.close()
+        inbox.post(Close())
+    for thread in threads:
+        thread.join()
+
+
+os.register_at_fork(after_in_child=_threads.clear)

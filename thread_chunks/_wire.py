@@ -1,0 +1,275 @@
+"""Calls and outcomes to bytes and buffers, and back.
+
+What Ray itself would pickle arrives read-only, and its errors wrapped. So everything of the
+user's is pickled here, and Ray only carries the bytes:
+
+* plain pickle first, as the standard library; cloudpickle where that fails, and for all that
+  belongs to ``__main__``, which no worker can import;
+* large buffers out of band, so that Ray moves them through shared memory; writable on arrival;
+* each call and each value in a pickle of its own, made the moment it is needed: one bad object
+  fails alone, and nothing that two calls share arrives as one object. Only immutable plain
+  values share a pickle, since nobody can tell (`PLAIN`). That is what makes no-ops fast.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import cloudpickle
+
+from ._calls import Arguments
+from ._exceptions import reduce_exception
+from ._main_functions import is_main_function, reduce_main_function
+from .errors import PicklingFailed, RemoteTraceback, UnpicklingFailed
+
+PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
+
+# From this size (bytes) on, a buffer travels out of band. Smaller ones are cheaper to copy than
+# to account for; larger ones would be copied once more for nothing.
+_OUT_OF_BAND = 64 * 1024
+
+# A pickle contains the names of the modules and classes that it refers to. So a search of its
+# bytes (some GB/s) finds out what else a walk through the object would have to. A false alarm
+# costs time and nothing else.
+_MAIN_MARK = b"__main__"
+_REFERENCE_MARK = b"ObjectRef"
+
+
+@dataclass(slots=True)
+class Packed:
+    """One pickled object: its pickle, its large buffers, the references in it, its type's name.
+
+    A reference is paired with whether it arrives as its value.
+    """
+
+    data: Any  # bytes, or a PickleBuffer of them where they are many
+    buffers: list[Any] = field(default_factory=list)
+    references: list[tuple[Any, bool]] = field(default_factory=list)
+    kind: str = ""
+
+
+@dataclass(slots=True)
+class Request:
+    """A block on its way to an actor.
+
+    `calls` is one pickle of a list of argument tuples, or, for each call, its ``(args, kwargs)``.
+    The function comes along, beside this, when the actor does not hold it under `key` yet; `forget`
+    names those that it will not be asked for again. `paths` is the driver's ``sys.path``, if it
+    changed.
+    """
+
+    labels: Sequence[int]
+    key: bytes | None
+    calls: Packed | list[Packed]
+    forget: list[bytes]
+    paths: list[str] | None
+
+
+@dataclass(slots=True)
+class Reply:
+    """The outcomes of a block on their way back.
+
+    `values` has an item for each call; None where `packed` or `errors` has one. `seconds` is how
+    long the block took.
+    """
+
+    values: list[Any]
+    packed: dict[int, Packed]
+    errors: dict[int, Packed]
+    seconds: float
+
+
+class _NoReference:
+    pass
+
+
+@dataclass(slots=True)
+class References:
+    """What references to objects in the cluster are; set by the module that knows Ray."""
+
+    type: type = _NoReference
+    resolve: Callable[[Any], Any] = lambda reference: reference
+
+
+references = References()
+
+
+@dataclass(slots=True)
+class _Argument:
+    """Marks a reference that is an argument by itself: it arrives as its value."""
+
+    reference: Any
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """The slow and thorough one: by value where need be, and references handed to Ray."""
+
+    def __init__(self, file: io.BytesIO, packed: Packed) -> None:
+        super().__init__(file, protocol=5, buffer_callback=_keeper(packed.buffers))
+        self._references = packed.references
+
+    def persistent_id(self, obj: Any) -> int | None:
+        if type(obj) is _Argument:
+            self._references.append((obj.reference, True))
+        elif isinstance(obj, references.type):
+            self._references.append((obj, False))
+        else:
+            return None
+        return len(self._references) - 1
+
+    def reducer_override(self, obj: Any) -> Any:
+        if is_main_function(obj):
+            return reduce_main_function(obj)
+        if isinstance(obj, BaseException) and (reduced := reduce_exception(obj)):
+            return reduced
+        return super().reducer_override(obj)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts back the references that `_Pickler` took out."""
+
+    def __init__(self, data: Any, buffers: list[Any], referents: list[Any]) -> None:
+        super().__init__(io.BytesIO(data), buffers=buffers)
+        self._referents = referents
+
+    def persistent_load(self, pid: int) -> Any:
+        return self._referents[pid]
+
+
+def pack(obj: Any, *, thorough: bool = False) -> Packed:
+    """Pickle `obj`.
+
+    Raises
+    ------
+    PicklingFailed
+        Whatever the reason, with the reason as its cause.
+    """
+    packed = Packed(b"", kind=type(obj).__qualname__)
+    try:
+        if not thorough:
+            try:
+                packed.data = pickle.dumps(obj, 5, buffer_callback=_keeper(packed.buffers))
+            except Exception:  # cloudpickle may know how, and if not, says why
+                thorough = True
+            else:
+                thorough = _MAIN_MARK in packed.data or _REFERENCE_MARK in packed.data
+        if thorough:
+            packed.buffers.clear()
+            file = io.BytesIO()
+            _Pickler(file, packed).dump(obj)
+            packed.data = file.getvalue()
+    except BaseException as error:
+        raise PicklingFailed(f"an object of type {packed.kind!r} cannot be pickled: {_text(error)}") from error
+    if len(packed.data) >= _OUT_OF_BAND:
+        packed.data = pickle.PickleBuffer(packed.data)
+    return packed
+
+
+def unpack(packed: Packed, *, writable: bool = True) -> Any:
+    """Rebuild what was packed; its arrays may be written to, unless `writable` is False.
+
+    Raises
+    ------
+    UnpicklingFailed
+        Whatever the reason, with the reason as its cause.
+    Exception
+        What the computation of a referenced value raised, as it was raised.
+    """
+    referents = [references.resolve(ref) if as_value else ref for ref, as_value in packed.references]
+    try:
+        buffers = [bytearray(buffer) for buffer in packed.buffers] if writable else packed.buffers
+        if referents:
+            return _Unpickler(packed.data, buffers, referents).load()
+        return pickle.loads(packed.data, buffers=buffers)
+    except BaseException as error:
+        text = f"an object of type {packed.kind!r} cannot be unpickled: {_text(error)}"
+        raise UnpicklingFailed(text) from error
+
+
+def pack_calls(calls: list[Arguments], keywords: list[dict[str, Any]] | None) -> tuple[Any, dict[int, PicklingFailed]]:
+    """Pickle the calls of a block; those that cannot be are left out, with their errors by index."""
+    if keywords is None:
+        if PLAIN.issuperset(map(type, chain.from_iterable(calls))):
+            return Packed(pickle.dumps(calls, 5)), {}
+        keywords = [{}] * len(calls)
+    packed, errors = [], {}
+    for index, (args, kwargs) in enumerate(zip(calls, keywords, strict=True)):
+        try:
+            packed.append(pack(_with_arguments_marked(args, kwargs)))
+        except PicklingFailed as error:
+            errors[index] = _blame(args, kwargs, error)
+    return packed, errors
+
+
+def pack_error(error: BaseException) -> Packed:
+    """Pickle an exception with its traceback; never fails, but may have to pack a stand-in."""
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    try:
+        packed = pack((error, text), thorough=True)
+        unpack(packed)  # exceptions are rare, and half of what can go wrong goes wrong there
+    except (PicklingFailed, UnpicklingFailed) as reason:
+        kind = type(error).__qualname__
+        stand_in = PicklingFailed(
+            f"the call raised an exception of type {kind!r}, which cannot be pickled: {_text(reason.__cause__)}. "
+            f"It said: {_text(error)}"
+        )
+        packed = pack((stand_in, text), thorough=True)
+    return packed
+
+
+def unpack_error(packed: Packed) -> BaseException:
+    """Rebuild an exception, with the remote traceback as its cause; one that fails is itself returned."""
+    try:
+        error, text = unpack(packed)
+    except UnpicklingFailed as failure:
+        return failure
+    error.__cause__ = RemoteTraceback(text)
+    assert isinstance(error, BaseException)
+    return error
+
+
+def _keeper(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Return a buffer callback that takes large buffers out of the pickle, into `buffers`."""
+
+    def in_band(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < _OUT_OF_BAND:
+            return True
+        buffers.append(buffer)
+        return False
+
+    return in_band
+
+
+def _with_arguments_marked(args: Arguments, kwargs: dict[str, Any]) -> tuple[Arguments, dict[str, Any]]:
+    if not any(isinstance(value, references.type) for value in chain(args, kwargs.values())):
+        return args, kwargs
+    return (
+        tuple(_Argument(value) if isinstance(value, references.type) else value for value in args),
+        {name: _Argument(value) if isinstance(value, references.type) else value for name, value in kwargs.items()},
+    )
+
+
+def _blame(args: Arguments, kwargs: dict[str, Any], error: PicklingFailed) -> PicklingFailed:
+    """Return an error that names the first argument that cannot be pickled."""
+    for name, value in chain(enumerate(args), kwargs.items()):
+        try:
+            pack(value)
+        except PicklingFailed as culprit:
+            blamed = PicklingFailed(f"argument {name!r}: {culprit}")
+            blamed.__cause__ = culprit.__cause__
+            return blamed
+    return error
+
+
+def _text(error: BaseException | None) -> str:
+    """Describe an exception in a line, even one whose ``__str__`` raises."""
+    try:
+        return f"{type(error).__qualname__}: {error}"
+    except BaseException:
+        return type(error).__qualname__

@@ -1,0 +1,215 @@
+"""What runs inside an actor. Plain Python: nothing here knows Ray."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._calls import STORED_KEY, Arguments
+from ._wire import PLAIN, Packed, Reply, Request, pack, pack_error, unpack
+from .errors import UnpicklingFailed
+
+__all__ = ["LabelledActor"]
+
+
+@dataclass(slots=True)
+class Setup:
+    """What a worker takes over from the driver, as a child of `ProcessPoolExecutor` would."""
+
+    paths: list[str]
+    directory: str
+    authkey: bytes  # else the queues and locks of the driver's `multiprocessing.Manager` refuse it
+    initializer: Packed | None
+
+
+@dataclass(slots=True)
+class Ready:
+    """How the start went, and where: `error` is what the initializer raised."""
+
+    host: str
+    pid: int
+    error: Packed | None
+
+
+class LabelledActor:
+    """Holds a function, and runs it on labelled arguments.
+
+    Derive from it to make a worker of your own: `__init__` may load what all calls need, and
+    `run` may be overridden. Decorate the class with ``ray.remote`` to pass handles as ``actors``,
+    or pass the plain class to `ChunkExecutor` as ``actor_class``.
+
+    Parameters
+    ----------
+    func : callable, optional
+        The stored function. An executor that makes the actor itself passes None here, and sets
+        the function with `set_func` before the first call.
+
+    Examples
+    --------
+    >>> from thread_chunks import LabelledActor
+    >>> class Logged(LabelledActor):
+    ...     def run(self, label, *args):
+    ...         print("running", label)
+    ...         return super().run(label, *args)
+    >>> Logged(pow).run(7, 2, 5)
+    running 7
+    (7, 32)
+    """
+
+    _runs_plainly = True  # whether `run` is not overridden, so that a block need not go through it
+
+    # All of it belongs to the one thread that runs calls.
+    _func: Callable[..., Any] | None
+    _functions: dict[bytes, Callable[..., Any]]  # those of series and `submit`, by key
+
+    def __init__(self, func: Callable[..., Any] | None = None) -> None:
+        self._func = func
+        self._functions = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # Here, because Ray later wraps the methods of a subclass of its own.
+        super().__init_subclass__(**kwargs)
+        cls._runs_plainly = cls.run is LabelledActor.run
+
+    def run(self, label: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Run the stored function.
+
+        Parameters
+        ----------
+        label : object
+            Identifies the call; returned as it is.
+        *args, **kwargs
+            The function's arguments.
+
+        Returns
+        -------
+        tuple
+            The label, and what the function returned.
+        """
+        return label, self.get_func()(*args, **kwargs)
+
+    def set_func(self, func: Callable[..., Any]) -> None:
+        """Replace the stored function."""
+        self._func = func
+
+    def get_func(self) -> Callable[..., Any]:
+        """Return the stored function.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        if self._func is None:
+            raise ValueError("this actor has no stored function: give it one, or pass a function with the call")
+        return self._func
+
+    def start_worker(self, setup: Setup, function: Packed | None) -> Ready:
+        """Take over the driver's surroundings, store the function, run the initializer.
+
+        Called by the executor, once, before any block.
+        """
+        _extend_path(setup.paths)
+        if os.path.isdir(setup.directory):
+            os.chdir(setup.directory)
+        multiprocessing.current_process().authkey = setup.authkey
+        error = None
+        try:
+            if function is not None:
+                self.set_func(_load(function))
+            if setup.initializer is not None:
+                initializer, initargs = unpack(setup.initializer)
+                initializer(*initargs)
+        except BaseException as raised:
+            error = pack_error(raised)
+        return Ready(socket.gethostname(), os.getpid(), error)
+
+    def run_block(self, request: Request, function: Packed | None = None) -> Reply:
+        """Run the calls of a block, one after the other. Called by the executor.
+
+        Never raises: each call has an outcome of its own.
+        """
+        started = time.perf_counter()
+        values: list[Any] = []
+        packed: dict[int, Packed] = {}
+        errors: dict[int, Packed] = {}
+        call = self._function(request, function, values)
+        for args in _arguments(request):
+            try:
+                value = call(*args)
+                if type(value) not in PLAIN:
+                    packed[len(values)] = pack(value)
+                    value = None
+            except BaseException as error:  # SystemExit too: it would end the actor for good
+                errors[len(values)] = pack_error(error)
+                value = None
+            values.append(value)
+        return Reply(values, packed, errors, time.perf_counter() - started)
+
+    def forget_functions(self, keys: list[bytes]) -> None:
+        """Let go of functions. Called by an executor that stops using an actor it did not make."""
+        for key in keys:
+            self._functions.pop(key, None)
+
+    def _function(self, request: Request, shipped: Packed | None, values: list[Any]) -> Callable[..., Any]:
+        """Return what to call with the arguments of the block's calls."""
+        if request.paths is not None:
+            _extend_path(request.paths)
+        self.forget_functions(request.forget)
+        function = None if shipped is None else _load(shipped)
+        if request.key == STORED_KEY:
+            if function is not None:
+                self.set_func(function)
+            function = self._stored(request.labels, values)
+        elif function is None:
+            assert request.key is not None
+            function = self._functions[request.key]
+        elif request.key is not None:
+            self._functions[request.key] = function
+        return function if isinstance(request.calls, Packed) else _opening(function)
+
+    def _stored(self, labels: Sequence[int], values: list[Any]) -> Callable[..., Any]:
+        if self._runs_plainly and self._func is not None:
+            return self._func
+        return lambda *args, **kwargs: self.run(labels[len(values)], *args, **kwargs)[1]
+
+
+def _extend_path(paths: list[str]) -> None:
+    sys.path.extend(path for path in paths if path not in sys.path)
+
+
+def _load(function: Packed) -> Callable[..., Any]:
+    """Return the function; if it cannot be rebuilt, one that says so to each of its calls."""
+    try:
+        # Its arrays are shared by all actors of a node, and therefore read-only.
+        loaded: Callable[..., Any] = unpack(function, writable=False)
+        return loaded
+    except UnpicklingFailed as failure:
+        text, cause = str(failure), failure.__cause__
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise UnpicklingFailed(text) from cause
+
+    return fail
+
+
+def _opening(function: Callable[..., Any]) -> Callable[[Packed], Any]:
+    """Return `function` of a packed call, which is unpacked at the last moment."""
+
+    def call(packed: Packed) -> Any:
+        args, kwargs = unpack(packed)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _arguments(request: Request) -> Iterator[Arguments]:
+    if isinstance(request.calls, Packed):
+        return iter(unpack(request.calls))
+    return ((packed,) for packed in request.calls)

@@ -1,0 +1,202 @@
+"""`chunk` and `Chunker`: the interface of thread-chunks 1, as thin facades over `ChunkExecutor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+from . import config
+from ._arguments import argument_lists, number_of_workers
+from .executor import ChunkExecutor
+
+__all__ = ["Chunker", "chunk"]
+
+
+def chunk(
+    func: Callable[..., Any] | None,
+    parameters: Iterable[Iterable[Any]],
+    actors: Sequence[Any] | None = None,
+    chunk_size: int | None = None,
+    progress_bar: bool | None = None,
+    path: str | None = None,
+) -> list[Any]:
+    """Return ``[func(*parameters[0]), func(*parameters[1]), ...]``, computed in parallel.
+
+    At most `chunk_size` calls run at once, and the next one starts as soon as one finishes.
+
+    Parameters
+    ----------
+    func : callable or None
+        The function. None: the functions that the `actors` hold. With both, `func` takes the
+        place of theirs, and stays.
+    parameters : list of lists
+        An argument list for each call.
+    actors : list of actor handles, optional
+        Actors to use, derived from `LabelledActor`. Default: new ones.
+    chunk_size : int, optional
+        How many calls run at once. Default: the number of `actors`, else
+        `config.default_chunk_size`.
+    progress_bar : bool, optional
+        Show a bar that counts finished calls. Default: `config.progress_bar`.
+    path : str, optional
+        Reserved for checkpoints.
+
+    Returns
+    -------
+    list
+        The values, in the order of `parameters`.
+
+    Raises
+    ------
+    ValueError
+        `func` and `actors` are both None, or `chunk_size` differs from the number of actors.
+    TypeError
+        An item of `parameters` is not a list of arguments, or another argument is of a wrong type.
+    NotImplementedError
+        `path` is given.
+    Exception
+        What a call raised. The calls that have not started are then cancelled.
+
+    Examples
+    --------
+    >>> from thread_chunks import chunk
+    >>> chunk(pow, [[2, 5], [3, 2]], chunk_size=2, progress_bar=False)
+    [32, 9]
+    """
+    if func is None and actors is None:
+        raise ValueError("chunk needs func, or actors that hold one")
+    _check_path(path)
+    calls = argument_lists(parameters)
+    workers = number_of_workers(chunk_size, None, actors)
+    if not calls:
+        return []
+    if actors is None:
+        workers = min(workers, len(calls))
+    with ChunkExecutor(func, workers, actors=actors) as executor:
+        return list(executor.starmap(calls, progress_bar=_shown(progress_bar)))
+
+
+class Chunker:
+    """`chunk` with actors that are kept from one call to the next.
+
+    Parameters
+    ----------
+    func : callable, optional
+        The function. Exactly one of `func` and `actors` must be given.
+    actors : list of actor handles, optional
+        Actors that hold functions, derived from `LabelledActor`.
+    chunk_size : int, optional
+        How many calls run at once. Default: the number of `actors`, else
+        `config.default_chunk_size`.
+    progress_bar : bool, optional
+        Show a bar that counts finished calls. Default: `config.progress_bar`.
+    persistent : bool, optional
+        Leave Ray up when the `Chunker` is gone, so that `actors` stay usable. Default: False.
+    path : str, optional
+        Reserved for checkpoints.
+
+    Attributes
+    ----------
+    actors : list of actor handles
+        May be passed on, as in ``chunk(None, parameters, chunker.actors)``.
+    chunk_size : int
+    progress_bar : bool or None
+    persistent : bool
+    path : str or None
+
+    Raises
+    ------
+    ValueError
+        Both or none of `func` and `actors` are given, or `chunk_size` differs from the number of
+        actors.
+    NotImplementedError
+        `path` is given.
+
+    Examples
+    --------
+    >>> from thread_chunks import Chunker
+    >>> with Chunker(pow, chunk_size=2, progress_bar=False) as chunker:
+    ...     chunker([[2, 5], [3, 2]]), chunker([[7, 2]], divmod)
+    ([32, 9], [(3, 1)])
+    """
+
+    def __init__(
+        self,
+        func: Callable[..., Any] | None = None,
+        actors: Sequence[Any] | None = None,
+        chunk_size: int | None = None,
+        progress_bar: bool | None = None,
+        persistent: bool = False,
+        path: str | None = None,
+    ) -> None:
+        if (func is None) == (actors is None):
+            raise ValueError("Chunker needs either func, or actors that hold one")
+        _check_path(path)
+        self._executor = ChunkExecutor(func, chunk_size, actors=actors, persistent=persistent)
+        self.chunk_size = self._executor.chunk_size
+        self.progress_bar = progress_bar
+        self.persistent = persistent
+        self.path = path
+
+    @property
+    def actors(self) -> list[Any]:
+        """The handles of the actors that are used."""
+        return self._executor.actors
+
+    def __call__(
+        self,
+        parameters: Iterable[Iterable[Any]],
+        func: Callable[..., Any] | None = None,
+        progress_bar: bool | None = None,
+        path: str | None = None,
+    ) -> list[Any]:
+        """Return the function's values for `parameters`, as `chunk` does.
+
+        Parameters
+        ----------
+        parameters : list of lists
+            An argument list for each call.
+        func : callable, optional
+            Replaces the function, for good.
+        progress_bar : bool, optional
+            Show a bar. Default: as the `Chunker`.
+        path : str, optional
+            Reserved for checkpoints.
+
+        Returns
+        -------
+        list
+            The values, in the order of `parameters`.
+
+        Raises
+        ------
+        Exception
+            As `chunk`.
+        """
+        _check_path(path)
+        calls = argument_lists(parameters)
+        if func is not None:
+            self._executor.set_func(func)
+        shown = _shown(self.progress_bar if progress_bar is None else progress_bar)
+        return list(self._executor.starmap(calls, progress_bar=shown))
+
+    def __enter__(self) -> Chunker:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._executor.shutdown()
+
+
+def _shown(progress_bar: bool | None) -> bool:
+    return config.progress_bar if progress_bar is None else progress_bar
+
+
+def _check_path(path: str | None) -> None:
+    if path is not None:
+        raise NotImplementedError("checkpoints (path=) are not implemented yet")

@@ -1,0 +1,41 @@
+"""The defaults. Assign to them at any time: they are read when they are used.
+
+Attributes
+----------
+default_chunk_size : int
+    How many calls run at once where nothing else is said: the CPUs this process may use.
+ray_config : dict
+    Keyword arguments for ``ray.init``, when the package is the one to start Ray. By default
+    Ray starts without its dashboard, and prints nothing.
+progress_bar : bool
+    Whether `chunk` and `Chunker` show a progress bar. Default: True.
+
+Examples
+--------
+>>> from thread_chunks import config
+>>> config.default_chunk_size = 4
+>>> config.ray_config["num_cpus"] = 8
+>>> config.progress_bar = False
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+__all__ = ["default_chunk_size", "progress_bar", "ray_config"]
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+default_chunk_size: int = _usable_cpus()
+ray_config: dict[str, Any] = {
+    "include_dashboard": False,
+    "log_to_driver": False,
+    "logging_level": "error",
+}
+progress_bar: bool = True

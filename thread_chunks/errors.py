@@ -1,0 +1,77 @@
+"""Every failure of the package's own, in words for the user.
+
+All are rooted in the standard library's exceptions, so that code written for
+`ProcessPoolExecutor` catches them. An exception that the user's function raises is none of
+these: it arrives as it was raised.
+"""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures.process import BrokenProcessPool
+
+__all__ = [
+    "ExecutorBroken",
+    "PicklingFailed",
+    "RemoteTraceback",
+    "UnpicklingFailed",
+    "WorkerLost",
+]
+
+
+class WorkerLost(BrokenProcessPool):
+    """A worker died while it ran this call; the executor goes on with a new worker.
+
+    Unlike `ProcessPoolExecutor`'s, this `BrokenProcessPool` concerns one call only. The call
+    may have run in part. The text names the call, the process, its host and how it died.
+
+    Examples
+    --------
+    >>> import os
+    >>> from thread_chunks import ChunkExecutor, WorkerLost
+    >>> with ChunkExecutor(1) as executor:  # doctest: +SKIP
+    ...     try:
+    ...         executor.submit(os._exit, 1).result()
+    ...     except WorkerLost as error:
+    ...         print(error)
+    """
+
+
+class ExecutorBroken(BrokenProcessPool):
+    """No worker can run calls any more: every pending call gets this, and new ones are refused.
+
+    Raised when the initializer fails, when workers cannot be started, and when Ray is gone.
+    The cause is in ``__cause__``.
+    """
+
+
+class PicklingFailed(pickle.PicklingError):
+    """An argument, a value or an exception cannot be sent; the text names its type.
+
+    Only the call that it belongs to fails. The reason is in ``__cause__``.
+    """
+
+
+class UnpicklingFailed(pickle.UnpicklingError):
+    """What was sent cannot be rebuilt on arrival; only the call that it belongs to fails.
+
+    The most frequent reason is a module that the worker cannot import. The reason is in
+    ``__cause__``.
+    """
+
+
+class RemoteTraceback(Exception):
+    """The traceback of the worker's side, as the ``__cause__`` of an error that comes from there.
+
+    Parameters
+    ----------
+    text : str
+        The formatted traceback, chained exceptions included.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'

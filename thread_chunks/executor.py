@@ -1,0 +1,448 @@
+"""`ChunkExecutor`: the standard library's `Executor` contract, on Ray actors."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from itertools import count
+from types import FunctionType
+from typing import Any
+from uuid import uuid4
+
+from ._arguments import argument_list, check_callable, check_positive, number_of_workers
+from ._calls import Arguments, Call, Function, Parcel
+from ._cluster import RayCluster, check_actor
+from ._dispatcher import Dispatcher
+from ._mapping import Feed, FutureFeed, SeriesFeed, is_collection, results
+from ._messages import Close, Inbox, Inspect, StartAll
+from ._threads import close_dropped, start_thread
+from .actor import LabelledActor
+
+__all__ = ["ChunkExecutor"]
+
+
+class ChunkExecutor(Executor):
+    """A `ProcessPoolExecutor` whose workers are Ray actors.
+
+    Calls run in parallel, at most `chunk_size` at a time, in processes of this machine or of a
+    Ray cluster. Unlike in a `ProcessPoolExecutor`, functions may be lambdas, closures or local;
+    no ``if __name__ == "__main__"`` guard is needed; and the death of a worker costs the call that
+    it ran, and not the executor.
+
+    Ray is started if it is not up, and stopped when the last executor that needs it has ended;
+    Ray that somebody else started is left as it is.
+
+    Parameters
+    ----------
+    func : callable, optional
+        The stored function: sent to each worker once, at its start, with its large arrays shared
+        by all workers of a machine (and therefore read-only). An int here is taken for
+        `chunk_size`, so that ``ChunkExecutor(4)`` is what ``ProcessPoolExecutor(4)`` is.
+    chunk_size : int, optional
+        How many calls run at once, which is the number of workers. Default: the number of
+        `actors`, else `config.default_chunk_size` (the CPUs that this process may use).
+    max_workers : int, optional
+        The standard library's name for `chunk_size`.
+    initializer : callable, optional
+        Called in each worker before its calls, in the thread that runs them. If it raises, the
+        executor is broken.
+    initargs : tuple, optional
+        The initializer's arguments.
+    actors : sequence of actor handles, optional
+        Actors to use, and no others. They are not stopped afterwards. Each must be derived from
+        `LabelledActor`; with `func`, it takes their function's place, and stays.
+    actor_class : type, optional
+        A subclass of `LabelledActor` (plain, not made remote) to make the workers from. Each is
+        made with ``actor_class(None)``, and gets `func` by ``set_func``.
+    actor_options : dict, optional
+        Options for the actors, as for ``ActorClass.options`` of Ray; for example
+        ``{"num_gpus": 1}``. Default: ``{"num_cpus": 0}``, which reserves nothing.
+    persistent : bool, optional
+        Leave Ray up, whoever started it. Default: False.
+
+    Attributes
+    ----------
+    chunk_size, max_workers : int
+        How many calls may run at once.
+    size : int
+        How many workers there may be at present; fewer than `chunk_size` after actors that cannot
+        be replaced were lost.
+    actors : list of actor handles
+        The present workers' actors.
+
+    Raises
+    ------
+    ValueError
+        `chunk_size` is less than 1, or contradicts `max_workers` or the number of `actors`; an
+        actor option is unknown.
+    TypeError
+        An argument is of the wrong type.
+    PicklingFailed
+        `func` or the initializer cannot be pickled.
+
+    Notes
+    -----
+    The contract is that of the `concurrent.futures documentation
+    <https://docs.python.org/3/library/concurrent.futures.html>`_.
+
+    Examples
+    --------
+    >>> from thread_chunks import ChunkExecutor
+    >>> with ChunkExecutor(2) as executor:
+    ...     future = executor.submit(pow, 2, 10)
+    ...     squares = list(executor.map(lambda x: x * x, range(4)))
+    >>> future.result(), squares
+    (1024, [0, 1, 4, 9])
+    """
+
+    _cluster_type = RayCluster
+
+    def __init__(
+        self,
+        func: Callable[..., Any] | int | None = None,
+        chunk_size: int | None = None,
+        *,
+        max_workers: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        actors: Sequence[Any] | None = None,
+        actor_class: type[LabelledActor] | None = None,
+        actor_options: dict[str, Any] | None = None,
+        persistent: bool = False,
+    ) -> None:
+        if isinstance(func, int):
+            if chunk_size is not None:
+                raise TypeError(f"func must be callable, not {func!r}")
+            func, chunk_size = None, func
+        check_callable("func", func)
+        check_callable("initializer", initializer)
+        if not isinstance(initargs, tuple):
+            raise TypeError(f"initargs must be a tuple, not {initargs!r}")
+        if actors is not None and (actor_class or actor_options):
+            raise ValueError("actor_class and actor_options are for actors that the executor makes itself")
+        if actor_class is not None and not (isinstance(actor_class, type) and issubclass(actor_class, LabelledActor)):
+            raise TypeError(f"actor_class must be a plain subclass of LabelledActor, not {actor_class!r}")
+        for actor in actors or ():
+            check_actor(actor)
+        self._max_workers = number_of_workers(chunk_size, max_workers, actors)
+        self._func = func
+        self._parcels: weakref.WeakKeyDictionary[FunctionType, Parcel] = weakref.WeakKeyDictionary()
+        self._pid = os.getpid()
+        self._inbox = Inbox()
+        self._cluster = self._cluster_type(
+            func,
+            initializer,
+            initargs,
+            actors,
+            actor_class or LabelledActor,
+            actor_options or {},
+            persistent=persistent,
+        )
+        self._stored = None if func is None and actors is None else self._cluster.stored
+        self._dispatcher = Dispatcher(self._cluster, self._inbox, self._max_workers)
+        self._thread = start_thread(self._dispatcher, self._inbox)
+        weakref.finalize(self, close_dropped, self._inbox, self._pid).atexit = False
+        if self._stored is not None:
+            self._inbox.admit(StartAll())
+
+    @property
+    def max_workers(self) -> int:
+        """How many calls may run at once."""
+        return self._max_workers
+
+    @property
+    def chunk_size(self) -> int:
+        """How many calls may run at once."""
+        return self._max_workers
+
+    @property
+    def size(self) -> int:
+        """How many workers there may be at present."""
+        return self._dispatcher.size
+
+    @property
+    def actors(self) -> list[Any]:
+        """The handles of the present workers' actors.
+
+        A handle that is kept keeps its actor alive, also after the executor's end, as long as Ray
+        is up.
+        """
+        if threading.current_thread() is self._thread:
+            return _handles(self._dispatcher)
+        answer: Future[list[Any]] = Future()
+        self._check_process()
+        self._inbox.admit(Inspect(_handles, answer))
+        return answer.result()
+
+    def submit(self, fn: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Schedule ``fn(*args, **kwargs)`` and return its future.
+
+        Parameters
+        ----------
+        fn : callable or None
+            The function; None for the stored one. A plain function is sent to a worker once: what
+            it captured is seen as it was then. Other callables are sent with each call.
+        *args, **kwargs
+            Its arguments. A Ray ``ObjectRef`` that is an argument by itself arrives as its value.
+
+        Returns
+        -------
+        concurrent.futures.Future
+
+        Raises
+        ------
+        RuntimeError
+            After `shutdown`, or in a forked child.
+        ExecutorBroken
+            If no worker can work any more.
+        TypeError
+            If `fn` is not callable.
+        ValueError
+            If `fn` is None and there is no stored function.
+
+        Examples
+        --------
+        >>> from thread_chunks import ChunkExecutor
+        >>> with ChunkExecutor(2) as executor:
+        ...     executor.submit(divmod, 7, 2).result()
+        (3, 1)
+        """
+        self._check_process()
+        future: Future[Any] = Future()
+        call = Call(self._submitted(fn), future, args, kwargs)
+        future.add_done_callback(call.forget)
+        self._inbox.admit(call)
+        return future
+
+    def map(
+        self,
+        fn: Any,
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        unordered: bool = False,
+        progress_bar: bool = False,
+    ) -> Iterator[Any]:
+        """Return an iterator over ``fn(*args)`` for each ``args`` of ``zip(*iterables)``.
+
+        Parameters
+        ----------
+        fn : callable or None
+            The function; None for the stored one. If it is not callable, it is taken for the first
+            iterable, and the function is the stored one: ``executor.map(xs)``.
+        *iterables
+            Where the arguments come from; the shortest one ends the series.
+        timeout : float, optional
+            Seconds from now after which the iterator raises `TimeoutError`. Default: none.
+        chunksize : int, optional
+            Calls that are sent to a worker in one message. Default: chosen by the executor.
+        buffersize : int, optional
+            Lets at most so many calls wait, run, or be finished and not yet consumed; the
+            iterables are then consumed step by step, and may be infinite. Default: none, all of
+            the iterables is consumed at once.
+        unordered : bool, optional
+            Yield values as they come, and not in the order of the calls. Default: False.
+        progress_bar : bool, optional
+            Show a bar that counts finished calls. Default: False.
+
+        Returns
+        -------
+        iterator
+            Of values. It raises what a call raised; then, or when it is closed or dropped, the
+            calls that have not started are cancelled.
+
+        Raises
+        ------
+        TimeoutError
+            From the iterator, if the next value does not come in time.
+        ValueError
+            If `chunksize` or `buffersize` is less than 1 or `timeout` is negative.
+        RuntimeError
+            After `shutdown`.
+
+        Notes
+        -----
+        Follows `Executor.map
+        <https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.Executor.map>`_
+        of Python 3.14, on each Python.
+
+        Examples
+        --------
+        >>> from thread_chunks import ChunkExecutor
+        >>> with ChunkExecutor(lambda x, y=0: x + y, chunk_size=2) as executor:
+        ...     list(executor.map([1, 2, 3])), list(executor.map(pow, [2, 3], [5, 2]))
+        ([1, 2, 3], [32, 9])
+        """
+        if fn is not None and not callable(fn):
+            fn, iterables = None, (fn, *iterables)
+        at_once = all(map(is_collection, iterables))
+        calls = zip(*iterables)  # noqa: B905 (the shortest ends the series)
+        return self._series(fn, calls, timeout, chunksize, buffersize, at_once, unordered, progress_bar)
+
+    def starmap(
+        self,
+        fn: Any,
+        iterable: Iterable[Iterable[Any]] | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        unordered: bool = False,
+        progress_bar: bool = False,
+    ) -> Iterator[Any]:
+        """Return an iterator over ``fn(*args)`` for each ``args`` of `iterable`.
+
+        The other parameters, and what is returned and raised, are those of `map`.
+
+        Parameters
+        ----------
+        fn : callable or None
+            The function; None, or left out, for the stored one.
+        iterable : iterable of iterables
+            An argument list for each call.
+
+        Raises
+        ------
+        TypeError
+            If an item of `iterable` is not a list of arguments.
+
+        Examples
+        --------
+        >>> from thread_chunks import ChunkExecutor
+        >>> with ChunkExecutor(2) as executor:
+        ...     list(executor.starmap(pow, [(2, 5), (3, 2)]))
+        [32, 9]
+        """
+        if iterable is None:
+            fn, iterable = None, fn
+        calls = map(argument_list, iterable, count())
+        at_once = is_collection(iterable)
+        return self._series(fn, calls, timeout, chunksize, buffersize, at_once, unordered, progress_bar)
+
+    def set_func(self, func: Callable[..., Any]) -> None:
+        """Replace the stored function, for the calls that are submitted from now on.
+
+        Parameters
+        ----------
+        func : callable
+            The new one. The workers, and whatever they have loaded, stay.
+
+        Raises
+        ------
+        TypeError
+            If `func` is not callable.
+        PicklingFailed
+            If it cannot be pickled.
+
+        Examples
+        --------
+        >>> from thread_chunks import ChunkExecutor
+        >>> with ChunkExecutor(abs, chunk_size=2) as executor:
+        ...     executor.set_func(str)
+        ...     list(executor.map([-1, -2]))
+        ['-1', '-2']
+        """
+        if not callable(func):
+            raise TypeError(f"func must be callable, not {func!r}")
+        self._stored = self._cluster.store(func)
+        self._func = func
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and end once the pending ones are finished.
+
+        Parameters
+        ----------
+        wait : bool, optional
+            Return only when all is finished and all is freed. Default: True.
+        cancel_futures : bool, optional
+            Cancel the calls that have not started. Default: False.
+
+        Raises
+        ------
+        RuntimeError
+            If `wait` is asked for by a future's callback, which the end would wait for.
+
+        Notes
+        -----
+        Follows `Executor.shutdown
+        <https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.Executor.shutdown>`_.
+        """
+        if os.getpid() != self._pid:
+            return  # a forked child has nothing to shut down
+        self._inbox.close()
+        self._inbox.post(Close(cancel=cancel_futures))
+        if wait:
+            if threading.current_thread() is self._thread:
+                raise RuntimeError(
+                    "a future's callback cannot wait for the executor's end, which waits for the callback: "
+                    "use shutdown(wait=False)"
+                )
+            self._thread.join()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+    def _series(
+        self,
+        fn: Callable[..., Any] | None,
+        calls: Iterator[Arguments],
+        timeout: float | None,
+        chunksize: int | None,
+        buffersize: int | None,
+        at_once: bool,
+        unordered: bool,
+        progress_bar: bool,
+    ) -> Iterator[Any]:
+        started = time.monotonic()
+        self._check_process()
+        check_positive("chunksize", chunksize)
+        check_positive("buffersize", buffersize)
+        if timeout is not None and timeout < 0:
+            raise ValueError(f"timeout must not be negative: {timeout!r}")
+        feed: Feed
+        if "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit:
+            feed = FutureFeed(lambda args: self.submit(fn, *args), calls, buffersize)
+        else:
+            function = self._function(fn) or Function(fn, Parcel(uuid4().bytes))
+            feed = SeriesFeed(self._inbox, function, calls, chunksize, buffersize, at_once=at_once)
+        return results(feed, unordered=unordered, timeout=timeout, started=started, show_progress=progress_bar)
+
+    def _submitted(self, fn: Callable[..., Any] | None) -> Function:
+        function = self._function(fn)
+        if function is None:
+            if type(fn) is FunctionType:
+                parcel = self._parcels.get(fn)
+                if parcel is None:
+                    parcel = self._parcels.setdefault(fn, Parcel(uuid4().bytes))
+            else:
+                parcel = Parcel(None)
+            function = Function(fn, parcel)
+        return function
+
+    def _function(self, fn: Callable[..., Any] | None) -> Function | None:
+        """Return the stored function if `fn` means it, and None if it is another one."""
+        if fn is None:
+            if self._stored is None:
+                raise ValueError("no function: none was stored in the executor, and none is given")
+            return self._stored
+        check_callable("fn", fn)
+        return self._stored if fn is self._func else None
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                f"this executor belongs to process {self._pid}; its forked child {os.getpid()} must make its own"
+            )
+        if not threading.main_thread().is_alive():
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+
+def _handles(dispatcher: Dispatcher) -> list[Any]:
+    return [worker.handle for worker in dispatcher.workers]

@@ -1,0 +1,59 @@
+"""A bar, or nothing."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol
+
+__all__ = ["Bar", "progress"]
+
+
+class Bar(Protocol):
+    """Counts finished calls, as a context manager."""
+
+    def update(self, n: int) -> object:
+        """Count `n` more calls."""
+
+    def __enter__(self) -> Bar: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class _NoBar:
+    def update(self, n: int) -> None:
+        pass
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+
+class _TqdmBar:
+    def __init__(self, total: int | None) -> None:
+        # Imported late: tqdm.auto looks for notebooks, which each worker would pay for at its start.
+        from tqdm.auto import tqdm
+
+        self._tqdm = tqdm(total=total, unit="call")
+
+    def update(self, n: int) -> None:
+        self._tqdm.update(n)
+
+    def __enter__(self) -> _TqdmBar:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        # A finished bar stays on the screen; one that an error cut short goes away.
+        self._tqdm.leave = exc_info[0] is None
+        self._tqdm.close()
+
+
+def progress(show: bool, total: int | None) -> Bar:
+    """Return a tqdm bar over `total` calls (None: unknown), or one that shows nothing."""
+    return _TqdmBar(total) if show else _NoBar()
