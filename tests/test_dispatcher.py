@@ -6,8 +6,8 @@ import gc
 import logging
 import threading
 import weakref
+from collections import deque
 from concurrent.futures import CancelledError, Future
-from functools import partial
 from queue import SimpleQueue
 
 import pytest
@@ -194,6 +194,21 @@ def test_workers_that_die_at_their_start_break_the_executor(caplog):
         driver.submit("b")
 
 
+def test_only_deaths_in_a_row_break_the_executor():
+    driver = Driver(1)
+    future = driver.submit("a")
+    for _ in range(3):
+        driver.lose(driver.cluster.started[-1])
+        driver.lose(driver.cluster.started[-1])
+        driver.up(driver.cluster.started[-1])
+        driver.lose(driver.cluster.started[-1])
+        assert isinstance(future.exception(0), WorkerLost)
+        future = driver.submit("b")
+    driver.up(driver.cluster.started[-1])
+    driver.finish(driver.cluster.started[-1])
+    assert future.result(0) == "b"
+
+
 def test_actors_of_the_user_are_not_replaced():
     driver = Driver(3, limit=3)
     driver.post(StartAll())
@@ -243,7 +258,17 @@ def test_failure_of_the_dispatcher_itself_resolves_everything(caplog):
         driver.submit("d")
 
 
-def test_future_that_somebody_else_resolved():
+def test_cancelled_call_lets_go_of_its_arguments_while_it_stands_in_the_queue():
+    driver = Driver(1)
+    driver.submit("a")
+    future = driver.submit("b")
+    reference = weakref.ref(driver.dispatcher._waiting[-1].args[0])
+    future.cancel()
+    assert driver.dispatcher._waiting
+    assert reference() is None
+
+
+def test_future_that_somebody_else_resolved(caplog):
     driver = Driver(1)
     stolen, other = driver.submit("a"), driver.submit("b")
     driver.up(driver.cluster.started[0])
@@ -254,6 +279,7 @@ def test_future_that_somebody_else_resolved():
     driver.finish(driver.cluster.started[0])
     assert other.result(0) == "b"
     assert "c" not in driver.cluster.ran
+    assert "resolved by somebody else" in caplog.text
 
 
 def test_what_was_given_up_needs_no_worker_to_come_to_an_end():
@@ -277,30 +303,27 @@ def test_question_that_raises():
 def test_series_fed_while_it_is_emptied():
     """The race between the feeding thread and the dispatcher: no call is left behind."""
     driver = Driver(1)
-    outbox = SimpleQueue()
-    series = Series(FUNCTION, weakref.ref(outbox), None)
-    series.calls.append((Argument(0),))
-    driver.inbox.admit(series)
-    count = 20_000
+    series, _outbox = driver.map("a")
 
-    def feed():
-        for name in range(1, count):
-            driver.inbox.feed(series, (Argument(name),))
+    class FedWhenFoundEmpty(deque):
+        """Gets another call between the dispatcher's look at it and what the dispatcher does then."""
 
-    feeder = threading.Thread(target=feed)
-    feeder.start()
-    worker, done = None, 0
-    while done < count:
-        driver.dispatcher.handle(driver.inbox.get())
-        if worker is None:
-            (worker,) = driver.cluster.started
-            driver.dispatcher.handle(Started(worker))
-        while worker.block:
-            block, worker.block = worker.block, None
-            done += len(block.calls)
-            driver.dispatcher.handle(Finished(worker, partial(Outcomes, [None] * len(block.calls))))
-    feeder.join()
-    assert driver.cluster.ran == list(range(count))
+        fed = False
+
+        def __len__(self):
+            length = super().__len__()
+            if length == 0 and not self.fed:
+                self.fed = True
+                driver.inbox.feed(series, (Argument("b"),))
+            return length
+
+    series.calls = FedWhenFoundEmpty(series.calls)
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    driver.finish(worker)
+    assert series.calls.fed
+    driver.finish(worker)
+    assert driver.cluster.ran == ["a", "b"]
 
 
 class Machine(RuleBasedStateMachine):
