@@ -40,7 +40,7 @@ def measure(path: str) -> Measures:
         source = Path(path).read_bytes()
         tokens = sum(1 for _ in tokenize.tokenize(io.BytesIO(source).readline))
         tree = ast.parse(source, path)
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+    except (SyntaxError, tokenize.TokenError, ValueError) as error:
         return Measures(path, problem=f"{type(error).__name__}: {error}")
     nodes = depth = 0
     level: list[ast.AST] = [tree]

@@ -79,6 +79,8 @@ def _answer(actor, dead, name, args, future):
 
 
 class FakeCluster(RayCluster):
+    alive = True
+
     def _join(self, actor_class, actor_options, persistent):
         self._actor_class = actor_class
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures as cf
+import enum
 import functools
 import gc
 import itertools
@@ -17,7 +18,7 @@ import weakref
 import numpy as np
 import pytest
 
-from thread_chunks import ExecutorBroken, LabelledActor, PicklingFailed, RemoteTraceback, UnpicklingFailed
+from thread_chunks import ExecutorBroken, LabelledActor, PicklingFailed, RemoteTraceback, UnpicklingFailed, config
 
 
 def square(x):
@@ -133,6 +134,14 @@ def test_stored_function_is_replaced_for_later_calls(make, tmp_path):
     assert [future.result() for future in before] == [0, 1, 4]
 
 
+def test_stored_function_is_replaced_in_actors_that_get_no_call(make):
+    executor = make(square, 3)
+    assert executor.submit(None, 3).result() == 9
+    executor.set_func(abs)
+    for handle in executor.actors:
+        assert handle.run.remote(0, -3).future().result(60) == (0, 3)
+
+
 def test_stored_function_travels_once(make, tmp_path):
     class Counted:
         def __call__(self, x):
@@ -193,6 +202,78 @@ def test_generator_and_coroutine_functions_fail_as_their_values_cannot_be_pickle
 
     with pytest.raises(PicklingFailed, match="generator"):
         make(1).submit(generator).result()
+
+
+def test_bound_method_as_the_stored_function(make):
+    scaled = Scaled(2)
+    executor = make(scaled.method, 1)
+    scaled.factor = 100  # which a message of its own would carry
+    assert executor.submit(scaled.method, 1).result() == -2
+
+
+class Counter:
+    def __init__(self):
+        self.n = 0
+        self.large = np.zeros(100_000)
+
+    def count(self, _=None):
+        self.n += 1
+        return self.n
+
+    def write(self):
+        self.large[0] = 1
+        return self.large[0]
+
+
+def test_each_call_gets_the_state_that_a_callable_had(make):
+    executor, counter = make(1), Counter()
+    assert list(executor.map(counter.count, range(4))) == [1] * 4
+    assert list(executor.map(counter.count, range(4), chunksize=4)) == [1] * 4
+    assert [executor.submit(counter.count).result() for _ in range(2)] == [1, 1]
+    assert executor.submit(counter.write).result() == 1
+    assert list(make(counter.count, 1).map(range(3))) == [1, 2, 3], "the stored function is the worker's own"
+
+
+def test_function_whose_first_call_could_not_be_sent(make):
+    executor = make(1)
+    with pytest.raises(PicklingFailed):
+        executor.submit(square, Unpicklable()).result()
+    assert executor.submit(square, 3).result() == 9
+    stored = make(abs, 1)
+    assert stored.submit(None, -1).result() == 1
+    stored.set_func(str)
+    with pytest.raises(PicklingFailed):
+        stored.submit(None, Unpicklable()).result()
+    assert stored.submit(None, -1).result() == "-1"
+
+
+def test_functions_are_sent_again_after_a_message_that_failed(make):
+    executor = make(abs, 1)
+    for _ in range(2):
+        assert executor.submit(square, 3).result() == 9
+        assert executor.submit(None, -1).result() == 1
+        (worker,) = executor._dispatcher.workers
+        assert worker._failed(2, LookupError()).errors.keys() == {0, 1}
+
+
+def test_functions_of_finished_series_are_forgotten(make):
+    executor = make(abs, 1)
+    for _ in range(5):
+        assert list(executor.map(lambda x: x, range(3))) == [0, 1, 2]
+    gc.collect()
+    executor.submit(square, 1).result()
+    (worker,) = executor._dispatcher.workers
+    assert len(worker._functions) == 1
+
+
+def test_what_is_iterable_and_callable(make):
+    assert list(make(lambda x: x.value, 1).map(Color)) == [1, 2]
+    assert list(make(1).map(Color, [1, 2])) == [Color.RED, Color.BLUE]
+
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
 
 
 # Series
@@ -263,6 +344,15 @@ def test_map_buffersize_after_shutdown(make):
     executor.shutdown()
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
         next(values)
+
+
+def test_map_buffersize_of_a_dropped_executor(executor_class):
+    values = executor_class(2).map(square, range(20), buffersize=2)
+    for expected in range(20):
+        gc.collect()
+        assert next(values) == expected * expected
+        time.sleep(0.01)
+    assert list(values) == []
 
 
 def test_map_starts_while_its_input_is_still_read(make, tmp_path):
@@ -522,6 +612,41 @@ class BreaksOnArrivalFunction(BreaksOnArrival):
         raise AssertionError
 
 
+class ReducesToNoException(Exception):
+    def __reduce__(self):
+        return str, ("no exception",)
+
+
+class Frozen(Exception):
+    def __setattr__(self, name, value):
+        raise TypeError(name)
+
+
+class LiesAboutItsClass:
+    @property
+    def __class__(self):
+        raise RuntimeError("not telling")
+
+
+def raise_it(kind):
+    raise kind()
+
+
+def test_odd_objects_do_no_harm_to_others(make):
+    executor = make(1)
+    assert isinstance(executor.submit(raise_it, ReducesToNoException).exception(60), UnpicklingFailed)
+    assert type(executor.submit(raise_it, Frozen).exception(60)) is Frozen
+    executor.submit(square, LiesAboutItsClass()).exception(60)
+    executor.submit(raise_it, LiesAboutItsClass).exception(60)
+    bad_syntax = SyntaxError("bad", ("file", "not a line", 2, "text"))
+    assert executor.submit(_raise, bad_syntax).exception(60) is not None
+    assert executor.submit(square, 3).result(60) == 9
+
+
+def _raise(error):
+    raise error
+
+
 # Futures
 
 
@@ -559,20 +684,38 @@ def test_cancel_until_started(make, tmp_path):
     assert cf.wait([waiting], timeout=60).done == {waiting}
 
 
-def test_callbacks(make, caplog):
+def test_callbacks(make, caplog, tmp_path):
     executor, later, broken = make(1), cf.Future(), threading.Event()
 
     def fail(_):
         broken.set()
         raise SystemExit
 
+    blocker = executor.submit(note_and_wait, tmp_path, "started", "go")  # so that the callbacks run in their thread
     executor.submit(square, 2).add_done_callback(fail)
     executor.submit(square, 2).add_done_callback(lambda _: later.set_result(executor.submit(square, 5)))
+    (tmp_path / "go").touch()
+    assert blocker.result() == "started"
     assert later.result(60).result(60) == 25
     assert broken.is_set()
 
 
-def test_callback_that_waits_for_the_end_is_refused(make):
+def test_callback_that_exits_when_it_is_cancelled(make, tmp_path):
+    def fail(_):
+        raise SystemExit
+
+    executor = make(1)
+    running = executor.submit(note_and_wait, tmp_path, "started", "go")
+    waiting = [executor.submit(square, x) for x in range(3)]
+    waiting[0].add_done_callback(fail)
+    wait_for(tmp_path / "started")
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert cf.wait(waiting, timeout=60).not_done == set()
+    (tmp_path / "go").touch()
+    assert running.result(60) == "started"
+
+
+def test_callback_that_waits_for_the_end_is_refused(make, tmp_path):
     executor, error = make(1), cf.Future()
 
     def end(_):
@@ -581,12 +724,16 @@ def test_callback_that_waits_for_the_end_is_refused(make):
         except RuntimeError as raised:
             error.set_result(str(raised))
 
-    executor.submit(time.sleep, 0.05).add_done_callback(end)
+    executor.submit(note_and_wait, tmp_path, "started", "go").add_done_callback(end)
+    (tmp_path / "go").touch()
     assert "shutdown(wait=False)" in error.result(60)
 
 
-def test_nothing_refers_to_what_is_resolved(make, tmp_path):
+def test_nothing_refers_to_what_is_resolved(make, tmp_path, request):
     executor = make(1)
+    gc.collect()
+    request.addfinalizer(gc.enable)
+    gc.disable()
 
     class Thing:
         pass
@@ -597,17 +744,20 @@ def test_nothing_refers_to_what_is_resolved(make, tmp_path):
     def boom(thing):
         raise Boom(thing)
 
-    def gone(reference):
+    def gone(reference):  # by itself: what takes a garbage collection may take gigabytes until then
         deadline = time.monotonic() + 20
         while reference() is not None and time.monotonic() < deadline:
-            gc.collect()
             time.sleep(0.01)
         return reference() is None
 
     argument = Thing()
     reference = weakref.ref(argument)
-    assert type(executor.submit(lambda thing: Thing(), argument).result()) is Thing
+    value = executor.submit(lambda thing: Thing(), argument).result()
+    assert type(value) is Thing
     del argument
+    assert gone(reference)
+    reference = weakref.ref(value)
+    del value
     assert gone(reference)
     value = next(executor.map(lambda x: Thing(), [1]))
     reference = weakref.ref(value)
@@ -708,6 +858,26 @@ def test_actor_class(make):
     assert list(executor.map(abs, [-1])) == [1], "only the stored function's calls go through run"
 
 
+def test_labels_are_those_of_the_series(make, tmp_path):
+    class Noting(LabelledActor):
+        def run(self, label, *args):
+            (tmp_path / str(label)).touch()
+            return super().run(label, *args)
+
+    executor = make(square, 1, actor_class=Noting)
+    executor.map([1, Unpicklable(), 3, 4], chunksize=3)
+    executor.shutdown()
+    assert sorted(os.listdir(tmp_path)) == ["0", "2", "3"]
+
+
+def test_overridden_get_func(make):
+    class Doubling(LabelledActor):
+        def get_func(self):
+            return lambda x: 2 * x
+
+    assert list(make(square, 1, actor_class=Doubling).map([1, 2, 3])) == [2, 4, 6]
+
+
 def test_actors_attribute(make):
     assert len(make(square, 3).actors) == 3
     assert make(3).actors == []
@@ -718,7 +888,8 @@ def test_attributes(make):
     assert (executor._max_workers, executor.max_workers, executor.chunk_size, executor.size) == (3, 3, 3, 3)
     assert type(executor._max_workers) is int
     assert make(max_workers=2).chunk_size == make(chunk_size=2, max_workers=2).chunk_size == 2
-    assert make(np.int64(2).item()).chunk_size == 2
+    assert make(np.int64(2)).chunk_size == make(square, np.int64(2)).chunk_size == 2
+    assert type(make(np.int64(2))._max_workers) is int
     executor.anything = 1
 
 
@@ -870,6 +1041,12 @@ def test_bad_calls(make):
         executor.starmap(square, [[1], 2])
     with pytest.raises(TypeError, match=r"parameters\[0\] must be a list of arguments, not 'ab'"):
         executor.starmap(square, iter(["ab"]))
+
+
+def test_bad_default(make, monkeypatch):
+    monkeypatch.setattr(config, "default_chunk_size", 0)
+    with pytest.raises(ValueError, match="default_chunk_size"):
+        make()
 
 
 # The bar

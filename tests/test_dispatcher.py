@@ -11,13 +11,13 @@ from concurrent.futures import CancelledError, Future
 from queue import SimpleQueue
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from thread_chunks._calls import Call, Delivery, Function, Outcomes, Parcel, Series, SeriesEnd
+from thread_chunks._calls import Call, Delivery, Function, Given, Outcomes, Parcel, Series, SeriesEnd
 from thread_chunks._dispatcher import Dispatcher
-from thread_chunks._messages import Abandon, Broken, Close, Finished, Inbox, Inspect, Lost, StartAll, Started
+from thread_chunks._messages import Abandon, Broken, Close, Finished, Inbox, Inspect, Lost, StartAll, Started, Store
 from thread_chunks.errors import ExecutorBroken, WorkerLost
 
 FUNCTION = Function(None, Parcel(b"stored"))
@@ -46,6 +46,9 @@ class ManualWorker:
         self.block = block
         self.cluster.ran.extend(arguments[0].name for arguments in block.calls)
 
+    def store(self, function):
+        self.stored = function
+
     def dismiss(self):
         assert not self.dismissed
         self.dismissed = True
@@ -61,6 +64,7 @@ class ManualCluster:
         self.started = []
         self.ran = []  # the name of each call that was sent to a worker
         self.closed = False
+        self.alive = True
 
     def start_worker(self, post):
         assert self.limit is None or len(self.started) < self.limit
@@ -85,8 +89,7 @@ class Driver:
                 self.dispatcher.handle(message)
 
     def submit(self, name):
-        call = Call(FUNCTION, Future(), (Argument(name),), {})
-        call.future.add_done_callback(call.forget)
+        call = Call(FUNCTION, Given((Argument(name),), {}))
         self.inbox.admit(call)
         self.pump()
         return call.future
@@ -134,6 +137,15 @@ def test_all_workers_start_at_once_when_asked_to():
     driver = Driver(3)
     driver.post(StartAll())
     assert len(driver.cluster.started) == 3
+
+
+def test_stored_function_is_replaced_in_all_workers():
+    driver = Driver(3)
+    driver.submit("a")
+    driver.submit("b")
+    driver.up(driver.cluster.started[0])
+    driver.post(Store(FUNCTION))
+    assert [worker.stored for worker in driver.cluster.started] == [FUNCTION] * 2
 
 
 def test_idle_workers_are_used_before_more_are_started():
@@ -194,6 +206,43 @@ def test_workers_that_die_at_their_start_break_the_executor(caplog):
         driver.submit("b")
 
 
+def test_workers_that_cannot_be_started_do_no_harm_to_those_that_run(caplog):
+    driver = Driver(3)
+    running = driver.submit("a")
+    driver.up(driver.cluster.started[0])
+    waiting = [driver.submit(name) for name in "bc"]
+    for number in (1, 2, 3):
+        driver.lose(driver.cluster.started[number])
+    assert "going on" in caplog.text
+    while driver.running:
+        driver.finish(driver.running[0])
+    assert [future.result(0) for future in [running, *waiting]] == ["a", "b", "c"]
+
+
+def test_nothing_is_waited_for_when_the_cluster_is_gone():
+    driver = Driver(1)
+    running, waiting = driver.submit("a"), driver.submit("b")
+    driver.up(driver.cluster.started[0])
+    driver.cluster.alive = False
+    driver.inbox.close()
+    driver.post(Close())
+    assert driver.dispatcher.finished
+    for future in (running, waiting):
+        assert "Ray was shut down" in str(future.exception(0))
+
+
+def test_answer_of_a_worker_that_was_given_up():
+    driver = Driver(1)
+    future = driver.submit("a")
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    block = worker.block
+    driver.lose(worker)
+    worker.block = block
+    driver.finish(worker)
+    assert isinstance(future.exception(0), WorkerLost)
+
+
 def test_only_deaths_in_a_row_break_the_executor():
     driver = Driver(1)
     future = driver.submit("a")
@@ -240,8 +289,8 @@ def test_failure_of_the_dispatcher_itself_resolves_everything(caplog):
     driver.up(driver.cluster.started[0])
     thread = threading.Thread(target=driver.dispatcher.run)
     driver.inbox.post("nonsense")  # falls through, does no harm
-    driver.inbox.post(Finished(driver.cluster.started[1], lambda: 1 / 0))
-    late = Call(FUNCTION, Future(), (Argument("late"),), {})
+    driver.inbox.post(Finished(driver.cluster.started[0], lambda: 1 / 0))
+    late = Call(FUNCTION, Given((Argument("late"),), {}))
     driver.inbox.admit(late)
     answer = Future()
     driver.inbox.admit(Inspect(lambda dispatcher: dispatcher.size, answer))
@@ -262,7 +311,7 @@ def test_cancelled_call_lets_go_of_its_arguments_while_it_stands_in_the_queue():
     driver = Driver(1)
     driver.submit("a")
     future = driver.submit("b")
-    reference = weakref.ref(driver.dispatcher._waiting[-1].args[0])
+    reference = weakref.ref(driver.dispatcher._waiting[-1].given.args[0])
     future.cancel()
     assert driver.dispatcher._waiting
     assert reference() is None
@@ -522,7 +571,9 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
+TestMachine.settings = settings(
+    max_examples=500, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def test_cancelled_error_is_the_futures_one():

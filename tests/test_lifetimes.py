@@ -14,10 +14,10 @@ import time
 import uuid
 
 import psutil
-import pytest
 
 PRELUDE = """
-import gc, os, sys, threading, time
+import gc, os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
 import ray
 from thread_chunks import ChunkExecutor, Chunker, LabelledActor, RemoteLabelledActor, chunk, config
 config.progress_bar = False
@@ -62,9 +62,12 @@ def start(script, tmp_path, **environment):
 def end(process, returncode=0):
     """Wait for a script; return the lines it printed; see to it that nothing of it is left."""
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)  # far beyond what it takes: only a hang reaches it
     finally:
         process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
         deadline = time.monotonic() + 20
         while (left := descendants(process.mark)) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -177,7 +180,7 @@ def test_existing_cluster_is_joined_and_left_running(tmp_path):
         """
         context = ray.init(num_cpus=2, **QUIET)
         print(context.address_info["gcs_address"], flush=True)
-        time.sleep(60)
+        time.sleep(600)
         """,
         tmp_path,
         RAY_AUTH_MODE="disabled",
@@ -219,11 +222,14 @@ def test_fifty_executors_leave_nothing(tmp_path):
     import psutil
     ray.init(num_cpus=2, **QUIET)
     for _ in range(50):
-        with ChunkExecutor(2) as executor:
+        with ChunkExecutor(1) as executor:
             assert list(executor.map(abs, [-1, -2])) == [1, 2]
     def actors():
-        names = [process.name() for process in psutil.Process().children(recursive=True)]
-        return [name for name in names if name.startswith("ray::LabelledA")]
+        children = psutil.Process().children(recursive=True)
+        try:
+            return [child for child in children if child.name().startswith("ray::LabelledA")]
+        except psutil.NoSuchProcess:  # it has just ended
+            return actors()
     with ChunkExecutor(1) as executor:
         executor.submit(abs, 1).result()
         print(len(actors()) > 0)
@@ -297,6 +303,10 @@ def test_functions_of_main(tmp_path):
         back = executor.submit(Point.moved, Point(1)).result()
         print(type(back) is Point, back.x, executor.submit(parse, "<a/>").result())
         print([executor.submit(count).result() for _ in range(2)], list(executor.map(lambda _: count(), [0])))
+        G = 1
+        executor.submit(lambda: G).result()
+        G = 2
+        print(list(executor.map(lambda _: G, [0])))
         def helper(x): return x + 100
         print(executor.map(lambda x: helper(x), [1]).__next__())
         try:
@@ -308,9 +318,99 @@ def test_functions_of_main(tmp_path):
         "('m', 'm', 2) [('m', 'm', 3)]",
         "True 11 a",
         "[1, 2] [3]",
+        "[2]",
         "101",
         "Oops('12') 2",
     ]
+
+
+def test_main_is_not_changed_by_what_comes_back(tmp_path):
+    script = """
+    import enum, functools
+    G = 1
+    class Foo:
+        n = 0
+        def get(self): return G
+    class Slots:
+        __slots__ = ("a",)
+        def __init__(self): self.a = 1
+    import dataclasses
+    @dataclasses.dataclass(slots=True)
+    class Record: x: int
+    class Color(enum.Enum): RED = 1
+    def make(): return Foo()
+    def bump():
+        Foo.n += 1
+        return Foo.n
+    def same(x): return x
+    get = Foo.get
+    with ChunkExecutor(1) as executor:
+        foo = executor.submit(make).result()
+        print(type(foo) is Foo, Foo.get is get)
+        Foo.n = 5
+        executor.submit(make).result()
+        G = 2
+        print(Foo.n, Foo().get())
+        print([executor.submit(bump).result() for _ in range(3)])
+        print(executor.submit(same, Slots()).result().a, executor.submit(same, Color.RED).result() is Color.RED)
+        print(executor.submit(same, Record(3)).result() == Record(3), executor.submit(lambda: Slots().a).result())
+        print(executor.submit(same, same).result() is same, executor.submit(same, Foo).result() is Foo)
+    """
+    # The class went out when its n was 0, and is the worker's own from then on.
+    assert run(script, tmp_path) == ["True True", "5 2", "[1, 2, 3]", "1 True", "True 1", "True True"]
+
+
+def test_odd_functions_of_main(tmp_path):
+    script = """
+    import functools
+    lock = threading.Lock()
+    @functools.lru_cache(maxsize=None)
+    def fib(n: int) -> int: return n if n < 2 else fib(n - 1) + fib(n - 2)
+    class Lazy:
+        @functools.cached_property
+        def value(self): return 7
+        @functools.lru_cache
+        def cached(self, x): return -x
+    def locked(x):
+        with lock:
+            return x
+    def closure():
+        n = 0
+        def inc():
+            nonlocal n
+            n += 1
+        def both():
+            inc(); inc()
+            return n
+        return both
+    def annotated(x: int = 3, *, y: str = "y") -> None: "doc"
+    with ChunkExecutor(1) as executor:
+        print(executor.submit(fib, 30).result(), list(executor.map(fib, [5, 6])))
+        print(executor.submit(lambda: (Lazy().value, Lazy().cached(2))).result(), executor.submit(locked, 4).result())
+        print(executor.submit(closure()).result())
+        parts = lambda f=annotated: (f.__annotations__["x"], f.__defaults__, f.__kwdefaults__)
+        print(executor.submit(parts).result(), executor.submit(lambda: annotated.__doc__).result())
+    """
+    assert run(script, tmp_path) == [
+        "832040 [5, 8]",
+        "(7, -2) 4",
+        "2",
+        "(<class 'int'>, (3,), {'y': 'y'}) doc",
+    ]
+
+
+def test_main_of_a_package(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
+    (tmp_path / "package" / "other.py").write_text("V = 5")
+    (tmp_path / "package" / "program.py").write_text(
+        PRELUDE + "def f():\n    from .other import V\n    return V\n"
+        "with ChunkExecutor(1) as executor: print(executor.submit(f).result())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "package.program"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.returncode) == ("5\n", 0), done.stderr
 
 
 def test_workers_take_over_the_drivers_surroundings(tmp_path):
@@ -367,7 +467,6 @@ def test_references_to_objects_in_the_cluster(tmp_path):
 
 def test_dead_worker_costs_its_call_only(tmp_path):
     script = """
-    import signal
     from concurrent.futures.process import BrokenProcessPool
     with ChunkExecutor(2) as executor:
         for kill in (lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGKILL)):
@@ -404,16 +503,19 @@ def test_forked_child(tmp_path):
             print("forked child" in str(error), flush=True)
         executor.shutdown()
         del executor
+        try:
+            ChunkExecutor(1)
+        except RuntimeError as error:
+            print("forked while Ray was up" in str(error), flush=True)
         os._exit(0)
     print(os.waitpid(pid, 0)[1], executor.submit(abs, -2).result())
     executor.shutdown()
     """
-    assert run(script, tmp_path) == ["1", "True", "0 2"]
+    assert run(script, tmp_path, PYTHONWARNINGS="ignore::DeprecationWarning") == ["1", "True", "True", "0 2"]
 
 
 def test_the_users_handler_of_sigterm_stays(tmp_path):
     script = """
-    import signal
     handler = lambda *_: print("mine", flush=True)
     signal.signal(signal.SIGTERM, handler)
     with ChunkExecutor(1) as executor:
@@ -424,12 +526,70 @@ def test_the_users_handler_of_sigterm_stays(tmp_path):
     assert run(script, tmp_path) == ["mine", "True"]
 
 
-@pytest.mark.parametrize("option", ["bogus"])
-def test_unknown_actor_option_is_refused_at_once(tmp_path, option):
+def test_bad_actor_options_are_refused_at_once(tmp_path):
+    script = """
+    for option in ("bogus", "max_restarts"):
+        try:
+            ChunkExecutor(1, actor_options={option: 1})
+        except ValueError as error:
+            print(option in str(error), up())
+    """
+    assert run(script, tmp_path) == ["True False"] * 2
+
+
+def test_actor_options_and_a_worker_that_cannot_be_placed(tmp_path):
+    script = """
+    ray.init(num_cpus=2, resources={"special": 1}, **QUIET)
+    with ChunkExecutor(2, actor_options={"resources": {"special": 1}}) as executor:
+        pids = set(executor.map(lambda _: (time.sleep(0.01), os.getpid())[1], range(50)))
+        print(len(pids), ray.available_resources().get("special", 0))
+    """
+    assert run(script, tmp_path) == ["1 0"]
+
+
+def test_ray_starts_without_its_dashboard(tmp_path):
+    script = """
+    original = ray.init
+    def init(**options):
+        context = original(**options)
+        print(options["include_dashboard"], options["log_to_driver"], repr(context.dashboard_url or ""))
+    ray.init = init
+    ChunkExecutor(1).shutdown()
+    """
+    assert run(script, tmp_path) == ["False False ''"]
+
+
+def test_ray_that_the_user_shut_down(tmp_path):
+    script = """
+    from thread_chunks import ExecutorBroken
+    executor = ChunkExecutor(2)
+    future = executor.submit(time.sleep, 60)
+    until(future.running)
+    ray.shutdown()
+    executor.shutdown()
+    print(repr(future.exception())[:50])
+    executor = ChunkExecutor(1)
+    ray.shutdown()
+    print(repr(executor.submit(abs, 1).exception())[:14], up())
+    """
+    lines = run(script, tmp_path)
+    assert lines == ["ExecutorBroken('Ray was shut down while the execut", "ExecutorBroken False"]
+
+
+def test_ctrl_c(tmp_path):
     script = """
     try:
-        ChunkExecutor(1, actor_options={"bogus": 1})
-    except ValueError as error:
-        print("bogus" in str(error), up())
+        with ChunkExecutor(2) as executor:
+            future = executor.submit(time.sleep, 600)
+            until(future.running)
+            print("waiting", flush=True)
+            list(executor.map(time.sleep, [600] * 3))
+    except KeyboardInterrupt:
+        print(type(future.exception()).__name__, up(), flush=True)
+    print(chunk(abs, [[-1]]))
     """
-    assert run(script, tmp_path) == ["True False"]
+    process = start(script, tmp_path)
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    lines, _ = end(process)
+    assert [line for line in lines if "raylet" not in line] == ["WorkerLost False", "[1]"]

@@ -24,7 +24,10 @@ def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: S
         if asked is not None and asked != len(actors):
             raise ValueError(f"chunk_size ({asked}) differs from the number of actors ({len(actors)})")
         return len(actors)
-    return operator.index(config.default_chunk_size if asked is None else asked)
+    if asked is None:
+        check_positive("config.default_chunk_size", config.default_chunk_size)
+        return operator.index(config.default_chunk_size)
+    return operator.index(asked)
 
 
 def check_positive(name: str, value: int | None) -> None:

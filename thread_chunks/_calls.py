@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Protocol
 
 _log = logging.getLogger("thread_chunks")
@@ -23,9 +24,9 @@ Arguments = tuple[Any, ...]
 STORED_KEY = b"stored"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Parcel:
-    """How a function travels; calls of one function share it.
+    """How a function travels; calls of one function share it. Workers refer to it weakly.
 
     `key` is the name under which a worker keeps the function: `STORED_KEY` for the one that it was
     started with; None for one that goes along with each block, because it may change in between.
@@ -47,7 +48,10 @@ class Function:
         """The function's name, for messages."""
         if self.fn is None:
             return "the stored function"
-        return getattr(self.fn, "__qualname__", None) or repr(self.fn)
+        # Not by `repr` or `getattr`, which are the user's code for an object and may raise.
+        if isinstance(self.fn, (FunctionType, BuiltinFunctionType, MethodType, type)):
+            return self.fn.__qualname__
+        return f"an object of type {type(self.fn).__qualname__!r}"
 
 
 @dataclass(slots=True, eq=False)
@@ -73,24 +77,44 @@ class Receiver(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Call:
-    """One ``fn(*args, **kwargs)`` from `submit`, and the future that the user holds."""
+class Given:
+    """What a call is made with. Apart from the call, so that the future can refer to it without a cycle."""
 
-    function: Function
-    future: Future[Any]
     args: Arguments
     kwargs: dict[str, Any]
 
     def forget(self, _: Future[Any] | None = None) -> None:
-        """Let go of the arguments: the future is resolved, though the call may wait in a queue still."""
+        """Let go of it: the future is resolved, though the call may still wait in the queue."""
         self.args, self.kwargs = (), {}
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One ``fn(*args, **kwargs)`` from `submit`, and the future that the user holds."""
+
+    function: Function
+    given: Given
+    future: Future[Any] = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        self.future.add_done_callback(self.given.forget)
 
     def claim(self) -> bool:
         """Take the call for running: from here on it cannot be cancelled. False if it was before."""
         try:
             return self.future.set_running_or_notify_cancel()
-        except BaseException:  # resolved by somebody else; the standard library logs and raises
+        except RuntimeError:  # somebody else resolved it; the standard library logs that
             return False
+
+    def cancel(self) -> None:
+        """Cancel the call, which runs the user's callbacks here."""
+        try:
+            cancelled = self.future.cancel()
+        except BaseException:
+            _log.exception("a callback of a future of %s raised", self.function.name)
+            cancelled = True
+        if cancelled:
+            self.claim()  # which tells `wait` and `as_completed`
 
     def deliver(self, first: int, outcomes: Outcomes) -> None:
         """Resolve the future, which runs the user's callbacks here, on the dispatcher's thread."""

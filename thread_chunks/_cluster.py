@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -15,7 +16,7 @@ from typing import Any
 import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayTaskError
 
 from . import _session, _wire
 from ._calls import STORED_KEY, Block, Function, Outcomes, Parcel
@@ -47,7 +48,8 @@ def _resolve(reference: ObjectRef[Any]) -> Any:
         raise error.cause from error
 
 
-_wire.references.type = ObjectRef
+_wire.references.of_values = ObjectRef
+_wire.references.others = (ActorHandle,)
 _wire.references.resolve = _resolve
 
 
@@ -67,22 +69,24 @@ class RayWorker:
         self._cluster = cluster
         self._post = post
         self._paths = list(sys.path)
-        self._functions: OrderedDict[bytes, None] = OrderedDict()  # that the actor keeps; the last used last
-        self._stored = cluster.stored.parcel  # what the actor holds as its own
+        # The functions that the actor keeps; the one that was used last is last.
+        self._functions: OrderedDict[bytes, weakref.ref[Parcel]] = OrderedDict()
+        self._stored: Parcel | None = cluster.stored.parcel  # what the actor holds as its own
         self._place = "not started yet"
-        setup = Setup(self._paths, os.getcwd(), bytes(multiprocessing.current_process().authkey), cluster.initializer)
-        self._when_done(handle.start_worker.remote(setup, self._stored.shipment), self._started)
+        authkey = bytes(multiprocessing.current_process().authkey)
+        setup = Setup(self._paths, _working_directory(), authkey, cluster.initializer)
+        self._when_done(handle.start_worker.remote(setup, cluster.stored.parcel.shipment), self._started)
 
     def run(self, block: Block) -> None:
         """Send a block. `Finished` is posted later, or `Lost`."""
         calls, failures = pack_calls(block.calls, block.keywords)
+        if len(failures) == len(block.calls):
+            self._post(Finished(self, partial(Outcomes, [None] * len(failures), dict(failures))))
+            return
         try:
             function, forget = self._ship(block.function)
-        except PicklingFailed as error:
-            failures = dict.fromkeys(range(len(block.calls)), error)
-        if len(failures) == len(block.calls):
-            outcomes = Outcomes([None] * len(failures), dict(failures))
-            self._post(Finished(self, lambda: outcomes))
+        except Exception as error:  # it cannot be pickled, or the object store is full
+            self._post(Finished(self, partial(Outcomes.all_failed, len(block.calls), error)))
             return
         labels = range(block.first, block.first + len(block.calls))
         request = Request(
@@ -99,6 +103,12 @@ class RayWorker:
         else:
             self._when_done(reply, lambda future: self._replied(future, block, failures))
 
+    def store(self, function: Function) -> None:
+        """Replace the actor's stored function. Ray keeps the order of what is sent to an actor."""
+        with suppress(Exception):  # if the actor or Ray is gone, the next block finds out
+            self.handle.store_function.remote(function.parcel.shipment)
+        self._stored = function.parcel
+
     def dismiss(self) -> None:
         """Let go of the actor; it ends when nobody else holds its handle."""
         if not self._cluster.replaceable:
@@ -108,7 +118,10 @@ class RayWorker:
 
     def kill(self) -> None:
         """End the actor at once."""
-        self._cluster.kill(self.handle)
+        if self._cluster.replaceable:
+            self._cluster.kill(self.handle)
+        else:  # the user's, and not ours to kill
+            self._post(Lost(self, WorkerLost(f"the executor gave up on a worker ({self._place}), which may still run")))
 
     def _when_done(self, reference: ObjectRef[Any], callback: Callable[[Future[Any]], None]) -> None:
         reference.future().add_done_callback(callback)
@@ -129,12 +142,18 @@ class RayWorker:
         if error is None:
             reply = future.result()
             self._post(Finished(self, partial(_outcomes, reply, failures)))
-        elif isinstance(error, RayActorError):
-            self._post(Lost(self, self._describe(error, block)))
-        else:  # the message itself failed: the actor could not unpickle it, or the object store lost it
+        elif isinstance(error, (RayTaskError, ObjectLostError)):
+            # The actor lives, but the message failed: it could not be unpickled, or it was lost.
             cause = error.cause if isinstance(error, RayTaskError) else error
-            count = len(block.calls)
-            self._post(Finished(self, lambda: Outcomes.all_failed(count, cause)))
+            self._post(Finished(self, partial(self._failed, len(block.calls), cause)))
+        else:
+            self._post(Lost(self, self._describe(error, block)))
+
+    def _failed(self, count: int, error: BaseException) -> Outcomes:
+        # A function that was in the message has not arrived, so all are sent again when they are needed.
+        self._functions.clear()
+        self._stored = None
+        return Outcomes.all_failed(count, error)
 
     def _describe(self, error: BaseException, block: Block | None = None) -> WorkerLost:
         if block is None:
@@ -163,11 +182,12 @@ class RayWorker:
             return (None if held else parcel.shipment), []
         if parcel.key is None:
             return parcel.shipment, []
-        held = parcel.key in self._functions
-        self._functions[parcel.key] = None
-        self._functions.move_to_end(parcel.key)
-        excess = len(self._functions) - _FUNCTIONS_KEPT
-        forget = [self._functions.popitem(last=False)[0] for _ in range(excess)]
+        held = self._functions.pop(parcel.key, None) is not None
+        forget = [key for key, kept in self._functions.items() if kept() is None]  # of series that are over
+        forget += list(self._functions)[: max(0, len(self._functions) - len(forget) + 1 - _FUNCTIONS_KEPT)]
+        for key in forget:
+            self._functions.pop(key, None)
+        self._functions[parcel.key] = weakref.ref(parcel)
         return (None if held else parcel.shipment), forget
 
 
@@ -236,6 +256,8 @@ class RayCluster:
     # What follows is all that the driver asks of Ray, but for the methods of actors' handles.
 
     def _join(self, actor_class: type[LabelledActor], actor_options: dict[str, Any], persistent: bool) -> None:
+        if refused := {"max_restarts", "max_task_retries"}.intersection(actor_options):
+            raise ValueError(f"{', '.join(refused)}: Ray must not restart actors or run calls again; the executor does")
         # The default of Ray would reserve a CPU to place an actor, and so refuse more of them.
         self._actor_class = remote_class(actor_class).options(**{"num_cpus": 0, **actor_options})
         self._session = _session.join(persistent=persistent)
@@ -243,11 +265,20 @@ class RayCluster:
     def _leave(self) -> None:
         self._session.leave()
 
+    @property
+    def alive(self) -> bool:
+        """Whether Ray is up, and still the same."""
+        return self._session.alive
+
     def _make_actor(self) -> ActorHandle[Any]:
+        if not self.alive:  # else Ray would start itself, in its own way
+            raise RuntimeError("Ray was shut down while the executor had need of it")
         handle: ActorHandle[Any] = self._actor_class.remote(None)
         return handle
 
     def _put(self, packed: Packed) -> ObjectRef[Packed]:
+        if not self.alive:
+            raise RuntimeError("Ray was shut down while the executor had need of it")
         return ray.put(packed)
 
     def kill(self, handle: ActorHandle[Any]) -> None:
@@ -259,6 +290,13 @@ def check_actor(actor: object) -> None:
     """Raise TypeError unless `actor` is a handle of an actor derived from `LabelledActor`."""
     if not (isinstance(actor, ActorHandle) and hasattr(actor, "run_block")):
         raise TypeError(f"actors must be handles of actors derived from LabelledActor, not {actor!r}")
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed; the worker stays where it starts
+        return None
 
 
 def _initializer_failed(packed: Packed) -> ExecutorBroken:

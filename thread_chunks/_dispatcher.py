@@ -11,6 +11,7 @@
    Series, then More ---admit----+  |      running: {worker: Block} ----- run ---------+-> run_block
    Abandon -------------post-----+  |      idle:    [worker]                           |    an outcome per call
  shutdown               |        |  |      starting: {worker} <----- start_worker -----+-> actor comes up
+   StartAll, Store -----admit----+  |           |                                      |
    Close(cancel?) ------post-----+  +---- Started | Finished | Lost | Broken <---------+--- its answer
                         |                       v                                      |
  Future.result()  <-----+------- block.deliver: future.set_result                      |
@@ -46,6 +47,7 @@ from ._messages import (
     More,
     StartAll,
     Started,
+    Store,
     Worker,
 )
 from ._sizing import block_length
@@ -68,6 +70,8 @@ class Dispatcher:
     b. At most `size` calls run at once, and none runs twice (`_assign`: a worker has at most one
        block, and a call leaves `_waiting` before it is sent).
     c. A call can be cancelled until it is put in a block (`_take_block`).
+    d. No call waits behind one that runs while a worker is idle, but for those that the user's
+       `chunksize` put into one block (`_assign`).
     e. Once a call is resolved, nothing here refers to its arguments, value or error.
     f. Nothing here refers to the executor.
 
@@ -112,6 +116,7 @@ class Dispatcher:
             _log.exception("the dispatcher failed")
             self._break(_broken("the executor itself failed", error))
         finally:
+            self._inbox.close()  # it is open still if the executor was dropped
             for worker in self.workers:
                 worker.dismiss()
             self._cluster.close()
@@ -129,14 +134,20 @@ class Dispatcher:
                 series.calls.clear()
             case StartAll():
                 self._start_workers(self.size)
+            case Store(function):
+                for worker in self.workers:
+                    worker.store(function)
             case Started(worker):
                 self._failed_starts = 0
                 self._starting.discard(worker)
                 self._idle.append(worker)
             case Finished(worker, collect):
-                block = self._running.pop(worker)
-                self._idle.append(worker)
-                block.deliver(collect())
+                # One that was given up may answer all the same, and is not ours any more.
+                if worker in self._running:
+                    outcomes = collect()
+                    block = self._running.pop(worker)
+                    self._idle.append(worker)
+                    block.deliver(outcomes)
             case Lost(worker, error):
                 self._lose(worker, error)
             case Broken(explain):
@@ -164,7 +175,7 @@ class Dispatcher:
                 return head.take(block_length(len(head.calls), head.chunksize))
             self._waiting.popleft()
             if head.claim():
-                return Block(head.function, head, 0, [head.args], [head.kwargs])
+                return Block(head.function, head, 0, [head.given.args], [head.given.kwargs])
         return None
 
     def _head(self) -> Call | Series | None:
@@ -210,9 +221,17 @@ class Dispatcher:
             try:
                 worker = self._cluster.start_worker(self._inbox.post)
             except Exception as error:
-                self._break(_broken("no worker can be started", error))
+                self._do_without("no worker can be started", error)
                 return
             self._starting.add(worker)
+
+    def _do_without(self, why: str, error: BaseException) -> None:
+        """Start no more workers: go on with those that are up, and break if there are none."""
+        self.size = len(self.workers)
+        if self.size == 0:
+            self._break(_broken(why, error))
+        else:
+            _log.warning("%s; going on with %d: %s", why, self.size, error)
 
     def _lose(self, worker: Worker, error: BaseException) -> None:
         if worker in self._starting:
@@ -229,16 +248,19 @@ class Dispatcher:
             if self.size == 0:
                 self._break(_broken("all actors that the executor was given are dead", error))
         elif self._failed_starts >= _MAX_FAILED_STARTS:
-            self._break(_broken(f"{_MAX_FAILED_STARTS} workers in a row died before they were up", error))
+            self._do_without(f"{_MAX_FAILED_STARTS} workers in a row died before they were up", error)
 
     def _close(self, cancel: bool, kill: bool) -> None:
         self._closing = True
+        if not self._cluster.alive:  # nothing will ever answer
+            self._break(_broken("Ray was shut down while the executor had need of it"))
+            return
         if cancel or kill:
             for item in self._take_waiting():
                 if isinstance(item, Series):
                     item.end(CancelledError())
-                elif item.future.cancel():
-                    item.claim()
+                else:
+                    item.cancel()
         if kill:
             for worker in self.workers:
                 worker.kill()  # `Lost` comes of it, and resolves what it ran
@@ -250,7 +272,10 @@ class Dispatcher:
         self._broken = True
         self._inbox.close(error)
         for message in self._inbox.drain():
-            self.handle(message)
+            try:
+                self.handle(message)
+            except Exception:  # as of the message that broke it; what is running is resolved below
+                _log.exception("lost a message")
         for worker, block in list(self._running.items()):
             del self._running[worker]
             self._idle.append(worker)

@@ -8,18 +8,17 @@ or ``__new__`` written in Python is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copyreg
 from types import BuiltinFunctionType, WrapperDescriptorType
 from typing import Any
 
-Reduced = tuple[Callable[..., Any], tuple[Any, ...], Any, None, None, Callable[[Any, Any], None]]
 
-
-def reduce_exception(error: BaseException) -> Reduced | None:
+def reduce_exception(error: BaseException) -> tuple[Any, ...] | None:
     """Return what `pickle.Pickler.reducer_override` returns; None if `error` has a way of its own."""
     cls = type(error)
     owner = next(base for base in cls.__mro__ if "__reduce__" in vars(base))
-    if owner.__module__ != "builtins" or cls.__reduce_ex__ is not object.__reduce_ex__:
+    own = cls.__reduce_ex__ is not object.__reduce_ex__ or cls in copyreg.dispatch_table
+    if own or owner.__module__ != "builtins":
         return None
     reduced = error.__reduce__()
     assert isinstance(reduced, tuple)  # as all exceptions that are written in C do it

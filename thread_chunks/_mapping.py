@@ -56,6 +56,8 @@ class SeriesFeed:
         How far to run ahead of the consumer; None: let everything in now.
     at_once : bool
         Take the calls before any of them can start, which is fast.
+    owner : object
+        The executor, which must not end by being dropped as long as it is to be fed.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class SeriesFeed:
         buffersize: int | None,
         *,
         at_once: bool,
+        owner: object,
     ) -> None:
         self.outbox: Outbox = SimpleQueue()
         self.admitted = 0
         self.lazy = buffersize is not None
+        self._owner = owner if self.lazy else None
         self._inbox = inbox
         self._rest = calls
         self._series = Series(function, weakref.ref(self.outbox), chunksize)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ._calls import Arguments, Block, Call, Outcomes, Series
+from ._calls import Arguments, Block, Call, Function, Outcomes, Series
 from .errors import ExecutorBroken
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ class Worker(Protocol):
     def run(self, block: Block) -> None:
         """Send a block. Later `Finished` is posted, or `Lost`."""
 
+    def store(self, function: Function) -> None:
+        """Replace the stored function, after what the worker runs now."""
+
     def dismiss(self) -> None:
         """Let go of the worker, which is idle, starting or lost."""
 
@@ -35,6 +38,10 @@ class Cluster(Protocol):
     """Where workers come from."""
 
     replaceable: bool  # whether a lost worker can be replaced, or there is one fewer from then on
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is there, and can be heard from again."""
 
     def start_worker(self, post: Callable[[Message], None]) -> Worker:
         """Begin to start a worker. Later `Started` is posted, or `Lost`, or `Broken`."""
@@ -60,6 +67,13 @@ class Abandon:
 @dataclass(slots=True, eq=False)
 class StartAll:
     """Start all workers now, and not only when there is work for them."""
+
+
+@dataclass(slots=True, eq=False)
+class Store:
+    """All workers get another stored function, whether they get a call of it or not."""
+
+    function: Function
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +129,7 @@ class Inspect:
             self.answer.set_exception(error)
 
 
-Message = Call | Series | More | Abandon | StartAll | Started | Finished | Lost | Broken | Close | Inspect
+Message = Call | Series | More | Abandon | StartAll | Store | Started | Finished | Lost | Broken | Close | Inspect
 
 
 class Inbox:
@@ -131,7 +145,7 @@ class Inbox:
         self._closed = False  # under the gate
         self._broken: ExecutorBroken | None = None  # under the gate
 
-    def admit(self, work: Call | Series | More | StartAll | Inspect) -> None:
+    def admit(self, work: Call | Series | More | StartAll | Store | Inspect) -> None:
         """Let work in.
 
         Raises

@@ -21,6 +21,7 @@ _OPTIONS_OF_NEW_CLUSTERS = frozenset({"num_cpus", "num_gpus", "resources", "labe
 
 
 _lock = threading.Lock()
+_inherited = False  # whether this process was forked while Ray was up
 _current: Session | None = None  # under the lock: the one that was joined last
 
 
@@ -32,17 +33,33 @@ class Session:
     ours: bool  # the package started it, and no persistent executor wants it to go on
     users: int = 0
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return ray.is_initialized() and _identity() == self.identity
+
     def leave(self) -> None:
         """Use Ray no more; the last user of what the package started stops it."""
         with _lock:
             self.users -= 1
-            if self.users == 0 and self.ours and ray.is_initialized() and _identity() == self.identity:
+            if self.users == 0 and self.ours and self.alive:
                 ray.shutdown()
 
 
 def join(*, persistent: bool) -> Session:
-    """Start Ray, or connect to it, unless it is up; use it until `Session.leave`."""
+    """Start Ray, or connect to it, unless it is up; use it until `Session.leave`.
+
+    Raises
+    ------
+    RuntimeError
+        In a process that was forked while Ray was up: Ray cannot be used there.
+    """
     global _current
+    if _inherited:
+        raise RuntimeError(
+            "this process was forked while Ray was up, and Ray cannot be used in such a child: "
+            "fork before the first executor is made, or start the process by 'spawn'"
+        )
     with _lock:
         started = not ray.is_initialized()
         if started:
@@ -62,7 +79,9 @@ def _identity() -> str:
 
 def _initialise() -> None:
     options = dict(config.ray_config)
-    if options.get("address", os.environ.get("RAY_ADDRESS")) not in (None, "local"):
+    # Ray's own default is to connect to any cluster that was once started on this machine.
+    options["address"] = options.get("address") or os.environ.get("RAY_ADDRESS") or "local"
+    if options["address"] != "local":
         options = {name: value for name, value in options.items() if name not in _OPTIONS_OF_NEW_CLUSTERS}
     # Ray takes SIGTERM for itself. A program that has a handler of its own keeps it.
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -72,5 +91,12 @@ def _initialise() -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
-# Ray's exit hook waits for ever in a forked child, which has none of its threads.
-os.register_at_fork(after_in_child=lambda: atexit.unregister(ray.shutdown))
+def _after_fork() -> None:
+    global _inherited, _lock
+    _lock = threading.Lock()
+    _inherited = ray.is_initialized()
+    # Ray's exit hook waits for ever in a forked child, which has none of its threads.
+    atexit.unregister(ray.shutdown)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -26,7 +26,11 @@ def start_thread(dispatcher: Dispatcher, inbox: Inbox) -> threading.Thread:
 
     thread = threading.Thread(target=run, name="thread_chunks-dispatcher", daemon=True)
     _threads[thread] = inbox
-    thread.start()
+    try:
+        thread.start()
+    except BaseException:
+        del _threads[thread]
+        raise
     return thread
 
 
@@ -42,8 +46,14 @@ def _finish_all() -> None:
     for inbox in threads.values():
         inbox.close()
         inbox.post(Close())
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        for inbox in threads.values():
+            inbox.post(Close(kill=True))
+        for thread in threads:
+            thread.join()
 
 
 os.register_at_fork(after_in_child=_threads.clear)

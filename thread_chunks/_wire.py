@@ -25,7 +25,7 @@ import cloudpickle
 
 from ._calls import Arguments
 from ._exceptions import reduce_exception
-from ._main_functions import is_main_function, reduce_main_function
+from ._main_functions import MainReducer
 from .errors import PicklingFailed, RemoteTraceback, UnpicklingFailed
 
 PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
@@ -37,8 +37,8 @@ _OUT_OF_BAND = 64 * 1024
 # A pickle contains the names of the modules and classes that it refers to. So a search of its
 # bytes (some GB/s) finds out what else a walk through the object would have to. A false alarm
 # costs time and nothing else.
-_MAIN_MARK = b"__main__"
-_REFERENCE_MARK = b"ObjectRef"
+_MARKS_OF_MAIN = (b"__main__",)
+_MARKS_OF_REFERENCES = (b"ObjectRef", b"ActorHandle")
 
 
 @dataclass(slots=True)
@@ -75,14 +75,12 @@ class Request:
 class Reply:
     """The outcomes of a block on their way back.
 
-    `values` has an item for each call; None where `packed` or `errors` has one. `seconds` is how
-    long the block took.
+    `values` has an item for each call; None where `packed` or `errors` has one.
     """
 
     values: list[Any]
     packed: dict[int, Packed]
     errors: dict[int, Packed]
-    seconds: float
 
 
 class _NoReference:
@@ -91,9 +89,14 @@ class _NoReference:
 
 @dataclass(slots=True)
 class References:
-    """What references to objects in the cluster are; set by the module that knows Ray."""
+    """What refers to something in the cluster; set by the module that knows Ray.
 
-    type: type = _NoReference
+    Instances of `of_values` stand for a value, which `resolve` gets. Those of `others` only have to be
+    carried by Ray, which counts them.
+    """
+
+    of_values: type = _NoReference
+    others: tuple[type, ...] = ()
     resolve: Callable[[Any], Any] = lambda reference: reference
 
 
@@ -110,25 +113,25 @@ class _Argument:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """The slow and thorough one: by value where need be, and references handed to Ray."""
 
-    def __init__(self, file: io.BytesIO, packed: Packed) -> None:
+    def __init__(self, file: io.BytesIO, packed: Packed, *, homewards: bool) -> None:
         super().__init__(file, protocol=5, buffer_callback=_keeper(packed.buffers))
         self._references = packed.references
+        self._main = MainReducer(homewards=homewards)
 
     def persistent_id(self, obj: Any) -> int | None:
+        # By `type`, here as elsewhere: an object may lie about its `__class__`, or raise.
         if type(obj) is _Argument:
             self._references.append((obj.reference, True))
-        elif isinstance(obj, references.type):
+        elif issubclass(type(obj), (references.of_values, *references.others)):
             self._references.append((obj, False))
         else:
             return None
         return len(self._references) - 1
 
     def reducer_override(self, obj: Any) -> Any:
-        if is_main_function(obj):
-            return reduce_main_function(obj)
-        if isinstance(obj, BaseException) and (reduced := reduce_exception(obj)):
+        if issubclass(type(obj), BaseException) and (reduced := reduce_exception(obj)):
             return reduced
-        return super().reducer_override(obj)
+        return self._main.reduce(obj, super().reducer_override)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -142,8 +145,13 @@ class _Unpickler(pickle.Unpickler):
         return self._referents[pid]
 
 
-def pack(obj: Any, *, thorough: bool = False) -> Packed:
+def pack(obj: Any, *, homewards: bool = False) -> Packed:
     """Pickle `obj`.
+
+    Parameters
+    ----------
+    homewards : bool
+        Whether it goes back to the driver, who has the originals of what ``__main__`` defines.
 
     Raises
     ------
@@ -152,23 +160,25 @@ def pack(obj: Any, *, thorough: bool = False) -> Packed:
     """
     packed = Packed(b"", kind=type(obj).__qualname__)
     try:
-        if not thorough:
-            try:
-                packed.data = pickle.dumps(obj, 5, buffer_callback=_keeper(packed.buffers))
-            except Exception:  # cloudpickle may know how, and if not, says why
-                thorough = True
-            else:
-                thorough = _MAIN_MARK in packed.data or _REFERENCE_MARK in packed.data
-        if thorough:
-            packed.buffers.clear()
-            file = io.BytesIO()
-            _Pickler(file, packed).dump(obj)
-            packed.data = file.getvalue()
-    except BaseException as error:
-        raise PicklingFailed(f"an object of type {packed.kind!r} cannot be pickled: {_text(error)}") from error
+        packed.data = pickle.dumps(obj, 5, buffer_callback=_keeper(packed.buffers))
+        done = not any(mark in packed.data for mark in _MARKS_OF_MAIN + _MARKS_OF_REFERENCES)
+    except BaseException:  # cloudpickle may know how, and if not, says why
+        done = False
+    if not done:
+        _pack_thoroughly(obj, packed, homewards)
     if len(packed.data) >= _OUT_OF_BAND:
         packed.data = pickle.PickleBuffer(packed.data)
     return packed
+
+
+def _pack_thoroughly(obj: Any, packed: Packed, homewards: bool) -> None:
+    packed.buffers.clear()
+    file = io.BytesIO()
+    try:
+        _Pickler(file, packed, homewards=homewards).dump(obj)
+    except BaseException as error:
+        raise PicklingFailed(f"an object of type {packed.kind!r} cannot be pickled: {describe(error)}") from error
+    packed.data = file.getvalue()
 
 
 def unpack(packed: Packed, *, writable: bool = True) -> Any:
@@ -188,7 +198,7 @@ def unpack(packed: Packed, *, writable: bool = True) -> Any:
             return _Unpickler(packed.data, buffers, referents).load()
         return pickle.loads(packed.data, buffers=buffers)
     except BaseException as error:
-        text = f"an object of type {packed.kind!r} cannot be unpickled: {_text(error)}"
+        text = f"an object of type {packed.kind!r} cannot be unpickled: {describe(error)}"
         raise UnpicklingFailed(text) from error
 
 
@@ -209,29 +219,34 @@ def pack_calls(calls: list[Arguments], keywords: list[dict[str, Any]] | None) ->
 
 def pack_error(error: BaseException) -> Packed:
     """Pickle an exception with its traceback; never fails, but may have to pack a stand-in."""
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    packed = Packed(b"", kind=type(error).__qualname__)
+    text = ""
     try:
-        packed = pack((error, text), thorough=True)
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        _pack_thoroughly((error, text), packed, homewards=True)
         unpack(packed)  # exceptions are rare, and half of what can go wrong goes wrong there
-    except (PicklingFailed, UnpicklingFailed) as reason:
-        kind = type(error).__qualname__
+    except BaseException as reason:
+        cause = reason.__cause__ if isinstance(reason, (PicklingFailed, UnpicklingFailed)) else reason
         stand_in = PicklingFailed(
-            f"the call raised an exception of type {kind!r}, which cannot be pickled: {_text(reason.__cause__)}. "
-            f"It said: {_text(error)}"
+            f"the call raised an exception of type {packed.kind!r}, which cannot be pickled: {describe(cause)}. "
+            f"It said: {describe(error)}"
         )
-        packed = pack((stand_in, text), thorough=True)
+        packed = pack((stand_in, text))
     return packed
 
 
 def unpack_error(packed: Packed) -> BaseException:
-    """Rebuild an exception, with the remote traceback as its cause; one that fails is itself returned."""
+    """Rebuild an exception, with the remote traceback as its cause; never fails, but may have to stand in."""
     try:
         error, text = unpack(packed)
-    except UnpicklingFailed as failure:
-        return failure
-    error.__cause__ = RemoteTraceback(text)
-    assert isinstance(error, BaseException)
-    return error
+        # Not by assignment, which a class may forbid.
+        BaseException.__setattr__(error, "__cause__", RemoteTraceback(text))
+    except BaseException as failure:
+        if isinstance(failure, UnpicklingFailed):
+            return failure
+        return UnpicklingFailed(f"what came for an exception of type {packed.kind!r} is none: {describe(failure)}")
+    found: BaseException = error
+    return found
 
 
 def _keeper(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
@@ -247,12 +262,13 @@ def _keeper(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
 
 
 def _with_arguments_marked(args: Arguments, kwargs: dict[str, Any]) -> tuple[Arguments, dict[str, Any]]:
-    if not any(isinstance(value, references.type) for value in chain(args, kwargs.values())):
+    if not any(issubclass(type(value), references.of_values) for value in chain(args, kwargs.values())):
         return args, kwargs
-    return (
-        tuple(_Argument(value) if isinstance(value, references.type) else value for value in args),
-        {name: _Argument(value) if isinstance(value, references.type) else value for name, value in kwargs.items()},
-    )
+
+    def marked(value: Any) -> Any:
+        return _Argument(value) if issubclass(type(value), references.of_values) else value
+
+    return tuple(map(marked, args)), {name: marked(value) for name, value in kwargs.items()}
 
 
 def _blame(args: Arguments, kwargs: dict[str, Any], error: PicklingFailed) -> PicklingFailed:
@@ -267,8 +283,8 @@ def _blame(args: Arguments, kwargs: dict[str, Any], error: PicklingFailed) -> Pi
     return error
 
 
-def _text(error: BaseException | None) -> str:
-    """Describe an exception in a line, even one whose ``__str__`` raises."""
+def describe(error: BaseException | None) -> str:
+    """Describe an exception, even one whose ``__str__`` raises."""
     try:
         return f"{type(error).__qualname__}: {error}"
     except BaseException:

@@ -6,9 +6,9 @@ import multiprocessing
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from ._calls import STORED_KEY, Arguments
@@ -23,7 +23,7 @@ class Setup:
     """What a worker takes over from the driver, as a child of `ProcessPoolExecutor` would."""
 
     paths: list[str]
-    directory: str
+    directory: str | None
     authkey: bytes  # else the queues and locks of the driver's `multiprocessing.Manager` refuse it
     initializer: Packed | None
 
@@ -62,7 +62,7 @@ class LabelledActor:
     (7, 32)
     """
 
-    _runs_plainly = True  # whether `run` is not overridden, so that a block need not go through it
+    _runs_plainly = True  # whether nothing is overridden, so that a block need not go through `run`
 
     # All of it belongs to the one thread that runs calls.
     _func: Callable[..., Any] | None
@@ -75,7 +75,7 @@ class LabelledActor:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # Here, because Ray later wraps the methods of a subclass of its own.
         super().__init_subclass__(**kwargs)
-        cls._runs_plainly = cls.run is LabelledActor.run
+        cls._runs_plainly = cls.run is LabelledActor.run and cls.get_func is LabelledActor.get_func
 
     def run(self, label: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Run the stored function.
@@ -116,7 +116,7 @@ class LabelledActor:
         Called by the executor, once, before any block.
         """
         _extend_path(setup.paths)
-        if os.path.isdir(setup.directory):
+        if setup.directory is not None and os.path.isdir(setup.directory):
             os.chdir(setup.directory)
         multiprocessing.current_process().authkey = setup.authkey
         error = None
@@ -130,12 +130,15 @@ class LabelledActor:
             error = pack_error(raised)
         return Ready(socket.gethostname(), os.getpid(), error)
 
+    def store_function(self, function: Packed) -> None:
+        """Replace the stored function by one that is packed. Called by the executor."""
+        self.set_func(_load(function))
+
     def run_block(self, request: Request, function: Packed | None = None) -> Reply:
         """Run the calls of a block, one after the other. Called by the executor.
 
         Never raises: each call has an outcome of its own.
         """
-        started = time.perf_counter()
         values: list[Any] = []
         packed: dict[int, Packed] = {}
         errors: dict[int, Packed] = {}
@@ -144,13 +147,13 @@ class LabelledActor:
             try:
                 value = call(*args)
                 if type(value) not in PLAIN:
-                    packed[len(values)] = pack(value)
+                    packed[len(values)] = pack(value, homewards=True)
                     value = None
             except BaseException as error:  # SystemExit too: it would end the actor for good
                 errors[len(values)] = pack_error(error)
                 value = None
             values.append(value)
-        return Reply(values, packed, errors, time.perf_counter() - started)
+        return Reply(values, packed, errors)
 
     def forget_functions(self, keys: list[bytes]) -> None:
         """Let go of functions. Called by an executor that stops using an actor it did not make."""
@@ -162,7 +165,7 @@ class LabelledActor:
         if request.paths is not None:
             _extend_path(request.paths)
         self.forget_functions(request.forget)
-        function = None if shipped is None else _load(shipped)
+        function = None if shipped is None else _load(shipped, request.key)
         if request.key == STORED_KEY:
             if function is not None:
                 self.set_func(function)
@@ -184,19 +187,26 @@ def _extend_path(paths: list[str]) -> None:
     sys.path.extend(path for path in paths if path not in sys.path)
 
 
-def _load(function: Packed) -> Callable[..., Any]:
-    """Return the function; if it cannot be rebuilt, one that says so to each of its calls."""
+def _load(function: Packed, key: bytes | None = STORED_KEY) -> Callable[..., Any]:
+    """Return the function; if it cannot be rebuilt, one that says so to each of its calls.
+
+    The stored function is the worker's own. Any other that may change as it runs, which a plain
+    function cannot, is made anew for each call, as if it came along with it.
+    """
+    # The large arrays of what is kept are shared by all actors of a node, and therefore read-only.
+    writable = key is None
     try:
-        # Its arrays are shared by all actors of a node, and therefore read-only.
-        loaded: Callable[..., Any] = unpack(function, writable=False)
-        return loaded
+        loaded: Callable[..., Any] = unpack(function, writable=writable)
     except UnpicklingFailed as failure:
         text, cause = str(failure), failure.__cause__
 
-    def fail(*args: Any, **kwargs: Any) -> None:
-        raise UnpicklingFailed(text) from cause
+        def fail(*args: Any, **kwargs: Any) -> None:
+            raise UnpicklingFailed(text) from cause
 
-    return fail
+        return fail
+    if key == STORED_KEY or isinstance(loaded, (FunctionType, BuiltinFunctionType, type)):
+        return loaded
+    return lambda *args, **kwargs: unpack(function, writable=writable)(*args, **kwargs)
 
 
 def _opening(function: Callable[..., Any]) -> Callable[[Packed], Any]:

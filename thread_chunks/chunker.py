@@ -138,11 +138,12 @@ class Chunker:
         self.progress_bar = progress_bar
         self.persistent = persistent
         self.path = path
+        self._last_actors: list[Any] | None = None  # of a persistent one that was left
 
     @property
     def actors(self) -> list[Any]:
-        """The handles of the actors that are used."""
-        return self._executor.actors
+        """The handles of the actors that are used, or were when the `Chunker` was left."""
+        return self._executor.actors if self._last_actors is None else self._last_actors
 
     def __call__(
         self,
@@ -190,7 +191,9 @@ class Chunker:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._executor.shutdown()
+        if self.persistent:
+            self._last_actors = self._executor.actors
+        self._executor.__exit__(exc_type, exc, traceback)
 
 
 def _shown(progress_bar: bool | None) -> bool:

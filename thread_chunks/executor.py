@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import time
@@ -9,16 +10,16 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from itertools import count
-from types import FunctionType
-from typing import Any
+from types import FunctionType, MethodType, TracebackType
+from typing import Any, SupportsIndex
 from uuid import uuid4
 
 from ._arguments import argument_list, check_callable, check_positive, number_of_workers
-from ._calls import Arguments, Call, Function, Parcel
+from ._calls import Arguments, Call, Function, Given, Parcel
 from ._cluster import RayCluster, check_actor
 from ._dispatcher import Dispatcher
 from ._mapping import Feed, FutureFeed, SeriesFeed, is_collection, results
-from ._messages import Close, Inbox, Inspect, StartAll
+from ._messages import Close, Inbox, Inspect, StartAll, Store
 from ._threads import close_dropped, start_thread
 from .actor import LabelledActor
 
@@ -103,7 +104,7 @@ class ChunkExecutor(Executor):
 
     def __init__(
         self,
-        func: Callable[..., Any] | int | None = None,
+        func: Callable[..., Any] | SupportsIndex | None = None,
         chunk_size: int | None = None,
         *,
         max_workers: int | None = None,
@@ -114,10 +115,11 @@ class ChunkExecutor(Executor):
         actor_options: dict[str, Any] | None = None,
         persistent: bool = False,
     ) -> None:
-        if isinstance(func, int):
+        if func is not None and not callable(func) and isinstance(func, SupportsIndex):
             if chunk_size is not None:
-                raise TypeError(f"func must be callable, not {func!r}")
-            func, chunk_size = None, func
+                raise TypeError(f"func must be callable, not {func!r}; or the number of workers, and then the only one")
+            chunk_size = operator.index(func)
+            func = None
         check_callable("func", func)
         check_callable("initializer", initializer)
         if not isinstance(initargs, tuple):
@@ -129,7 +131,6 @@ class ChunkExecutor(Executor):
         for actor in actors or ():
             check_actor(actor)
         self._max_workers = number_of_workers(chunk_size, max_workers, actors)
-        self._func = func
         self._parcels: weakref.WeakKeyDictionary[FunctionType, Parcel] = weakref.WeakKeyDictionary()
         self._pid = os.getpid()
         self._inbox = Inbox()
@@ -142,9 +143,14 @@ class ChunkExecutor(Executor):
             actor_options or {},
             persistent=persistent,
         )
-        self._stored = None if func is None and actors is None else self._cluster.stored
+        # What the stored function is, and how the dispatcher knows it; one attribute, so that they agree.
+        self._stored = None if func is None and actors is None else (func, self._cluster.stored)
         self._dispatcher = Dispatcher(self._cluster, self._inbox, self._max_workers)
-        self._thread = start_thread(self._dispatcher, self._inbox)
+        try:
+            self._thread = start_thread(self._dispatcher, self._inbox)
+        except BaseException:
+            self._cluster.close()
+            raise
         weakref.finalize(self, close_dropped, self._inbox, self._pid).atexit = False
         if self._stored is not None:
             self._inbox.admit(StartAll())
@@ -184,8 +190,9 @@ class ChunkExecutor(Executor):
         Parameters
         ----------
         fn : callable or None
-            The function; None for the stored one. A plain function is sent to a worker once: what
-            it captured is seen as it was then. Other callables are sent with each call.
+            The function; None for the stored one. A plain function is sent to a worker once: the
+            variables of its closure are seen as they were then. Other callables are sent with
+            each call.
         *args, **kwargs
             Its arguments. A Ray ``ObjectRef`` that is an argument by itself arrives as its value.
 
@@ -212,11 +219,9 @@ class ChunkExecutor(Executor):
         (3, 1)
         """
         self._check_process()
-        future: Future[Any] = Future()
-        call = Call(self._submitted(fn), future, args, kwargs)
-        future.add_done_callback(call.forget)
+        call = Call(self._submitted(fn), Given(args, kwargs))
         self._inbox.admit(call)
-        return future
+        return call.future
 
     def map(
         self,
@@ -235,7 +240,9 @@ class ChunkExecutor(Executor):
         ----------
         fn : callable or None
             The function; None for the stored one. If it is not callable, it is taken for the first
-            iterable, and the function is the stored one: ``executor.map(xs)``.
+            iterable, and the function is the stored one: ``executor.map(xs)``. It is sent to a
+            worker once for the series; a callable with a state (a bound method, say) starts each
+            call with the state that it had.
         *iterables
             Where the arguments come from; the shortest one ends the series.
         timeout : float, optional
@@ -243,9 +250,9 @@ class ChunkExecutor(Executor):
         chunksize : int, optional
             Calls that are sent to a worker in one message. Default: chosen by the executor.
         buffersize : int, optional
-            Lets at most so many calls wait, run, or be finished and not yet consumed; the
-            iterables are then consumed step by step, and may be infinite. Default: none, all of
-            the iterables is consumed at once.
+            Lets at most so many calls wait, run, or be finished and not yet consumed, beside the
+            one whose value is being asked for; the iterables are then consumed step by step, and
+            may be infinite. Default: none, all of the iterables is consumed at once.
         unordered : bool, optional
             Yield values as they come, and not in the order of the calls. Default: False.
         progress_bar : bool, optional
@@ -279,7 +286,9 @@ class ChunkExecutor(Executor):
         ...     list(executor.map([1, 2, 3])), list(executor.map(pow, [2, 3], [5, 2]))
         ([1, 2, 3], [32, 9])
         """
-        if fn is not None and not callable(fn):
+        if self._stored is not None and not iterables and isinstance(fn, Iterable):
+            fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
+        elif fn is not None and not callable(fn):
             fn, iterables = None, (fn, *iterables)
         at_once = all(map(is_collection, iterables))
         calls = zip(*iterables)  # noqa: B905 (the shortest ends the series)
@@ -351,8 +360,11 @@ class ChunkExecutor(Executor):
         """
         if not callable(func):
             raise TypeError(f"func must be callable, not {func!r}")
-        self._stored = self._cluster.store(func)
-        self._func = func
+        self._check_process()
+        self._inbox.check()
+        function = self._cluster.store(func)
+        self._inbox.admit(Store(function))
+        self._stored = func, function
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end once the pending ones are finished.
@@ -384,7 +396,21 @@ class ChunkExecutor(Executor):
                     "a future's callback cannot wait for the executor's end, which waits for the callback: "
                     "use shutdown(wait=False)"
                 )
-            self._thread.join()
+            try:
+                self._thread.join()
+            except KeyboardInterrupt:
+                self._inbox.post(Close(kill=True))
+                raise
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+            self._inbox.post(Close(kill=True))
+        self.shutdown()
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
@@ -411,7 +437,7 @@ class ChunkExecutor(Executor):
             feed = FutureFeed(lambda args: self.submit(fn, *args), calls, buffersize)
         else:
             function = self._function(fn) or Function(fn, Parcel(uuid4().bytes))
-            feed = SeriesFeed(self._inbox, function, calls, chunksize, buffersize, at_once=at_once)
+            feed = SeriesFeed(self._inbox, function, calls, chunksize, buffersize, at_once=at_once, owner=self)
         return results(feed, unordered=unordered, timeout=timeout, started=started, show_progress=progress_bar)
 
     def _submitted(self, fn: Callable[..., Any] | None) -> Function:
@@ -431,9 +457,14 @@ class ChunkExecutor(Executor):
         if fn is None:
             if self._stored is None:
                 raise ValueError("no function: none was stored in the executor, and none is given")
-            return self._stored
+            return self._stored[1]
         check_callable("fn", fn)
-        return self._stored if fn is self._func else None
+        if self._stored is not None:
+            stored, function = self._stored
+            # A bound method is a new object each time that it is looked up.
+            if fn is stored or (type(fn) is MethodType and fn == stored):
+                return function
+        return None
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
