@@ -137,7 +137,8 @@ class LabelledActor:
     def run_block(self, request: Request, function: Packed | None = None) -> Reply:
         """Run the calls of a block, one after the other. Called by the executor.
 
-        Never raises: each call has an outcome of its own.
+        What a call raises is its outcome. An error of this method itself, as for a function that the
+        actor does not hold, is the outcome of all calls of the block.
         """
         values: list[Any] = []
         packed: dict[int, Packed] = {}
