@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pickle
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from queue import SimpleQueue
 
 from ray.exceptions import ActorDiedError
@@ -17,9 +18,16 @@ from thread_chunks import ChunkExecutor
 from thread_chunks._cluster import RayCluster
 
 
-def carried(obj):
-    """Return what arrives of `obj` on the other side."""
-    return pickle.loads(pickle.dumps(obj, 5))
+class Message:
+    """What travels: bytes, and the buffers beside them, which arrive read-only."""
+
+    def __init__(self, obj):
+        buffers = []
+        self._data = pickle.dumps(obj, 5, buffer_callback=buffers.append)
+        self._buffers = [bytes(buffer) for buffer in buffers]
+
+    def open(self):
+        return pickle.loads(self._data, buffers=self._buffers)
 
 
 class FakeReference:
@@ -37,7 +45,7 @@ class FakeMethod:
 
     def remote(self, *args):
         reference = FakeReference()
-        self._handle.tasks.put((self._name, pickle.dumps(args, 5), reference.future()))
+        self._handle.send(self._name, Message(args), reference.future())
         return reference
 
 
@@ -45,8 +53,24 @@ class FakeHandle:
     """An actor in a thread, which ends when its last handle is dropped."""
 
     def __init__(self, actor_class):
-        self.tasks = SimpleQueue()
-        threading.Thread(target=_work, args=(self.tasks, actor_class), daemon=True).start()
+        self._tasks = SimpleQueue()
+        self._unanswered = set()
+        self._dead = False
+        self.up = threading.Event()
+        threading.Thread(target=_work, args=(self._tasks, actor_class, self.up), daemon=True).start()
+
+    def send(self, name, message, future):
+        if self._dead:
+            future.set_exception(ActorDiedError())
+        else:
+            self._unanswered.add(future)
+            future.add_done_callback(self._unanswered.discard)
+            self._tasks.put((name, message, future))
+
+    def die(self):
+        self._dead = True
+        for future in list(self._unanswered):
+            _resolve(future.set_exception, ActorDiedError())
 
     def __getattr__(self, name):
         if name.startswith("_"):
@@ -54,28 +78,29 @@ class FakeHandle:
         return FakeMethod(self, name)
 
     def __del__(self):
-        self.tasks.put(None)
+        self._tasks.put(None)
 
 
-def _work(tasks, actor_class):
+def _work(tasks, actor_class, up):
     actor = actor_class(None)
-    dead = False
     while (task := tasks.get()) is not None:
-        dead = dead or task[0] == "die"
-        _answer(actor, dead, *task)
+        _answer(actor, *task)
         del task
+        up.set()
 
 
-def _answer(actor, dead, name, args, future):
-    if dead:
-        future.set_exception(ActorDiedError())
-        return
+def _answer(actor, name, message, future):
     try:
-        outcome = carried(getattr(actor, name)(*pickle.loads(args)))
+        outcome = Message(getattr(actor, name)(*message.open())).open()
     except Exception as error:
-        future.set_exception(error)
+        _resolve(future.set_exception, error)
     else:
-        future.set_result(outcome)
+        _resolve(future.set_result, outcome)
+
+
+def _resolve(resolve, outcome):
+    with suppress(InvalidStateError):  # the actor died before it answered
+        resolve(outcome)
 
 
 class FakeCluster(RayCluster):
@@ -93,8 +118,10 @@ class FakeCluster(RayCluster):
     def _put(self, packed):
         return packed
 
+    address_of_streams = None  # a thread prints where the driver prints
+
     def kill(self, handle):
-        handle.die.remote()
+        handle.die()
 
 
 class FakeExecutor(ChunkExecutor):

@@ -11,7 +11,7 @@ from thread_chunks._wire import Request, pack, pack_calls, unpack_error
 def request(key, xs, forget=()):
     calls, errors = pack_calls([(x,) for x in xs], None)
     assert errors == {}
-    return Request(range(len(xs)), key, calls, list(forget), None)
+    return Request(range(len(xs)), key, calls, list(forget), None, True)
 
 
 def test_functions_are_kept_until_they_are_to_be_forgotten():

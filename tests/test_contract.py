@@ -17,8 +17,17 @@ import weakref
 
 import numpy as np
 import pytest
+from fake_cluster import FakeExecutor
 
-from thread_chunks import ExecutorBroken, LabelledActor, PicklingFailed, RemoteTraceback, UnpicklingFailed, config
+from thread_chunks import (
+    ExecutorBroken,
+    LabelledActor,
+    PicklingFailed,
+    RemoteTraceback,
+    UnpicklingFailed,
+    WorkerLost,
+    config,
+)
 
 
 def square(x):
@@ -485,6 +494,18 @@ def test_arrays_are_writable_on_both_sides(make):
     assert arrays[0][0] == arrays[1][0] == 0
 
 
+def test_zero_copy(make):
+    def look(small, large):
+        return small.flags.writeable, large.flags.writeable, np.ones(10**5)
+
+    executor, large = make(1, zero_copy=True), np.zeros(10**6)
+    small_writable, large_writable, back = executor.submit(look, np.zeros(3), large).result()
+    assert (small_writable, large_writable, back.flags.writeable) == (True, False, False)
+    assert back.sum() == 10**5
+    (value,) = executor.map(look, [np.zeros(3)], [large])
+    assert not value[2].flags.writeable
+
+
 def test_values_of_any_size_and_type(make):
     values = [None, b"x" * 10**6, bytearray(10**6), "é" * 10**5, {1: [2, (3,)]}, float("inf"), np.float64(3), 1 << 100]
     for value, back in zip(values, make(1).map(lambda x: x, values), strict=True):
@@ -778,6 +799,21 @@ def test_nothing_refers_to_what_is_resolved(make, tmp_path, request):
     assert blocker.result() == "started"
 
 
+def test_an_error_of_map_that_is_kept_keeps_nothing_else(executor_class, request):
+    gc.collect()
+    request.addfinalizer(gc.enable)
+    gc.disable()
+    executor = executor_class(2)
+    thread = executor._thread
+    values = executor.map(divmod, itertools.repeat(1), [1, 0, 1, 1], buffersize=2, chunksize=3)
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(values)
+    del executor, values
+    thread.join(60)  # the executor ends, which was dropped
+    assert not thread.is_alive()
+    assert caught.value is not None
+
+
 def test_values_of_map_are_not_kept(make):
     class Thing:
         pass
@@ -811,6 +847,47 @@ def test_all_workers_run_at_once(make, tmp_path):
         return x
 
     assert list(make(3).map(meet, range(3))) == [0, 1, 2]
+
+
+def test_max_tasks_per_child(make, tmp_path):
+    started = tmp_path / "started"
+    started.mkdir()
+    executor = make(2, initializer=initialize, initargs=(started, 0), max_tasks_per_child=3)
+    assert list(executor.map(square, range(8), chunksize=100)) == [x * x for x in range(8)]
+    assert [executor.submit(square, x).result() for x in range(4)] == [0, 1, 4, 9]
+    assert len(list(started.iterdir())) >= 4
+
+
+def test_max_tasks_per_child_of_one_with_many_calls(executor_class, make, tmp_path):
+    calls = 500 if executor_class is FakeExecutor else 10  # a process of Ray takes half a second
+    executor = make(2, max_tasks_per_child=1)
+
+    def overlap(x):
+        mine = tmp_path / str(x)
+        mine.touch()
+        count = len(list(tmp_path.iterdir()))
+        mine.unlink()
+        return x, count <= 2
+
+    assert list(executor.map(overlap, range(calls))) == [(x, True) for x in range(calls)]
+
+
+@pytest.mark.parametrize("stop", ["terminate_workers", "kill_workers"])
+def test_workers_are_ended_at_once(make, tmp_path, stop):
+    executor = make(2)
+    running = [executor.submit(note_and_wait, tmp_path, str(x), "go") for x in range(2)]
+    waiting = executor.submit(square, 3)
+    for x in range(2):
+        wait_for(tmp_path / str(x))
+    getattr(executor, stop)()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        executor.submit(square, 3)
+    assert [type(future.exception(60)) for future in running] == [WorkerLost] * 2
+    with pytest.raises(cf.CancelledError):
+        waiting.result(60)
+    executor.shutdown()
+    getattr(executor, stop)()
+    (tmp_path / "go").touch()
 
 
 def test_initializer_runs_once_per_worker_in_the_thread_of_the_calls(make, tmp_path):
@@ -1004,6 +1081,9 @@ def test_many_threads(make):
         ((square,), {"actor_class": square}, TypeError),
         ((square,), {"actor_class": dict}, TypeError),
         ((square,), {"actors": [], "actor_class": LabelledActor}, ValueError),
+        ((2,), {"max_tasks_per_child": 0}, ValueError),
+        ((2,), {"max_tasks_per_child": 1.5}, TypeError),
+        ((square,), {"actors": [], "max_tasks_per_child": 2}, ValueError),
         ((lambda: Unpicklable(),), {"initializer": Unpicklable().__reduce__}, PicklingFailed),
     ],
 )

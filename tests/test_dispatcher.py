@@ -78,10 +78,10 @@ class ManualCluster:
 class Driver:
     """A dispatcher with the means to feed it."""
 
-    def __init__(self, size, limit=None):
+    def __init__(self, size, limit=None, max_tasks=None):
         self.cluster = ManualCluster(limit)
         self.inbox = Inbox()
-        self.dispatcher = Dispatcher(self.cluster, self.inbox, size)
+        self.dispatcher = Dispatcher(self.cluster, self.inbox, size, max_tasks)
 
     def pump(self):
         for message in self.inbox.drain():
@@ -340,6 +340,27 @@ def test_what_was_given_up_needs_no_worker_to_come_to_an_end():
     driver.inbox.close()
     driver.post(Close())
     assert driver.dispatcher.finished
+
+
+def test_worker_that_has_run_all_it_may_is_replaced():
+    driver = Driver(1, max_tasks=3)
+    driver.map("abcde", chunksize=2)
+    (first,) = driver.cluster.started
+    driver.up(first)
+    driver.finish(first)
+    assert driver.cluster.ran == ["a", "b", "c"], "its last block is shortened"
+    assert not first.dismissed
+    driver.finish(first)
+    assert first.dismissed
+    _, second = driver.cluster.started
+    driver.up(second)
+    assert driver.cluster.ran == ["a", "b", "c", "d", "e"]
+    driver.finish(second)
+    assert not second.dismissed, "it has one call left"
+    driver.submit("f")
+    driver.finish(second)
+    assert second.dismissed
+    assert len(driver.cluster.started) == 2, "there is no work for another"
 
 
 def test_question_that_raises():

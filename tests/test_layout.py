@@ -11,7 +11,7 @@ import thread_chunks
 
 ROOT = Path(thread_chunks.__file__).parent
 LEVELS = [
-    {"errors", "config", "progress", "_sizing", "_exceptions", "_main_functions"},
+    {"errors", "config", "progress", "_sizing", "_exceptions", "_main_functions", "_terminal"},
     {"_calls"},
     {"_wire", "_messages", "_arguments", "_session"},
     {"actor", "_dispatcher", "_mapping"},

@@ -482,6 +482,62 @@ def test_dead_worker_costs_its_call_only(tmp_path):
     assert ours == ["WorkerLost True True", "1 [0, 1, 2, 3, 4] 2"] * 2
 
 
+def test_worker_that_crashes(tmp_path):
+    script = """
+    import ctypes
+    with ChunkExecutor(1) as executor:
+        try:
+            executor.submit(ctypes.string_at, 0).result()
+        except Exception as error:
+            text = str(error)
+            print(type(error).__name__, "process" in text, os.uname().nodename in text, "SIGSEGV" in text)
+        print(executor.submit(abs, -1).result())
+    """
+    lines, err = end(start(script, tmp_path))
+    assert [line for line in lines if "raylet" not in line] == ["WorkerLost True True True", "1"]
+    assert "Segmentation fault" in err  # what a worker leaves says where it was
+
+
+def test_calls_print_where_the_driver_prints(tmp_path):
+    script = """
+    def speak(n):
+        print("printed", n)
+        print("error", n, file=sys.stderr)
+        os.system("echo shell " + str(n))
+        return n
+    print("before", flush=True)
+    with ChunkExecutor(1) as executor:
+        for n in (1, 1, 2):
+            executor.submit(speak, n).result()
+        def nested():
+            with ChunkExecutor(1) as inner:
+                inner.submit(print, "nested").result()
+        executor.submit(nested).result()
+    ray.init(num_cpus=2, **QUIET)
+    @ray.remote
+    class Mine(LabelledActor):
+        pass
+    print(chunk(None, [["not shown"]], [Mine.remote(print)]), flush=True)
+    """
+    lines, err = end(start(script, tmp_path))
+    said = [["printed 1", "shell 1"], ["printed 1", "shell 1"], ["printed 2", "shell 2"]]
+    assert lines == ["before", *said[0], *said[1], *said[2], "nested", "[None]"]
+    assert err.splitlines() == ["error 1", "error 1", "error 2"]
+
+
+def test_calls_print_into_a_file_in_order(tmp_path):
+    script = """
+    os.dup2(os.open("out", os.O_WRONLY | os.O_CREAT), 1)
+    print("first", flush=True)
+    with ChunkExecutor(1) as executor:
+        executor.submit(print, "second").result()
+        print("third", flush=True)
+        executor.submit(print, "fourth").result()
+    """
+    assert run(script, tmp_path) == []
+    assert (tmp_path / "out").read_text().split() == ["first", "second", "third", "fourth"]
+
+
 def test_sys_exit_in_a_call_does_not_end_the_worker(tmp_path):
     script = """
     with ChunkExecutor(1) as executor:
@@ -574,6 +630,65 @@ def test_ray_that_the_user_shut_down(tmp_path):
     """
     lines = run(script, tmp_path)
     assert lines == ["ExecutorBroken('Ray was shut down while the execut", "ExecutorBroken False"]
+
+
+def test_exit_while_a_call_sleeps(tmp_path):
+    script = """
+    from concurrent.futures import ProcessPoolExecutor
+    def work():
+        time.sleep(1)
+        print("slept", flush=True)
+    if __name__ == "__main__":
+        executor = (ProcessPoolExecutor if "STANDARD" in os.environ else ChunkExecutor)(2)
+        executor.submit(work)
+        print("end of the program", flush=True)
+    """
+    lines = ["end of the program", "slept"]
+    assert run(script, tmp_path, STANDARD="1") == run(script, tmp_path) == lines
+
+
+def test_signals_end_a_program_that_waits_outside_of_a_with_block(tmp_path):
+    script = """
+    executor = ChunkExecutor(2)
+    future = executor.submit(time.sleep, 600)
+    until(future.running)
+    print("waiting", flush=True)
+    future.result()
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = start(script, tmp_path)
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(number)
+        # Python would end by SIGINT itself, but for modules that Ray imports on its way out.
+        _, err = end(process, returncode=1 if number == signal.SIGINT else -number)
+        assert err.endswith("KeyboardInterrupt\n") == (number == signal.SIGINT)
+
+
+def test_sigterm_in_a_with_block(tmp_path):
+    script = """
+    with ChunkExecutor(2) as executor:
+        future = executor.submit(time.sleep, 600)
+        until(future.running)
+        print("waiting", flush=True)
+        future.result()
+    """
+    process = start(script, tmp_path)
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGTERM)
+    assert end(process, returncode=-signal.SIGTERM) == ([], "")
+
+
+def test_no_os_error_where_ray_cannot_be_reached(tmp_path):
+    script = """
+    from thread_chunks import ExecutorBroken
+    def fail(**options): raise ConnectionError("nobody answers")
+    ray.init = fail
+    try:
+        ChunkExecutor(1)
+    except ExecutorBroken as error:
+        print(error, isinstance(error, OSError), type(error.__cause__).__name__)
+    """
+    assert run(script, tmp_path) == ["Ray cannot be reached: nobody answers False ConnectionError"]
 
 
 def test_ctrl_c(tmp_path):

@@ -105,7 +105,8 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def kill_a_worker(self):
         for handle in self.executor.actors[:1]:
-            handle.die.remote()
+            assert handle.up.wait(60)  # some deaths before that would break the executor
+            handle.die()
 
     @precondition(lambda self: self.executor is not None)
     @rule(how=st.sampled_from(["wait", "leave", "cancel", "drop"]))

@@ -44,6 +44,7 @@ A module imports only from those below it.
 ``_main_functions``  functions of ``__main__``, which travel by value
 ``_exceptions``      exceptions that survive pickling
 ``_sizing``          how many calls make the next block
+``_terminal``        lets workers print where the driver prints
 `progress`           a bar, or nothing
 `config`             the defaults
 `errors`             every failure of the package's own

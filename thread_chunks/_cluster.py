@@ -21,6 +21,7 @@ from ray.exceptions import ObjectLostError, RayTaskError
 from . import _session, _wire
 from ._calls import STORED_KEY, Block, Function, Outcomes, Parcel
 from ._messages import Broken, Finished, Lost, Message, Started
+from ._terminal import Outlet
 from ._wire import Packed, Reply, Request, pack, pack_calls, unpack, unpack_error
 from .actor import LabelledActor, Ready, Setup
 from .errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost
@@ -74,7 +75,7 @@ class RayWorker:
         self._stored: Parcel | None = cluster.stored.parcel  # what the actor holds as its own
         self._place = "not started yet"
         authkey = bytes(multiprocessing.current_process().authkey)
-        setup = Setup(self._paths, _working_directory(), authkey, cluster.initializer)
+        setup = Setup(self._paths, _working_directory(), authkey, cluster.address_of_streams, cluster.initializer)
         self._when_done(handle.start_worker.remote(setup, cluster.stored.parcel.shipment), self._started)
 
     def run(self, block: Block) -> None:
@@ -95,6 +96,7 @@ class RayWorker:
             calls,
             forget,
             self._new_paths(),
+            self._cluster.writable,
         )
         try:
             reply = self.handle.run_block.remote(request, function)
@@ -141,7 +143,7 @@ class RayWorker:
         error = future.exception()
         if error is None:
             reply = future.result()
-            self._post(Finished(self, partial(_outcomes, reply, failures)))
+            self._post(Finished(self, partial(_outcomes, reply, failures, self._cluster.writable)))
         elif isinstance(error, (RayTaskError, ObjectLostError)):
             # The actor lives, but the message failed: it could not be unpickled, or it was lost.
             cause = error.cause if isinstance(error, RayTaskError) else error
@@ -208,6 +210,8 @@ class RayCluster:
         Options of those actors, as for Ray's ``ActorClass.options``.
     persistent : bool
         Leave Ray up, even if it was started here.
+    zero_copy : bool
+        Let large buffers arrive as read-only views of shared memory.
     """
 
     def __init__(
@@ -220,17 +224,26 @@ class RayCluster:
         actor_options: dict[str, Any],
         *,
         persistent: bool,
+        zero_copy: bool,
     ) -> None:
         self.replaceable = actors is None
+        self.writable = not zero_copy
         self.initializer = None if initializer is None else pack((initializer, initargs))
         self._actors = list(reversed(actors or ()))
         self._join(actor_class, actor_options, persistent)
         try:
             # Without a function, the stored one is what the user's actors hold.
             self.stored = self.store(func) if func is not None else Function(None, Parcel(STORED_KEY))
+            # The user's own actors print where the user lets them print.
+            self._outlet = Outlet() if self.replaceable else None
         except BaseException:
             self._leave()
             raise
+
+    @property
+    def address_of_streams(self) -> str | None:
+        """Where a worker asks for this process's standard output and error."""
+        return None if self._outlet is None else self._outlet.address
 
     def store(self, func: Callable[..., Any]) -> Function:
         """Make `func` the stored function of all workers, those to come included."""
@@ -245,6 +258,8 @@ class RayCluster:
         """Let go of everything, and of Ray."""
         self._actors.clear()
         self.stored = Function(None, Parcel(STORED_KEY))
+        if self._outlet is not None:
+            self._outlet.close()
         self._leave()
 
     def pack_function(self, func: Callable[..., Any]) -> Packed | ObjectRef[Packed]:
@@ -306,13 +321,13 @@ def _initializer_failed(packed: Packed) -> ExecutorBroken:
     return broken
 
 
-def _outcomes(reply: Reply, failures: dict[int, PicklingFailed]) -> Outcomes:
+def _outcomes(reply: Reply, failures: dict[int, PicklingFailed], writable: bool) -> Outcomes:
     """Rebuild the outcomes of a block; `failures` are those of calls that were never sent."""
     values = reply.values
     errors = {index: unpack_error(packed) for index, packed in reply.errors.items()}
     for index, packed in reply.packed.items():
         try:
-            values[index] = unpack(packed)
+            values[index] = unpack(packed, writable=writable)
         except UnpicklingFailed as error:
             errors[index] = error
     if not failures:

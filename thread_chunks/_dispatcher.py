@@ -29,7 +29,7 @@ a thread.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
@@ -83,16 +83,20 @@ class Dispatcher:
         Where messages come from.
     size : int
         How many workers there may be.
+    max_tasks : int or None
+        How many calls a worker runs before it is replaced by a fresh one; None: any number.
     """
 
-    def __init__(self, cluster: Cluster, inbox: Inbox, size: int) -> None:
+    def __init__(self, cluster: Cluster, inbox: Inbox, size: int, max_tasks: int | None = None) -> None:
         self.size = size
+        self._max_tasks = max_tasks
         self._cluster = cluster
         self._inbox = inbox
         self._waiting: deque[Call | Series] = deque()
         self._starting: set[Worker] = set()
         self._idle: list[Worker] = []  # the last one is the warmest, and used first
         self._running: dict[Worker, Block] = {}
+        self._tasks: Counter[Worker] = Counter()  # calls that each has run, if `_max_tasks` limits them
         self._failed_starts = 0  # in a row
         self._closing = False
         self._broken = False
@@ -146,7 +150,7 @@ class Dispatcher:
                 if worker in self._running:
                     outcomes = collect()
                     block = self._running.pop(worker)
-                    self._idle.append(worker)
+                    self._retire_or_reuse(worker, len(block.calls))
                     block.deliver(outcomes)
             case Lost(worker, error):
                 self._lose(worker, error)
@@ -161,18 +165,32 @@ class Dispatcher:
 
     def _assign(self) -> None:
         """Give idle workers the next blocks, and start workers if there is more work than that."""
-        while self._idle and (block := self._take_block()) is not None:
+        while self._idle and (block := self._take_block(self._tasks_left(self._idle[-1]))) is not None:
             worker = self._idle.pop()
             self._running[worker] = block
             worker.run(block)
         if self._head() is not None:
             self._start_workers(self._demand())
 
-    def _take_block(self) -> Block | None:
-        """Take the next block off the queue, in the order of submission."""
+    def _tasks_left(self, worker: Worker) -> int | None:
+        return None if self._max_tasks is None else self._max_tasks - self._tasks[worker]
+
+    def _retire_or_reuse(self, worker: Worker, tasks: int) -> None:
+        """Let go of a worker that has run all the calls it may; `_assign` replaces it if there is work."""
+        if self._max_tasks is not None:
+            self._tasks[worker] += tasks
+            if self._tasks[worker] >= self._max_tasks:
+                del self._tasks[worker]
+                worker.dismiss()
+                return
+        self._idle.append(worker)
+
+    def _take_block(self, longest: int | None) -> Block | None:
+        """Take the next block off the queue, in the order of submission, of at most `longest` calls."""
         while (head := self._head()) is not None:
             if isinstance(head, Series):
-                return head.take(block_length(len(head.calls), head.chunksize))
+                waiting = len(head.calls) if longest is None else min(len(head.calls), longest)
+                return head.take(block_length(waiting, head.chunksize))
             self._waiting.popleft()
             if head.claim():
                 return Block(head.function, head, 0, [head.given.args], [head.given.kwargs])
@@ -234,6 +252,7 @@ class Dispatcher:
             _log.warning("%s; going on with %d: %s", why, self.size, error)
 
     def _lose(self, worker: Worker, error: BaseException) -> None:
+        self._tasks.pop(worker, None)
         if worker in self._starting:
             self._starting.discard(worker)
             self._failed_starts += 1

@@ -174,12 +174,12 @@ def results(
     show_progress : bool
         Show a bar that counts finished calls.
     """
-    try:
-        with progress(show_progress, None if feed.lazy else feed.admitted) as bar:
-            reader = _Reader(feed.outbox, None if timeout is None else started + timeout, bar)
-            values: list[Any] = []  # of the present block, the next one last
-            errors: dict[int, BaseException] = {}  # of the present block, by index
-            yielded = index = 0
+    with progress(show_progress, None if feed.lazy else feed.admitted) as bar:
+        reader = _Reader(feed.outbox, None if timeout is None else started + timeout, bar)
+        values: list[Any] = []  # of the present block, the next one last
+        errors: dict[int, BaseException] = {}  # of the present block, by index
+        yielded = index = 0
+        try:
             while True:
                 if feed.lazy:
                     feed.refill()
@@ -194,8 +194,12 @@ def results(
                 yield values.pop()  # popped, so that nothing here refers to a value any more
                 yielded += 1
                 index += 1
-    finally:
-        feed.abandon()
+        finally:
+            feed.abandon()
+            # An error that the user keeps refers to this frame, which must not keep anything alive.
+            del feed, reader
+            values.clear()
+            errors.clear()
 
 
 class _Reader:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import ray
 
 from . import config
+from .errors import ExecutorBroken
 
 # Options of ``ray.init`` that it refuses when it connects to a cluster that runs already.
 _OPTIONS_OF_NEW_CLUSTERS = frozenset({"num_cpus", "num_gpus", "resources", "labels", "object_store_memory"})
@@ -51,6 +52,8 @@ def join(*, persistent: bool) -> Session:
 
     Raises
     ------
+    ExecutorBroken
+        If Ray cannot be started, or nobody answers at its address.
     RuntimeError
         In a process that was forked while Ray was up: Ray cannot be used there.
     """
@@ -83,11 +86,15 @@ def _initialise() -> None:
     options["address"] = options.get("address") or os.environ.get("RAY_ADDRESS") or "local"
     if options["address"] != "local":
         options = {name: value for name, value in options.items() if name not in _OPTIONS_OF_NEW_CLUSTERS}
-    # Ray takes SIGTERM for itself. A program that has a handler of its own keeps it.
-    in_main_thread = threading.current_thread() is threading.main_thread()
+    # Ray takes SIGTERM for itself, to raise SystemExit, and a `with` block would then wait for all
+    # that is pending. Without, it ends the program at once, as one with a `ProcessPoolExecutor`.
     handler = signal.getsignal(signal.SIGTERM)
-    ray.init(**options)
-    if in_main_thread and handler not in (signal.SIG_DFL, None):
+    try:
+        ray.init(**options)
+    except OSError as error:
+        # Programs take an OSError for "no multiprocessing here", and go on with threads.
+        raise ExecutorBroken(f"Ray cannot be reached: {error}") from error
+    if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
 
 

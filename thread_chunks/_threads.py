@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 
 from ._dispatcher import Dispatcher
@@ -43,9 +44,12 @@ def close_dropped(inbox: Inbox, pid: int) -> None:
 @atexit.register  # after Ray registered its hook, and so run before it
 def _finish_all() -> None:
     threads = dict(_threads)
+    # Of an error that ended the program, the interpreter leaves the type here. Of a program that goes
+    # on at a prompt, it may be one of long ago.
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
     for inbox in threads.values():
         inbox.close()
-        inbox.post(Close())
+        inbox.post(Close(kill=interrupted))
     try:
         for thread in threads:
             thread.join()

@@ -61,7 +61,7 @@ class Request:
     `calls` is one pickle of a list of argument tuples, or, for each call, its ``(args, kwargs)``.
     The function comes along, beside this, when the actor does not hold it under `key` yet; `forget`
     names those that it will not be asked for again. `paths` is the driver's ``sys.path``, if it
-    changed.
+    changed. `writable` is whether the arguments' large buffers may be written to.
     """
 
     labels: Sequence[int]
@@ -69,6 +69,7 @@ class Request:
     calls: Packed | list[Packed]
     forget: list[bytes]
     paths: list[str] | None
+    writable: bool
 
 
 @dataclass(slots=True)

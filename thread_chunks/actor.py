@@ -12,6 +12,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from ._calls import STORED_KEY, Arguments
+from ._terminal import take_streams
 from ._wire import PLAIN, Packed, Reply, Request, pack, pack_error, unpack
 from .errors import UnpicklingFailed
 
@@ -25,6 +26,7 @@ class Setup:
     paths: list[str]
     directory: str | None
     authkey: bytes  # else the queues and locks of the driver's `multiprocessing.Manager` refuse it
+    streams: str | None  # where the driver hands out its standard output and error
     initializer: Packed | None
 
 
@@ -119,6 +121,8 @@ class LabelledActor:
         if setup.directory is not None and os.path.isdir(setup.directory):
             os.chdir(setup.directory)
         multiprocessing.current_process().authkey = setup.authkey
+        if setup.streams is not None:
+            take_streams(setup.streams)
         error = None
         try:
             if function is not None:
@@ -176,7 +180,7 @@ class LabelledActor:
             function = self._functions[request.key]
         elif request.key is not None:
             self._functions[request.key] = function
-        return function if isinstance(request.calls, Packed) else _opening(function)
+        return function if isinstance(request.calls, Packed) else _opening(function, request.writable)
 
     def _stored(self, labels: Sequence[int], values: list[Any]) -> Callable[..., Any]:
         if self._runs_plainly and self._func is not None:
@@ -210,11 +214,11 @@ def _load(function: Packed, key: bytes | None = STORED_KEY) -> Callable[..., Any
     return lambda *args, **kwargs: unpack(function, writable=writable)(*args, **kwargs)
 
 
-def _opening(function: Callable[..., Any]) -> Callable[[Packed], Any]:
+def _opening(function: Callable[..., Any], writable: bool) -> Callable[[Packed], Any]:
     """Return `function` of a packed call, which is unpacked at the last moment."""
 
     def call(packed: Packed) -> Any:
-        args, kwargs = unpack(packed)
+        args, kwargs = unpack(packed, writable=writable)
         return function(*args, **kwargs)
 
     return call

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from itertools import count
+from multiprocessing.context import BaseContext
 from types import FunctionType, MethodType, TracebackType
 from typing import Any, SupportsIndex
 from uuid import uuid4
@@ -46,13 +47,24 @@ class ChunkExecutor(Executor):
     chunk_size : int, optional
         How many calls run at once, which is the number of workers. Default: the number of
         `actors`, else `config.default_chunk_size` (the CPUs that this process may use).
-    max_workers : int, optional
-        The standard library's name for `chunk_size`.
     initializer : callable, optional
         Called in each worker before its calls, in the thread that runs them. If it raises, the
         executor is broken.
     initargs : tuple, optional
         The initializer's arguments.
+    max_workers : int, optional
+        The standard library's name for `chunk_size`.
+    mp_context : object, optional
+        Ignored: Ray starts the processes, in its own way. It is accepted, also in the place of
+        `chunk_size`, because programs and libraries pass it to `ProcessPoolExecutor`.
+    max_tasks_per_child : int, optional
+        After so many calls a worker is replaced by a fresh one, which costs about half a second of
+        CPU. Default: never.
+    zero_copy : bool, optional
+        Let arrays (and other large buffers, from 64 KiB) arrive as read-only views of Ray's shared
+        memory, in calls and in results: 64 MB travel there and back in half the time, and workers
+        of one machine share them. Default: False, they are copied on arrival, and may be written
+        to.
     actors : sequence of actor handles, optional
         Actors to use, and no others. They are not stopped afterwards. Each must be derived from
         `LabelledActor`; with `func`, it takes their function's place, and stays.
@@ -105,16 +117,21 @@ class ChunkExecutor(Executor):
     def __init__(
         self,
         func: Callable[..., Any] | SupportsIndex | None = None,
-        chunk_size: int | None = None,
-        *,
-        max_workers: int | None = None,
+        chunk_size: int | BaseContext | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        *,
+        max_workers: int | None = None,
+        mp_context: object = None,
+        max_tasks_per_child: int | None = None,
+        zero_copy: bool = False,
         actors: Sequence[Any] | None = None,
         actor_class: type[LabelledActor] | None = None,
         actor_options: dict[str, Any] | None = None,
         persistent: bool = False,
     ) -> None:
+        if isinstance(chunk_size, BaseContext):
+            chunk_size = None
         if func is not None and not callable(func) and isinstance(func, SupportsIndex):
             if chunk_size is not None:
                 raise TypeError(f"func must be callable, not {func!r}; or the number of workers, and then the only one")
@@ -128,6 +145,9 @@ class ChunkExecutor(Executor):
             raise ValueError("actor_class and actor_options are for actors that the executor makes itself")
         if actor_class is not None and not (isinstance(actor_class, type) and issubclass(actor_class, LabelledActor)):
             raise TypeError(f"actor_class must be a plain subclass of LabelledActor, not {actor_class!r}")
+        check_positive("max_tasks_per_child", max_tasks_per_child)
+        if actors is not None and max_tasks_per_child is not None:
+            raise ValueError("max_tasks_per_child is for actors that the executor makes itself, and can replace")
         for actor in actors or ():
             check_actor(actor)
         self._max_workers = number_of_workers(chunk_size, max_workers, actors)
@@ -142,10 +162,11 @@ class ChunkExecutor(Executor):
             actor_class or LabelledActor,
             actor_options or {},
             persistent=persistent,
+            zero_copy=zero_copy,
         )
         # What the stored function is, and how the dispatcher knows it; one attribute, so that they agree.
         self._stored = None if func is None and actors is None else (func, self._cluster.stored)
-        self._dispatcher = Dispatcher(self._cluster, self._inbox, self._max_workers)
+        self._dispatcher = Dispatcher(self._cluster, self._inbox, self._max_workers, max_tasks_per_child)
         try:
             self._thread = start_thread(self._dispatcher, self._inbox)
         except BaseException:
@@ -226,7 +247,6 @@ class ChunkExecutor(Executor):
     def map(
         self,
         fn: Any,
-        /,
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int | None = None,
@@ -402,6 +422,27 @@ class ChunkExecutor(Executor):
                 self._inbox.post(Close(kill=True))
                 raise
 
+    def terminate_workers(self) -> None:
+        """End the workers at once, whatever they run, and shut down without waiting.
+
+        Calls that run get `WorkerLost`; those that wait are cancelled.
+
+        Notes
+        -----
+        Follows `ProcessPoolExecutor.terminate_workers
+        <https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.ProcessPoolExecutor.terminate_workers>`_
+        of Python 3.14, on each Python; but Ray has one way only to end a worker at once, which
+        runs none of its exit handlers. Actors that the executor was given live on: it only gives
+        up on them.
+        """
+        self.kill_workers()
+
+    def kill_workers(self) -> None:
+        """End the workers at once, as `terminate_workers` does."""
+        if os.getpid() == self._pid:
+            self._inbox.close()
+            self._inbox.post(Close(kill=True))
+
     def __exit__(
         self,
         exc_type: type[BaseException] | None,
@@ -409,7 +450,7 @@ class ChunkExecutor(Executor):
         traceback: TracebackType | None,
     ) -> None:
         if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
-            self._inbox.post(Close(kill=True))
+            self.kill_workers()
         self.shutdown()
 
     def __reduce__(self) -> Any:
