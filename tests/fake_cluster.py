@@ -39,33 +39,39 @@ class FakeReference:
 
 
 class FakeMethod:
-    def __init__(self, handle, name):
+    def __init__(self, handle, name, group="calls"):
         self._handle = handle
         self._name = name
+        self._group = group
+
+    def options(self, *, concurrency_group):
+        return FakeMethod(self._handle, self._name, concurrency_group)
 
     def remote(self, *args):
         reference = FakeReference()
-        self._handle.send(self._name, Message(args), reference.future())
+        self._handle.send(self._group, self._name, Message(args), reference.future())
         return reference
 
 
 class FakeHandle:
-    """An actor in a thread, which ends when its last handle is dropped."""
+    """An actor with a thread for each of its groups, which ends when its last handle is dropped."""
 
     def __init__(self, actor_class):
-        self._tasks = SimpleQueue()
+        self._tasks = {"calls": SimpleQueue(), "control": SimpleQueue()}
         self._unanswered = set()
         self._dead = False
         self.up = threading.Event()
-        threading.Thread(target=_work, args=(self._tasks, actor_class, self.up), daemon=True).start()
+        actor = actor_class(None)
+        for tasks in self._tasks.values():
+            threading.Thread(target=_work, args=(tasks, actor, self.up), daemon=True).start()
 
-    def send(self, name, message, future):
+    def send(self, group, name, message, future):
         if self._dead:
             future.set_exception(ActorDiedError())
         else:
             self._unanswered.add(future)
             future.add_done_callback(self._unanswered.discard)
-            self._tasks.put((name, message, future))
+            self._tasks[group].put((name, message, future))
 
     def die(self):
         self._dead = True
@@ -78,11 +84,11 @@ class FakeHandle:
         return FakeMethod(self, name)
 
     def __del__(self):
-        self._tasks.put(None)
+        for tasks in self._tasks.values():
+            tasks.put(None)
 
 
-def _work(tasks, actor_class, up):
-    actor = actor_class(None)
+def _work(tasks, actor, up):
     while (task := tasks.get()) is not None:
         _answer(actor, *task)
         del task

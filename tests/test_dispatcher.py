@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import threading
 import weakref
 from collections import deque
@@ -17,10 +18,20 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from thread_chunks._calls import Call, Delivery, Function, Given, Outcomes, Parcel, Series, SeriesEnd
 from thread_chunks._dispatcher import Dispatcher
-from thread_chunks._messages import Abandon, Broken, Close, Finished, Inbox, Inspect, Lost, StartAll, Started, Store
+from thread_chunks._messages import (
+    Abandon,
+    Broken,
+    Close,
+    Finished,
+    Inbox,
+    Inspect,
+    Lost,
+    StartAll,
+    Started,
+    Store,
+    Surrendered,
+)
 from thread_chunks.errors import ExecutorBroken, WorkerLost
-
-FUNCTION = Function(None, Parcel(b"stored"))
 
 
 class Argument:
@@ -31,7 +42,10 @@ class Argument:
 
 
 class ManualWorker:
-    """Does nothing by itself: the test says when it is up, finishes or dies."""
+    """Does nothing by itself: the test says when it is up, runs a call, surrenders, finishes or dies.
+
+    What it answers lies in `mail` until the test delivers it.
+    """
 
     def __init__(self, cluster):
         self.handle = self
@@ -39,12 +53,49 @@ class ManualWorker:
         self.block = None
         self.dismissed = False
         self.killed = False
+        self.asked = None  # the block that it was asked to surrender
+        self.mail = []
 
     def run(self, block):
         assert not self.dismissed
-        assert self.block is None
+        assert self.block is None, "promise b: one block at a time"
         self.block = block
-        self.cluster.ran.extend(arguments[0].name for arguments in block.calls)
+        self.calls = list(block.calls)  # as the actor has them; those that were run are taken off
+        self.done = self.handed = 0
+        self.cluster.sent.extend(arguments[0].name for arguments in block.calls)
+
+    def run_call(self):
+        """Run one call of the block."""
+        (argument,) = self.calls.pop(0)
+        self.cluster.ran.append(argument.name)
+        self.outcomes = [*self.outcomes[: self.done], argument.name] if self.done else [argument.name]
+        self.done += 1
+
+    def take(self):
+        """Hand over the outcomes that were not yet."""
+        outcomes = Outcomes(self.outcomes[self.handed : self.done] if self.done else [], offset=self.handed)
+        self.handed = self.done
+        return outcomes
+
+    def finish(self):
+        """Run the calls that are left, and answer."""
+        while self.calls:
+            self.run_call()
+        outcomes, self.block = self.take(), None
+        self.mail.append(Finished(self, lambda: outcomes))
+
+    def answer_surrender(self, running):
+        """Give back the calls that have not started; `running` is how many have but did not finish."""
+        block, self.asked = self.asked, None
+        if block is not self.block:
+            return
+        left = len(self.calls) - min(running, len(self.calls))
+        del self.calls[len(self.calls) - left :]
+        outcomes = self.take()
+        self.mail.append(Surrendered(self, block, lambda: outcomes, left))
+
+    def surrender(self, block):
+        self.asked = block
 
     def store(self, function):
         self.stored = function
@@ -59,10 +110,11 @@ class ManualWorker:
 
 class ManualCluster:
     def __init__(self, limit=None):
-        self.replaceable = limit is None
+        self.replaceable = self.interruptible = limit is None
         self.limit = limit
         self.started = []
-        self.ran = []  # the name of each call that was sent to a worker
+        self.sent = []  # the name of each call that was sent to a worker
+        self.ran = []  # the name of each call that was run
         self.closed = False
         self.alive = True
 
@@ -80,23 +132,25 @@ class Driver:
 
     def __init__(self, size, limit=None, max_tasks=None):
         self.cluster = ManualCluster(limit)
+        self.function = Function(None, Parcel(b"stored"))
         self.inbox = Inbox()
         self.dispatcher = Dispatcher(self.cluster, self.inbox, size, max_tasks)
 
     def pump(self):
         for message in self.inbox.drain():
             if not self.dispatcher.finished:
-                self.dispatcher.handle(message)
+                self.dispatcher.handle([message])
+                self.dispatcher.surrender_overdue(-math.inf)
 
     def submit(self, name):
-        call = Call(FUNCTION, Given((Argument(name),), {}))
+        call = Call(self.function, Given((Argument(name),), {}))
         self.inbox.admit(call)
         self.pump()
         return call.future
 
     def map(self, names, chunksize=None):
         outbox = SimpleQueue()
-        series = Series(FUNCTION, weakref.ref(outbox), chunksize)
+        series = Series(self.function, weakref.ref(outbox), chunksize)
         series.calls.extend((Argument(name),) for name in names)
         self.inbox.admit(series)
         self.pump()
@@ -110,12 +164,18 @@ class Driver:
         self.post(Started(worker))
 
     def finish(self, worker):
-        block, worker.block = worker.block, None
-        outcomes = Outcomes([arguments[0].name for arguments in block.calls])
-        self.post(Finished(worker, lambda: outcomes))
+        worker.finish()
+        self.deliver(worker)
+
+    def deliver(self, worker, index=0):
+        self.post(worker.mail.pop(index))
+
+    def surrender(self):
+        """Let the time come at which each running block is overdue."""
+        self.dispatcher.surrender_overdue(math.inf)
 
     def lose(self, worker):
-        worker.block = None
+        worker.block = worker.asked = None
         self.post(Lost(worker, WorkerLost("died")))
 
     @property
@@ -144,8 +204,8 @@ def test_stored_function_is_replaced_in_all_workers():
     driver.submit("a")
     driver.submit("b")
     driver.up(driver.cluster.started[0])
-    driver.post(Store(FUNCTION))
-    assert [worker.stored for worker in driver.cluster.started] == [FUNCTION] * 2
+    driver.post(Store(driver.function))
+    assert [worker.stored for worker in driver.cluster.started] == [driver.function] * 2
 
 
 def test_idle_workers_are_used_before_more_are_started():
@@ -178,7 +238,7 @@ def test_calls_are_started_in_the_order_of_submission():
     driver.up(worker)
     while worker.block:
         driver.finish(worker)
-    assert driver.cluster.ran == list("abcdef")
+    assert driver.cluster.sent == list("abcdef")
 
 
 def test_lost_worker_is_replaced_while_calls_remain():
@@ -290,7 +350,7 @@ def test_failure_of_the_dispatcher_itself_resolves_everything(caplog):
     thread = threading.Thread(target=driver.dispatcher.run)
     driver.inbox.post("nonsense")  # falls through, does no harm
     driver.inbox.post(Finished(driver.cluster.started[0], lambda: 1 / 0))
-    late = Call(FUNCTION, Given((Argument("late"),), {}))
+    late = Call(driver.function, Given((Argument("late"),), {}))
     driver.inbox.admit(late)
     answer = Future()
     driver.inbox.admit(Inspect(lambda dispatcher: dispatcher.size, answer))
@@ -311,7 +371,7 @@ def test_cancelled_call_lets_go_of_its_arguments_while_it_stands_in_the_queue():
     driver = Driver(1)
     driver.submit("a")
     future = driver.submit("b")
-    reference = weakref.ref(driver.dispatcher._waiting[-1].given.args[0])
+    reference = weakref.ref(list(driver.dispatcher._waiting)[-1].given.args[0])
     future.cancel()
     assert driver.dispatcher._waiting
     assert reference() is None
@@ -348,19 +408,172 @@ def test_worker_that_has_run_all_it_may_is_replaced():
     (first,) = driver.cluster.started
     driver.up(first)
     driver.finish(first)
-    assert driver.cluster.ran == ["a", "b", "c"], "its last block is shortened"
+    assert driver.cluster.sent == ["a", "b", "c"], "its last block is shortened"
     assert not first.dismissed
     driver.finish(first)
     assert first.dismissed
     _, second = driver.cluster.started
     driver.up(second)
-    assert driver.cluster.ran == ["a", "b", "c", "d", "e"]
+    assert driver.cluster.sent == ["a", "b", "c", "d", "e"]
     driver.finish(second)
     assert not second.dismissed, "it has one call left"
     driver.submit("f")
     driver.finish(second)
     assert second.dismissed
     assert len(driver.cluster.started) == 2, "there is no work for another"
+
+
+def test_blocks_of_the_length_that_the_user_asked_for():
+    for chunksize, lengths in ((1, [1] * 7), (3, [3, 3, 1]), (100, [7])):
+        driver, sent = Driver(1), []
+        driver.map("abcdefg", chunksize)
+        (worker,) = driver.cluster.started
+        driver.up(worker)
+        while worker.block is not None:
+            sent.append(len(worker.block.calls))
+            driver.surrender()
+            assert worker.asked is None, "it is not taken back"
+            driver.finish(worker)
+        assert sent == lengths
+
+
+def fast_driver(size=2):
+    """Return a driver that knows that calls take no time, and its workers."""
+    driver = Driver(size)
+    driver.function.parcel.pace.observe(1000, 1e-6)
+    driver.post(StartAll())
+    for worker in driver.cluster.started:
+        driver.up(worker)
+    return driver, driver.cluster.started
+
+
+def test_actors_of_the_user_get_one_call_at_a_time():
+    # Theirs may lack the group of threads in which a block is surrendered.
+    driver = Driver(1, limit=1)
+    driver.function.parcel.pace.observe(1000, 1e-6)
+    driver.map("abc")
+    driver.map("def", chunksize=3)
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    sent = []
+    while worker.block is not None:
+        sent.append(len(worker.block.calls))
+        driver.finish(worker)
+    assert sent == [1, 1, 1, 3]
+
+
+def test_submitted_calls_travel_together():
+    driver, (worker,) = fast_driver(1)
+    first = driver.submit("a")
+    rest = [driver.submit(name) for name in "bcd"]
+    rest[1].cancel()
+    driver.finish(worker)
+    assert [arguments[0].name for arguments in worker.block.calls] == ["b", "d"]
+    driver.finish(worker)
+    assert [future.result(0) for future in (first, rest[0], rest[2])] == ["a", "b", "d"]
+
+
+def test_surrender():
+    driver, (worker, other) = fast_driver()
+    _, outbox = driver.map("abcdef")
+    worker, other = sorted((worker, other), key=lambda worker: worker.block is None)
+    worker.run_call()
+    driver.surrender()
+    assert worker.asked is not None
+    worker.answer_surrender(running=1)
+    driver.deliver(worker)
+    assert outbox.get_nowait().outcomes.values == ["a"], "what is finished arrives"
+    assert [arguments[0].name for arguments in other.block.calls] == ["c"], "one at a time: the pace was wrong"
+    driver.finish(other)
+    assert outbox.get_nowait().outcomes.values == ["c"]
+    driver.finish(worker)
+    assert outbox.get_nowait().outcomes.values == ["b"]
+
+
+def test_surrender_that_comes_too_late():
+    driver, (worker,) = fast_driver(1)
+    _, outbox = driver.map("abc")
+    driver.surrender()
+    worker.finish()
+    worker.answer_surrender(running=0)
+    driver.deliver(worker)
+    assert outbox.get_nowait().outcomes.values == ["a", "b", "c"]
+    assert driver.dispatcher._idle == [worker]
+
+
+def test_surrender_and_the_end_of_the_block_cross():
+    driver, (worker,) = fast_driver(1)
+    _, outbox = driver.map("abc")
+    driver.surrender()
+    worker.run_call()
+    worker.answer_surrender(running=1)
+    worker.finish()
+    driver.deliver(worker, 1)  # the end overtakes
+    assert outbox.get_nowait().outcomes.values == ["b"]
+    assert driver.dispatcher._idle == [], "the rest is still to come"
+    driver.deliver(worker)
+    assert outbox.get_nowait().outcomes.values == ["a"]
+    assert [arguments[0].name for arguments in worker.block.calls] == ["c"]
+
+
+def test_surrender_by_a_worker_that_dies():
+    driver, (worker, _) = fast_driver()
+    futures = [driver.submit(name) for name in "abcdefgh"]
+    worker = max(driver.running, key=lambda worker: len(worker.block.calls))
+    for running in driver.running:
+        if len(running.block.calls) == 1:
+            driver.finish(running)
+    worker = max(driver.running, key=lambda worker: len(worker.block.calls))
+    calls = [arguments[0].name for arguments in worker.block.calls]
+    driver.surrender()
+    worker.run_call()
+    worker.answer_surrender(running=1)
+    driver.deliver(worker)
+    driver.lose(worker)
+    lost = [future for future in futures if future.done() and future.exception() is not None]
+    assert [futures.index(future) for future in lost] == ["abcdefgh".index(calls[1])]
+    while driver.running:
+        driver.finish(driver.running[0])
+    assert sum(future.done() for future in futures) == 8
+
+
+def test_calls_that_were_given_back_are_cancelled_with_their_series():
+    driver, (worker,) = fast_driver(1)
+    series, outbox = driver.map("abc")
+    driver.surrender()
+    worker.run_call()
+    worker.answer_surrender(running=0)
+    driver.post(Abandon(series))
+    driver.deliver(worker)
+    driver.finish(worker)
+    assert worker.block is None
+    assert driver.cluster.ran == ["a"]
+    del outbox
+
+
+def test_calls_that_were_given_back_when_the_executor_is_shut_down():
+    driver, (worker,) = fast_driver(1)
+    _, outbox = driver.map("abc")
+    driver.surrender()
+    worker.run_call()
+    worker.answer_surrender(running=1)
+    driver.deliver(worker)
+    driver.inbox.close()
+    driver.post(Close(cancel=True))
+    driver.finish(worker)
+    assert driver.dispatcher.finished
+    outcomes = [outbox.get_nowait().outcomes for _ in range(3)]
+    assert sorted(outcome.values for outcome in outcomes if not outcome.errors) == [["a"], ["b"]]
+    assert [type(outcome.errors[0]) for outcome in outcomes if outcome.errors] == [CancelledError]
+
+
+def test_no_wake_up_while_nothing_happens():
+    driver, (worker,) = fast_driver(1)
+    assert driver.dispatcher._patience() is None
+    driver.map("abc")
+    assert driver.dispatcher._patience() > 0
+    driver.finish(worker)
+    assert driver.dispatcher._patience() is None
 
 
 def test_question_that_raises():
@@ -438,8 +651,9 @@ class Machine(RuleBasedStateMachine):
             for label, outcome in outcomes.items():
                 assert isinstance(outcome, Exception) or outcome == names[label]
         assert len(set(self.driver.cluster.ran)) == len(self.driver.cluster.ran), "promise b: runs at most once"
-        for worker in self.driver.cluster.started:
-            worker.block = None  # what a worker still runs when the executor breaks
+        for worker in self.driver.cluster.started:  # what a worker still has when the executor breaks
+            worker.block = worker.asked = worker.calls = None
+            worker.mail.clear()
         self.expect_nothing_kept()
 
     def expect_nothing_kept(self):
@@ -459,6 +673,10 @@ class Machine(RuleBasedStateMachine):
                 self.driver.lose(worker)
             elif worker in self.driver.dispatcher._starting:
                 self.driver.up(worker)
+            elif worker.mail:
+                self.driver.deliver(worker)
+            elif worker.asked is not None:
+                worker.answer_surrender(0)
             elif worker.block is not None:
                 self.driver.finish(worker)
             else:
@@ -536,7 +754,7 @@ class Machine(RuleBasedStateMachine):
     def cancel(self, future):
         if future is None:
             return
-        started = self.submitted[future] in self.driver.cluster.ran
+        started = self.submitted[future] in self.driver.cluster.sent
         was_done = future.done() and not future.cancelled()
         assert future.cancel() == (not started and not was_done), "promise c"
 
@@ -565,6 +783,34 @@ class Machine(RuleBasedStateMachine):
         self.driver.finish(data.draw(st.sampled_from(self.driver.running)))
 
     @rule(data=st.data())
+    @precondition(lambda self: self.driver is not None and self.driver.running)
+    def run_call(self, data):
+        worker = data.draw(st.sampled_from(self.driver.running))
+        if worker.calls:
+            worker.run_call()
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.driver is not None and self.driver.running)
+    def answer_and_let_it_travel(self, data):
+        data.draw(st.sampled_from(self.driver.running)).finish()
+
+    @rule()
+    @precondition(lambda self: self.driver is not None and self.driver.running)
+    def surrender(self):
+        self.driver.surrender()
+
+    @rule(data=st.data(), running=st.integers(0, 1))
+    @precondition(lambda self: self.driver is not None and any(w.asked for w in self.driver.cluster.started))
+    def answer_surrender(self, data, running):
+        data.draw(st.sampled_from([w for w in self.driver.cluster.started if w.asked])).answer_surrender(running)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.driver is not None and any(w.mail for w in self.driver.cluster.started))
+    def deliver(self, data):
+        worker = data.draw(st.sampled_from([w for w in self.driver.cluster.started if w.mail]))
+        self.driver.deliver(worker, data.draw(st.integers(0, len(worker.mail) - 1)))
+
+    @rule(data=st.data())
     @precondition(lambda self: self.driver is not None and self.driver.dispatcher.workers)
     def lose(self, data):
         alive = [worker for worker in self.driver.cluster.started if not worker.dismissed]
@@ -590,7 +836,7 @@ class Machine(RuleBasedStateMachine):
         dispatcher = self.driver.dispatcher
         assert len(self.driver.running) <= dispatcher.size or dispatcher.finished, "promise b"
         if dispatcher._idle and not dispatcher.finished:
-            waiting = [item for item in dispatcher._waiting if isinstance(item, Series) or not item.future.cancelled()]
+            waiting = [item for item in dispatcher._waiting if not (isinstance(item, Call) and item.future.cancelled())]
             assert not waiting, "promise d: nothing waits while a worker is idle"
 
 

@@ -13,9 +13,10 @@ ROOT = Path(thread_chunks.__file__).parent
 LEVELS = [
     {"errors", "config", "progress", "_sizing", "_exceptions", "_main_functions", "_terminal"},
     {"_calls"},
-    {"_wire", "_messages", "_arguments", "_session"},
-    {"actor", "_dispatcher", "_mapping"},
-    {"_cluster", "_threads"},
+    {"_wire", "_messages", "_queue", "_arguments", "_session"},
+    {"_running", "_dispatcher", "_mapping"},
+    {"actor", "_threads"},
+    {"_cluster"},
     {"executor"},
     {"chunker"},
     {"__init__"},

@@ -623,13 +623,13 @@ def test_ray_that_the_user_shut_down(tmp_path):
     until(future.running)
     ray.shutdown()
     executor.shutdown()
-    print(repr(future.exception())[:50])
+    print(type(future.exception()).__name__ in ("ExecutorBroken", "WorkerLost"))  # as Ray goes, its workers die
     executor = ChunkExecutor(1)
     ray.shutdown()
     print(repr(executor.submit(abs, 1).exception())[:14], up())
     """
     lines = run(script, tmp_path)
-    assert lines == ["ExecutorBroken('Ray was shut down while the execut", "ExecutorBroken False"]
+    assert lines == ["True", "ExecutorBroken False"]
 
 
 def test_exit_while_a_call_sleeps(tmp_path):

@@ -36,8 +36,10 @@ A module imports only from those below it.
 ``_cluster``         Ray's actors as workers, Ray's errors as ours
 ``_session``         who starts Ray, and who stops it
 ``_dispatcher``      owns every call from its submission to its outcome
+``_queue``           what waits for a worker, and how blocks are cut from it
 ``_messages``        what reaches the dispatcher, and what it asks of the world
 `actor`              `LabelledActor`: what runs inside an actor
+``_running``         the block that an actor runs, and how it is taken back
 ``_wire``            calls and outcomes to bytes and buffers, and back
 ``_arguments``       what users pass, checked
 ``_calls``           the nouns

@@ -16,24 +16,33 @@ from queue import SimpleQueue
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Protocol
 
+from ._sizing import Pace
+
 _log = logging.getLogger("thread_chunks")
 
 Arguments = tuple[Any, ...]
 
-
+# The key of the function that a worker was started with.
 STORED_KEY = b"stored"
+
+# The key of whatever may change between two calls of it: it travels as the first argument of each.
+CARRIED_KEY = b"carried"
 
 
 @dataclass(eq=False)
 class Parcel:
     """How a function travels; calls of one function share it. Workers refer to it weakly.
 
-    `key` is the name under which a worker keeps the function: `STORED_KEY` for the one that it was
-    started with; None for one that goes along with each block, because it may change in between.
+    `key` is the name under which a worker keeps the function.
     """
 
-    key: bytes | None
+    key: bytes
     shipment: Any = None  # dispatcher thread: what the cluster made of the function, to make it once
+    pace: Pace = field(default_factory=Pace)  # dispatcher thread
+
+    def travels_with(self, other: Parcel) -> bool:
+        """Whether calls of the two may be in one block."""
+        return self.key == other.key and self.pace is other.pace
 
 
 @dataclass(slots=True, eq=False)
@@ -56,13 +65,16 @@ class Function:
 
 @dataclass(slots=True, eq=False)
 class Outcomes:
-    """What came of consecutive calls: a value each, or an error.
+    """What came of consecutive calls of a block: a value each, or an error.
 
-    `values` has an item for each call, None where `errors` has one. Indices count from 0.
+    `values` has an item for each call, None where `errors` has one. Indices count from 0. The first
+    of the calls is the `offset`-th of those that were sent; all took `seconds` together.
     """
 
     values: list[Any]
     errors: dict[int, BaseException] = field(default_factory=dict)
+    offset: int = 0
+    seconds: float = 0.0
 
     @classmethod
     def all_failed(cls, count: int, error: BaseException) -> Outcomes:
@@ -72,6 +84,8 @@ class Outcomes:
 
 class Receiver(Protocol):
     """Whoever waits for the outcomes of a block."""
+
+    abandoned: bool  # dispatcher thread: nobody wants what has not started
 
     def deliver(self, first: int, outcomes: Outcomes) -> None: ...
 
@@ -116,17 +130,34 @@ class Call:
         if cancelled:
             self.claim()  # which tells `wait` and `as_completed`
 
-    def deliver(self, first: int, outcomes: Outcomes) -> None:
+    def resolve(self, value: Any, error: BaseException | None) -> None:
         """Resolve the future, which runs the user's callbacks here, on the dispatcher's thread."""
         try:
-            if outcomes.errors:
-                self.future.set_exception(outcomes.errors.pop(0))
+            if error is None:
+                self.future.set_result(value)
             else:
-                self.future.set_result(outcomes.values.pop())
+                self.future.set_exception(error)
         except InvalidStateError:
             _log.warning("a future of %s was resolved by somebody else; its outcome is dropped", self.function.name)
         except BaseException:  # a callback's SystemExit, say, must not end the dispatcher
             _log.exception("a callback of a future of %s raised", self.function.name)
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Calls from `submit` that travel together. They are let go of one by one, as they are resolved."""
+
+    calls: list[Call | None]
+    abandoned = False  # nobody can want the rest of it
+
+    def deliver(self, first: int, outcomes: Outcomes) -> None:
+        """Resolve the futures of the calls from `first` on."""
+        values, errors = outcomes.values, outcomes.errors
+        for index in range(len(values)):
+            call, self.calls[first + index] = self.calls[first + index], None
+            value, values[index] = values[index], None
+            assert call is not None
+            call.resolve(value, errors.pop(index, None))
 
 
 @dataclass(slots=True, eq=False)
@@ -163,12 +194,13 @@ class Series:
     calls: deque[Arguments] = field(default_factory=deque)
     taken: int = 0  # dispatcher thread: calls up to this label are in blocks, or were
     queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
+    abandoned: bool = False  # dispatcher thread: nobody wants what has not started
 
     def take(self, length: int) -> Block:
         """Take the next `length` calls for running."""
         calls = [self.calls.popleft() for _ in range(length)]
         first, self.taken = self.taken, self.taken + length
-        return Block(self.function, self, first, calls)
+        return Block(self.function, self, first, calls, fixed=self.chunksize is not None)
 
     def deliver(self, first: int, outcomes: Outcomes) -> None:
         """Hand outcomes to the consumer."""
@@ -189,7 +221,8 @@ class Series:
 class Block:
     """The calls that go to a worker in one message; the first has label `first`.
 
-    `keywords` has an item for each call, or is None where no call can have any.
+    `keywords` has an item for each call, or is None where no call can have any. `fixed` is whether the
+    user chose its length. All belongs to the dispatcher's thread.
     """
 
     function: Function
@@ -197,7 +230,45 @@ class Block:
     first: int
     calls: list[Arguments]
     keywords: list[dict[str, Any]] | None = None
+    fixed: bool = False
+    # Spans of the calls that have no outcome yet, and were not given back.
+    open: list[tuple[int, int]] = field(init=False)
+    answered: bool = field(default=False, init=False)  # the worker is done with it
+
+    def __post_init__(self) -> None:
+        self.open = [(0, len(self.calls))]
+
+    def settle(self, start: int, stop: int) -> None:
+        """Note that the calls from `start` to before `stop` are no longer open, and let go of them."""
+        for index, (first, last) in enumerate(self.open):
+            if first <= start < stop <= last:
+                self.open[index : index + 1] = [span for span in ((first, start), (stop, last)) if span[0] < span[1]]
+        self.calls[start:stop] = [()] * (stop - start)
+        if self.keywords is not None:
+            self.keywords[start:stop] = [{}] * (stop - start)
 
     def deliver(self, outcomes: Outcomes) -> None:
-        """Hand the outcomes to whoever waits for them."""
-        self.receiver.deliver(self.first, outcomes)
+        """Hand outcomes to whoever waits for them."""
+        self.receiver.deliver(self.first + outcomes.offset, outcomes)
+
+    def fail(self, error: BaseException) -> None:
+        """Give all open calls one error."""
+        for start, stop in list(self.open):
+            self.settle(start, stop)
+            outcomes = Outcomes.all_failed(stop - start, error)
+            outcomes.offset = start
+            self.deliver(outcomes)
+
+    def give_back(self, count: int) -> Block:
+        """Return the last `count` calls as a block of their own."""
+        last = self._part(len(self.calls) - count, len(self.calls))
+        self.settle(len(self.calls) - count, len(self.calls))
+        return last
+
+    def split(self, length: int) -> tuple[Block, Block]:
+        """Return the first `length` calls and the rest as blocks of their own."""
+        return self._part(0, length), self._part(length, len(self.calls))
+
+    def _part(self, start: int, stop: int) -> Block:
+        keywords = None if self.keywords is None else self.keywords[start:stop]
+        return Block(self.function, self.receiver, self.first + start, self.calls[start:stop], keywords, self.fixed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import ray
 from ray import ObjectRef
@@ -19,8 +21,8 @@ from ray.actor import ActorHandle
 from ray.exceptions import ObjectLostError, RayTaskError
 
 from . import _session, _wire
-from ._calls import STORED_KEY, Block, Function, Outcomes, Parcel
-from ._messages import Broken, Finished, Lost, Message, Started
+from ._calls import CARRIED_KEY, STORED_KEY, Block, Function, Outcomes, Parcel
+from ._messages import Broken, Failed, Finished, Lost, Message, Started, Surrendered
 from ._terminal import Outlet
 from ._wire import Packed, Reply, Request, pack, pack_calls, unpack, unpack_error
 from .actor import LabelledActor, Ready, Setup
@@ -32,6 +34,7 @@ Post = Callable[[Message], None]
 
 # A second group of threads in each actor, which answers while a call runs.
 _CONTROL_GROUP = {"control": 1}
+_IN_CONTROL_GROUP = {"concurrency_group": "control"}
 
 # From this size (bytes) on, a function goes through the object store once, and not to each actor
 # by itself: below it, one more message to the store costs more than the copies.
@@ -74,36 +77,44 @@ class RayWorker:
         self._functions: OrderedDict[bytes, weakref.ref[Parcel]] = OrderedDict()
         self._stored: Parcel | None = cluster.stored.parcel  # what the actor holds as its own
         self._place = "not started yet"
+        self._sent: tuple[bytes, dict[int, PicklingFailed]] = b"", {}  # the last block's token, and what was not sent
         authkey = bytes(multiprocessing.current_process().authkey)
         setup = Setup(self._paths, _working_directory(), authkey, cluster.address_of_streams, cluster.initializer)
         self._when_done(handle.start_worker.remote(setup, cluster.stored.parcel.shipment), self._started)
 
     def run(self, block: Block) -> None:
-        """Send a block. `Finished` is posted later, or `Lost`."""
-        calls, failures = pack_calls(block.calls, block.keywords)
+        """Send a block. `Finished` is posted later, or `Failed`, or `Lost`."""
+        start = time.perf_counter()
+        key = block.function.parcel.key
+        calls, failures = pack_calls(block.calls, block.keywords, carried=key == CARRIED_KEY)
         if len(failures) == len(block.calls):
             self._post(Finished(self, partial(Outcomes, [None] * len(failures), dict(failures))))
             return
         try:
             function, forget = self._ship(block.function)
         except Exception as error:  # it cannot be pickled, or the object store is full
-            self._post(Finished(self, partial(Outcomes.all_failed, len(block.calls), error)))
+            self._post(Failed(self, error))
             return
-        labels = range(block.first, block.first + len(block.calls))
-        request = Request(
-            [label for index, label in enumerate(labels) if index not in failures] if failures else labels,
-            block.function.parcel.key,
-            calls,
-            forget,
-            self._new_paths(),
-            self._cluster.writable,
-        )
+        token = uuid4().bytes
+        self._sent = token, failures
+        request = Request(token, block.first, key, calls, forget, self._new_paths(), self._cluster.writable)
         try:
             reply = self.handle.run_block.remote(request, function)
         except Exception as error:
             self._post(Lost(self, self._describe(error, block)))
         else:
-            self._when_done(reply, lambda future: self._replied(future, block, failures))
+            seconds = time.perf_counter() - start
+            self._when_done(reply, lambda future: self._replied(future, block, failures, seconds))
+
+    def surrender(self, block: Block) -> None:
+        """Ask for what there is of the block that runs. `Surrendered` is posted later, if it still runs."""
+        token, failures = self._sent
+        try:
+            reply = self.handle.surrender.options(**_IN_CONTROL_GROUP).remote(token)
+        except Exception as error:
+            self._post(Lost(self, self._describe(error, block)))
+        else:
+            self._when_done(reply, lambda future: self._surrendered(future, block, failures))
 
     def store(self, function: Function) -> None:
         """Replace the actor's stored function. Ray keeps the order of what is sent to an actor."""
@@ -139,23 +150,33 @@ class RayWorker:
         else:
             self._post(Broken(partial(_initializer_failed, ready.error)))
 
-    def _replied(self, future: Future[Reply], block: Block, failures: dict[int, PicklingFailed]) -> None:
+    def _replied(
+        self, future: Future[Reply], block: Block, failures: dict[int, PicklingFailed], seconds: float
+    ) -> None:
         error = future.exception()
         if error is None:
-            reply = future.result()
-            self._post(Finished(self, partial(_outcomes, reply, failures, self._cluster.writable)))
+            self._post(Finished(self, self._collect(future.result(), failures, seconds)))
         elif isinstance(error, (RayTaskError, ObjectLostError)):
-            # The actor lives, but the message failed: it could not be unpickled, or it was lost.
-            cause = error.cause if isinstance(error, RayTaskError) else error
-            self._post(Finished(self, partial(self._failed, len(block.calls), cause)))
+            # The actor lives, but the message failed: it could not be unpickled, or it was lost. A function
+            # that was in it has not arrived, so all are sent again when they are needed. (This is not the
+            # dispatcher's thread, but that one has nothing for this worker before it hears of this.)
+            self._functions.clear()
+            self._stored = None
+            self._post(Failed(self, error.cause if isinstance(error, RayTaskError) else error))
         else:
             self._post(Lost(self, self._describe(error, block)))
 
-    def _failed(self, count: int, error: BaseException) -> Outcomes:
-        # A function that was in the message has not arrived, so all are sent again when they are needed.
-        self._functions.clear()
-        self._stored = None
-        return Outcomes.all_failed(count, error)
+    def _surrendered(self, future: Future[Reply | None], block: Block, failures: dict[int, PicklingFailed]) -> None:
+        error = future.exception()
+        if error is not None:
+            self._post(Lost(self, self._describe(error, block)))
+        elif (reply := future.result()) is not None:
+            self._post(Surrendered(self, block, self._collect(reply, failures), reply.left))
+
+    def _collect(
+        self, reply: Reply, failures: dict[int, PicklingFailed], seconds: float = 0.0
+    ) -> Callable[[], Outcomes]:
+        return partial(_outcomes, reply, failures, seconds, self._cluster.writable)
 
     def _describe(self, error: BaseException, block: Block | None = None) -> WorkerLost:
         if block is None:
@@ -177,13 +198,13 @@ class RayWorker:
     def _ship(self, function: Function) -> tuple[Packed | ObjectRef[Packed] | None, list[bytes]]:
         """Return the function if the actor does not hold it, and the keys of those it can forget."""
         parcel = function.parcel
+        if parcel.key == CARRIED_KEY:
+            return None, []
         if parcel.shipment is None and function.fn is not None:
             parcel.shipment = self._cluster.pack_function(function.fn)
         if parcel.key == STORED_KEY:
             held, self._stored = self._stored is parcel, parcel
             return (None if held else parcel.shipment), []
-        if parcel.key is None:
-            return parcel.shipment, []
         held = self._functions.pop(parcel.key, None) is not None
         forget = [key for key, kept in self._functions.items() if kept() is None]  # of series that are over
         forget += list(self._functions)[: max(0, len(self._functions) - len(forget) + 1 - _FUNCTIONS_KEPT)]
@@ -227,6 +248,8 @@ class RayCluster:
         zero_copy: bool,
     ) -> None:
         self.replaceable = actors is None
+        # An actor that lacks the control group dies of a call to it, and nobody can tell whether it does.
+        self.interruptible = actors is None
         self.writable = not zero_copy
         self.initializer = None if initializer is None else pack((initializer, initargs))
         self._actors = list(reversed(actors or ()))
@@ -321,20 +344,16 @@ def _initializer_failed(packed: Packed) -> ExecutorBroken:
     return broken
 
 
-def _outcomes(reply: Reply, failures: dict[int, PicklingFailed], writable: bool) -> Outcomes:
-    """Rebuild the outcomes of a block; `failures` are those of calls that were never sent."""
+def _outcomes(reply: Reply, failures: dict[int, PicklingFailed], seconds: float, writable: bool) -> Outcomes:
+    """Rebuild outcomes; `failures` are those of calls that were never sent, which took `seconds` to find out."""
     values = reply.values
-    errors = {index: unpack_error(packed) for index, packed in reply.errors.items()}
+    errors: dict[int, BaseException] = {index: unpack_error(packed) for index, packed in reply.errors.items()}
     for index, packed in reply.packed.items():
         try:
             values[index] = unpack(packed, writable=writable)
         except UnpicklingFailed as error:
             errors[index] = error
-    if not failures:
-        return Outcomes(values, errors)
-    count = len(values) + len(failures)
-    sent = [index for index in range(count) if index not in failures]
-    everything = [None] * count
-    for index, value in zip(sent, values, strict=True):
-        everything[index] = value
-    return Outcomes(everything, {**failures, **{sent[index]: error for index, error in errors.items()}})
+    for index, failure in failures.items():
+        if 0 <= index - reply.offset < len(values):
+            errors[index - reply.offset] = failure
+    return Outcomes(values, errors, reply.offset, seconds + reply.seconds)

@@ -4,15 +4,18 @@
 
    any thread           |            dispatcher thread (owns all scheduling state)     |  worker 1..size
                         |                                                              |
- ChunkExecutor.submit   |                  waiting: deque[Call | Series]               |
+ ChunkExecutor.submit   |                  waiting: Queue of Call | Series             |
    Call(fn, args, fut) --admit-> inbox --> [c7][c8][series 12..900] ...                |
-                        |        ^  ^           | take_block (how long: _sizing)       |
+                        |        ^  ^           | take a block (how long: _sizing)     |
  map / starmap          |        |  |           v                                      |
    Series, then More ---admit----+  |      running: {worker: Block} ----- run ---------+-> run_block
    Abandon -------------post-----+  |      idle:    [worker]                           |    an outcome per call
  shutdown               |        |  |      starting: {worker} <----- start_worker -----+-> actor comes up
    StartAll, Store -----admit----+  |           |                                      |
-   Close(cancel?) ------post-----+  +---- Started | Finished | Lost | Broken <---------+--- its answer
+   Close(cancel?) ------post-----+  +--- Started | Finished | Failed | Lost | Broken <-+--- its answer
+                        |           |           |                                      |
+                        |           |           | overdue: surrender ------------------+-> (control group)
+                        |           +---- Surrendered <--------------------------------+--- what it has so far
                         |                       v                                      |
  Future.result()  <-----+------- block.deliver: future.set_result                      |
  next(map(...))   <-----+------- block.deliver: series.outbox.put                      |
@@ -21,6 +24,8 @@
   has passed gets an outcome. Everything else is posted, at any time, from any thread.
 * The *dispatcher thread* blocks in one place, `Inbox.get`, and handles one message at a time.
 * A *worker* is starting, idle, or running one block. It answers by posting, never by returning.
+* A block that is *overdue* is surrendered: the worker hands over what is finished and gives back what
+  has not started, though a call still runs, and the rest goes to the front of the queue.
 
 The dispatcher does not know Ray. It is plain data driven by messages: the tests drive it without
 a thread.
@@ -29,8 +34,9 @@ a thread.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable
 from concurrent.futures import CancelledError
 
 from ._calls import Block, Call, Outcomes, Series
@@ -39,6 +45,7 @@ from ._messages import (
     Broken,
     Close,
     Cluster,
+    Failed,
     Finished,
     Inbox,
     Inspect,
@@ -48,9 +55,11 @@ from ._messages import (
     StartAll,
     Started,
     Store,
+    Surrendered,
     Worker,
 )
-from ._sizing import block_length
+from ._queue import Queue
+from ._sizing import TARGET
 from .errors import ExecutorBroken
 
 _log = logging.getLogger("thread_chunks")
@@ -58,6 +67,10 @@ _log = logging.getLogger("thread_chunks")
 # After so many workers in a row that died before they were up, the executor is broken. Fewer, and
 # a passing fault would end hours of work; more, and the user waits for an image that can't import.
 _MAX_FAILED_STARTS = 3
+
+# After this time (s) a block is surrendered. Less, and every hiccup of a busy machine costs a message;
+# more, and the calls behind a long one wait longer, though a worker may be idle.
+_OVERDUE = 2.5 * TARGET
 
 
 class Dispatcher:
@@ -69,9 +82,9 @@ class Dispatcher:
        cluster, or this class itself (`_break`).
     b. At most `size` calls run at once, and none runs twice (`_assign`: a worker has at most one
        block, and a call leaves `_waiting` before it is sent).
-    c. A call can be cancelled until it is put in a block (`_take_block`).
-    d. No call waits behind one that runs while a worker is idle, but for those that the user's
-       `chunksize` put into one block (`_assign`).
+    c. A call can be cancelled until it is put in a block (`Queue.take`).
+    d. No call waits behind one that runs while a worker is idle, or not for long
+       (`surrender_overdue`), but for those that the user's `chunksize` put into one block.
     e. Once a call is resolved, nothing here refers to its arguments, value or error.
     f. Nothing here refers to the executor.
 
@@ -92,10 +105,11 @@ class Dispatcher:
         self._max_tasks = max_tasks
         self._cluster = cluster
         self._inbox = inbox
-        self._waiting: deque[Call | Series] = deque()
+        self._waiting = Queue(adaptive=cluster.interruptible)
         self._starting: set[Worker] = set()
         self._idle: list[Worker] = []  # the last one is the warmest, and used first
         self._running: dict[Worker, Block] = {}
+        self._timed: deque[tuple[float, Worker, Block]] = deque()  # when running blocks will be overdue
         self._tasks: Counter[Worker] = Counter()  # calls that each has run, if `_max_tasks` limits them
         self._failed_starts = 0  # in a row
         self._closing = False
@@ -115,7 +129,8 @@ class Dispatcher:
         """Handle messages until all is done. The body of the dispatcher thread."""
         try:
             while not self.finished:
-                self.handle(self._inbox.get())
+                self.handle(self._inbox.get(self._patience()))
+                self.surrender_overdue(time.monotonic())
         except BaseException as error:
             _log.exception("the dispatcher failed")
             self._break(_broken("the executor itself failed", error))
@@ -125,17 +140,22 @@ class Dispatcher:
                 worker.dismiss()
             self._cluster.close()
 
-    def handle(self, message: Message) -> None:
-        """Take note of a message, deliver outcomes, and give out the next blocks."""
+    def handle(self, messages: Iterable[Message]) -> None:
+        """Take note of messages, deliver outcomes, and give out the next blocks."""
+        for message in messages:
+            self._note(message)
+        if not self.finished:
+            self._assign()
+
+    def _note(self, message: Message) -> None:
         match message:
-            case Call():
-                self._waiting.append(message)
-            case Series():
-                self._queue(message)
+            case Call() | Series():
+                self._waiting.add(message)
             case More(series):
-                self._queue(series)
+                self._waiting.add(series)
             case Abandon(series):
                 series.calls.clear()
+                series.abandoned = True
             case StartAll():
                 self._start_workers(self.size)
             case Store(function):
@@ -147,11 +167,22 @@ class Dispatcher:
                 self._idle.append(worker)
             case Finished(worker, collect):
                 # One that was given up may answer all the same, and is not ours any more.
-                if worker in self._running:
+                if (block := self._running.get(worker)) is not None:
                     outcomes = collect()
-                    block = self._running.pop(worker)
-                    self._retire_or_reuse(worker, len(block.calls))
-                    block.deliver(outcomes)
+                    block.answered = True
+                    if outcomes.values:
+                        block.function.parcel.pace.observe(len(outcomes.values), outcomes.seconds)
+                    self._settle(worker, block, outcomes)
+            case Surrendered(worker, block, collect, left):
+                if self._running.get(worker) is block:
+                    if left:
+                        self._waiting.put_back(block.give_back(left))
+                    block.function.parcel.pace.doubt()
+                    self._settle(worker, block, collect())
+            case Failed(worker, error):
+                if (block := self._running.pop(worker, None)) is not None:
+                    self._idle.append(worker)
+                    block.fail(error)
             case Lost(worker, error):
                 self._lose(worker, error)
             case Broken(explain):
@@ -160,77 +191,51 @@ class Dispatcher:
                 self._close(cancel, kill)
             case Inspect():
                 message.reply(self)
-        if not self.finished:
-            self._assign()
+
+    def surrender_overdue(self, now: float) -> None:
+        """Ask the workers whose blocks are overdue for what they have not started."""
+        while self._timed and (self._timed[0][0] <= now or self._is_over(*self._timed[0])):
+            over = self._is_over(*self._timed[0])
+            _, worker, block = self._timed.popleft()
+            if not over:
+                worker.surrender(block)
+
+    def _is_over(self, _: float, worker: Worker, block: Block) -> bool:
+        return self._running.get(worker) is not block
+
+    def _patience(self) -> float | None:
+        """Return for how long nothing can be overdue (s)."""
+        return None if not self._timed else max(0.0, self._timed[0][0] - time.monotonic())
 
     def _assign(self) -> None:
         """Give idle workers the next blocks, and start workers if there is more work than that."""
-        while self._idle and (block := self._take_block(self._tasks_left(self._idle[-1]))) is not None:
+        while self._idle and (block := self._waiting.take(self.size, self._tasks_left(self._idle[-1]))) is not None:
             worker = self._idle.pop()
             self._running[worker] = block
             worker.run(block)
-        if self._head() is not None:
-            self._start_workers(self._demand())
+            if len(block.calls) > 1 and not block.fixed:
+                self._timed.append((time.monotonic() + _OVERDUE, worker, block))
+        if self._waiting.head() is not None:
+            self._start_workers(self._waiting.demand(self.size))
 
     def _tasks_left(self, worker: Worker) -> int | None:
         return None if self._max_tasks is None else self._max_tasks - self._tasks[worker]
 
-    def _retire_or_reuse(self, worker: Worker, tasks: int) -> None:
-        """Let go of a worker that has run all the calls it may; `_assign` replaces it if there is work."""
+    def _settle(self, worker: Worker, block: Block, outcomes: Outcomes) -> None:
+        """Take in some outcomes of a block; when it is over, the worker is free again."""
+        count = len(outcomes.values)
+        block.settle(outcomes.offset, outcomes.offset + count)
         if self._max_tasks is not None:
-            self._tasks[worker] += tasks
-            if self._tasks[worker] >= self._max_tasks:
+            self._tasks[worker] += count
+        if block.answered and not block.open:
+            del self._running[worker]
+            if self._tasks_left(worker) == 0:
                 del self._tasks[worker]
-                worker.dismiss()
-                return
-        self._idle.append(worker)
-
-    def _take_block(self, longest: int | None) -> Block | None:
-        """Take the next block off the queue, in the order of submission, of at most `longest` calls."""
-        while (head := self._head()) is not None:
-            if isinstance(head, Series):
-                waiting = len(head.calls) if longest is None else min(len(head.calls), longest)
-                return head.take(block_length(waiting, head.chunksize))
-            self._waiting.popleft()
-            if head.claim():
-                return Block(head.function, head, 0, [head.given.args], [head.given.kwargs])
-        return None
-
-    def _head(self) -> Call | Series | None:
-        """Return the first in the queue that has something to run, and drop what comes before it."""
-        while self._waiting:
-            head = self._waiting[0]
-            if isinstance(head, Series):
-                if head.calls:
-                    return head
-                self._waiting.popleft()
-                self._unqueue(head)
-            elif head.future.cancelled():
-                self._waiting.popleft()
-                head.claim()  # which tells `wait` and `as_completed`
+                worker.dismiss()  # `_assign` replaces it, if there is work
             else:
-                return head
-        return None
-
-    def _queue(self, series: Series) -> None:
-        if series.calls and not series.queued:
-            series.queued = True
-            self._waiting.append(series)
-
-    def _unqueue(self, series: Series) -> None:
-        # The feeding thread appends a call, then reads `queued`; here it is written, then the calls
-        # are read. So one of the two sees the other, and no call is left behind.
-        series.queued = False
-        self._queue(series)
-
-    def _demand(self) -> int:
-        """Return how many workers the waiting calls could use; at most `size`."""
-        demand = 0
-        for item in self._waiting:
-            demand += 1 if isinstance(item, Call) else -(-len(item.calls) // (item.chunksize or 1))
-            if demand >= self.size:
-                return self.size
-        return demand
+                self._idle.append(worker)
+        if count:
+            block.deliver(outcomes)
 
     def _start_workers(self, wanted: int) -> None:
         """See to it that `wanted` workers are idle or starting, within `size`."""
@@ -260,7 +265,9 @@ class Dispatcher:
         elif worker in self._idle:
             self._idle.remove(worker)
         elif (block := self._running.pop(worker, None)) is not None:
-            block.deliver(Outcomes.all_failed(len(block.calls), error))
+            block.fail(error)
+        else:
+            return  # it was given up before
         worker.dismiss()
         if not self._cluster.replaceable:
             self.size -= 1
@@ -275,11 +282,13 @@ class Dispatcher:
             self._break(_broken("Ray was shut down while the executor had need of it"))
             return
         if cancel or kill:
-            for item in self._take_waiting():
+            for item in self._waiting.drain():
                 if isinstance(item, Series):
                     item.end(CancelledError())
-                else:
+                elif isinstance(item, Call):
                     item.cancel()
+                else:
+                    item.fail(CancelledError())
         if kill:
             for worker in self.workers:
                 worker.kill()  # `Lost` comes of it, and resolves what it ran
@@ -292,26 +301,20 @@ class Dispatcher:
         self._inbox.close(error)
         for message in self._inbox.drain():
             try:
-                self.handle(message)
+                self._note(message)
             except Exception:  # as of the message that broke it; what is running is resolved below
                 _log.exception("lost a message")
         for worker, block in list(self._running.items()):
             del self._running[worker]
             self._idle.append(worker)
-            block.deliver(Outcomes.all_failed(len(block.calls), error))
-        for item in self._take_waiting():
+            block.fail(error)
+        for item in self._waiting.drain():
             if isinstance(item, Series):
                 item.end(error)
+            elif isinstance(item, Block):
+                item.fail(error)
             elif item.claim():
-                item.deliver(0, Outcomes.all_failed(1, error))
-
-    def _take_waiting(self) -> Iterator[Call | Series]:
-        """Yield all that waits, and wait for it no more."""
-        while self._waiting:
-            item = self._waiting.popleft()
-            if isinstance(item, Series):
-                item.queued = False
-            yield item
+                item.resolve(None, error)
 
 
 def _broken(text: str, cause: BaseException | None = None) -> ExecutorBroken:

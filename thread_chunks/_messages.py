@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._calls import Arguments, Block, Call, Function, Outcomes, Series
@@ -22,7 +23,10 @@ class Worker(Protocol):
     handle: Any
 
     def run(self, block: Block) -> None:
-        """Send a block. Later `Finished` is posted, or `Lost`."""
+        """Send a block. Later `Finished` is posted, or `Failed`, or `Lost`."""
+
+    def surrender(self, block: Block) -> None:
+        """Ask for what there is of the block, which is running. `Surrendered` is posted, if it still runs."""
 
     def store(self, function: Function) -> None:
         """Replace the stored function, after what the worker runs now."""
@@ -38,6 +42,7 @@ class Cluster(Protocol):
     """Where workers come from."""
 
     replaceable: bool  # whether a lost worker can be replaced, or there is one fewer from then on
+    interruptible: bool  # whether workers can surrender a block
 
     @property
     def alive(self) -> bool:
@@ -85,10 +90,34 @@ class Started:
 
 @dataclass(slots=True, eq=False)
 class Finished:
-    """A worker has run its block; `collect` rebuilds the outcomes, which takes time, and never raises."""
+    """A worker has run its block, or what was left of it when it surrendered the rest.
+
+    `collect` rebuilds the outcomes, which takes time, and never raises.
+    """
 
     worker: Worker
     collect: Callable[[], Outcomes]
+
+
+@dataclass(slots=True, eq=False)
+class Surrendered:
+    """A worker has given the outcomes that it had, and gives back the last `left` calls of the block.
+
+    The call that runs, if one does, comes with `Finished`, which may have been posted before this.
+    """
+
+    worker: Worker
+    block: Block
+    collect: Callable[[], Outcomes]
+    left: int
+
+
+@dataclass(slots=True, eq=False)
+class Failed:
+    """No call of a worker's block was run, for a reason that is not the worker's; `error` is for all."""
+
+    worker: Worker
+    error: BaseException
 
 
 @dataclass(slots=True, eq=False)
@@ -129,7 +158,9 @@ class Inspect:
             self.answer.set_exception(error)
 
 
-Message = Call | Series | More | Abandon | StartAll | Store | Started | Finished | Lost | Broken | Close | Inspect
+Work = Call | Series | More | StartAll | Store | Inspect
+News = Started | Finished | Surrendered | Failed | Lost | Broken
+Message = Work | News | Abandon | Close
 
 
 class Inbox:
@@ -145,7 +176,7 @@ class Inbox:
         self._closed = False  # under the gate
         self._broken: ExecutorBroken | None = None  # under the gate
 
-    def admit(self, work: Call | Series | More | StartAll | Store | Inspect) -> None:
+    def admit(self, work: Work) -> None:
         """Let work in.
 
         Raises
@@ -171,7 +202,7 @@ class Inbox:
         """Add a call to a series that was admitted; raises as `admit` does."""
         self.check()
         series.calls.append(args)
-        # Read after the append: see `Dispatcher._unqueue`.
+        # Read after the append: see `Queue._unqueue`.
         if not series.queued:
             self.admit(More(series))
 
@@ -185,11 +216,14 @@ class Inbox:
         """Tell the dispatcher something that cannot be refused."""
         self._messages.put(message)
 
-    def get(self) -> Message:
-        """Wait for the next message."""
-        return self._messages.get()
+    def get(self, timeout: float | None = None) -> Iterator[Message]:
+        """Wait for messages, at most `timeout` seconds, and yield all that are there by then."""
+        with suppress(Empty):
+            yield self._messages.get(timeout=timeout)
+        yield from self.drain()
 
     def drain(self) -> Iterator[Message]:
         """Yield all messages that are there."""
-        while not self._messages.empty():
-            yield self._messages.get()
+        for _ in range(self._messages.qsize()):
+            if not self._messages.empty():  # whoever handled one of them may have handled the rest
+                yield self._messages.get()

@@ -16,9 +16,9 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 import cloudpickle
@@ -41,7 +41,7 @@ _MARKS_OF_MAIN = (b"__main__",)
 _MARKS_OF_REFERENCES = (b"ObjectRef", b"ActorHandle")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Packed:
     """One pickled object: its pickle, its large buffers, the references in it, its type's name.
 
@@ -58,15 +58,17 @@ class Packed:
 class Request:
     """A block on its way to an actor.
 
-    `calls` is one pickle of a list of argument tuples, or, for each call, its ``(args, kwargs)``.
-    The function comes along, beside this, when the actor does not hold it under `key` yet; `forget`
-    names those that it will not be asked for again. `paths` is the driver's ``sys.path``, if it
-    changed. `writable` is whether the arguments' large buffers may be written to.
+    `calls` is one pickle of a list of argument tuples, or, for each call, its ``(args, kwargs)``, None
+    where that could not be packed; the first has label `first`. `token` identifies the block. The
+    function comes along, beside this, when the actor does not hold it under `key` yet; `forget` names
+    those that it will not be asked for again. `paths` is the driver's ``sys.path``, if it changed.
+    `writable` is whether the arguments' large buffers may be written to.
     """
 
-    labels: Sequence[int]
-    key: bytes | None
-    calls: Packed | list[Packed]
+    token: bytes
+    first: int
+    key: bytes
+    calls: Packed | list[Packed | None]
     forget: list[bytes]
     paths: list[str] | None
     writable: bool
@@ -74,14 +76,18 @@ class Request:
 
 @dataclass(slots=True)
 class Reply:
-    """The outcomes of a block on their way back.
+    """Outcomes on their way back: those from the `offset`-th call of the block on.
 
-    `values` has an item for each call; None where `packed` or `errors` has one.
+    `values` has an item for each call; None where `packed` or `errors` has one. The calls took
+    `seconds`. The last `left` calls of the block are given back, and will not be run.
     """
 
     values: list[Any]
     packed: dict[int, Packed]
     errors: dict[int, Packed]
+    offset: int
+    seconds: float
+    left: int = 0
 
 
 class _NoReference:
@@ -203,18 +209,25 @@ def unpack(packed: Packed, *, writable: bool = True) -> Any:
         raise UnpicklingFailed(text) from error
 
 
-def pack_calls(calls: list[Arguments], keywords: list[dict[str, Any]] | None) -> tuple[Any, dict[int, PicklingFailed]]:
-    """Pickle the calls of a block; those that cannot be are left out, with their errors by index."""
+def pack_calls(
+    calls: list[Arguments], keywords: list[dict[str, Any]] | None, *, carried: bool = False
+) -> tuple[Packed | list[Packed | None], dict[int, PicklingFailed]]:
+    """Pickle the calls of a block; those that cannot be are None, with their errors by index.
+
+    `carried`: the first argument of each is its function.
+    """
     if keywords is None:
         if PLAIN.issuperset(map(type, chain.from_iterable(calls))):
             return Packed(pickle.dumps(calls, 5)), {}
         keywords = [{}] * len(calls)
-    packed, errors = [], {}
+    packed: list[Packed | None] = []
+    errors = {}
     for index, (args, kwargs) in enumerate(zip(calls, keywords, strict=True)):
         try:
             packed.append(pack(_with_arguments_marked(args, kwargs)))
         except PicklingFailed as error:
-            errors[index] = _blame(args, kwargs, error)
+            packed.append(None)
+            errors[index] = _blame(args, kwargs, carried, error)
     return packed, errors
 
 
@@ -272,13 +285,15 @@ def _with_arguments_marked(args: Arguments, kwargs: dict[str, Any]) -> tuple[Arg
     return tuple(map(marked, args)), {name: marked(value) for name, value in kwargs.items()}
 
 
-def _blame(args: Arguments, kwargs: dict[str, Any], error: PicklingFailed) -> PicklingFailed:
-    """Return an error that names the first argument that cannot be pickled."""
-    for name, value in chain(enumerate(args), kwargs.items()):
+def _blame(args: Arguments, kwargs: dict[str, Any], carried: bool, error: PicklingFailed) -> PicklingFailed:
+    """Return an error that names what cannot be pickled first: the function, or an argument."""
+    names = chain(["the function"] if carried else [], (f"argument {index}" for index in count()))
+    named = chain(zip(names, args, strict=False), ((f"argument {name!r}", value) for name, value in kwargs.items()))
+    for name, value in named:
         try:
             pack(value)
         except PicklingFailed as culprit:
-            blamed = PicklingFailed(f"argument {name!r}: {culprit}")
+            blamed = PicklingFailed(f"{name}: {culprit}")
             blamed.__cause__ = culprit.__cause__
             return blamed
     return error

@@ -6,12 +6,13 @@ import multiprocessing
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from ._calls import STORED_KEY, Arguments
+from ._calls import CARRIED_KEY, STORED_KEY
+from ._running import RunningBlock
 from ._terminal import take_streams
 from ._wire import PLAIN, Packed, Reply, Request, pack, pack_error, unpack
 from .errors import UnpicklingFailed
@@ -70,9 +71,12 @@ class LabelledActor:
     _func: Callable[..., Any] | None
     _functions: dict[bytes, Callable[..., Any]]  # those of series and `submit`, by key
 
+    _block: RunningBlock | None  # what runs; the control thread reads it
+
     def __init__(self, func: Callable[..., Any] | None = None) -> None:
         self._func = func
-        self._functions = {}
+        self._functions = {CARRIED_KEY: _call}
+        self._block = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # Here, because Ray later wraps the methods of a subclass of its own.
@@ -144,64 +148,71 @@ class LabelledActor:
         What a call raises is its outcome. An error of this method itself, as for a function that the
         actor does not hold, is the outcome of all calls of the block.
         """
-        values: list[Any] = []
-        packed: dict[int, Packed] = {}
-        errors: dict[int, Packed] = {}
-        call = self._function(request, function, values)
-        for args in _arguments(request):
+        block = self._block = RunningBlock(request)
+        call = self._function(request, function, block)
+        values = block.values
+        for args in block.calls:
             try:
                 value = call(*args)
                 if type(value) not in PLAIN:
-                    packed[len(values)] = pack(value, homewards=True)
+                    block.packed[len(values)] = pack(value, homewards=True)
                     value = None
             except BaseException as error:  # SystemExit too: it would end the actor for good
-                errors[len(values)] = pack_error(error)
+                block.errors[len(values)] = pack_error(error)
                 value = None
-            values.append(value)
-        return Reply(values, packed, errors)
+            values.append(value)  # last: what `values` has is complete
+        self._block = None
+        return block.take()
+
+    def surrender(self, token: bytes) -> Reply | None:
+        """Hand over what there is of a block that runs, and do not start the rest of it.
+
+        Called by the executor, in the thread of the control group. None if the block is over.
+        """
+        block = self._block
+        return block.surrender() if block is not None and block.token == token else None
 
     def forget_functions(self, keys: list[bytes]) -> None:
         """Let go of functions. Called by an executor that stops using an actor it did not make."""
         for key in keys:
             self._functions.pop(key, None)
 
-    def _function(self, request: Request, shipped: Packed | None, values: list[Any]) -> Callable[..., Any]:
+    def _function(self, request: Request, shipped: Packed | None, block: RunningBlock) -> Callable[..., Any]:
         """Return what to call with the arguments of the block's calls."""
         if request.paths is not None:
             _extend_path(request.paths)
         self.forget_functions(request.forget)
-        function = None if shipped is None else _load(shipped, request.key)
         if request.key == STORED_KEY:
-            if function is not None:
-                self.set_func(function)
-            function = self._stored(request.labels, values)
-        elif function is None:
-            assert request.key is not None
+            if shipped is not None:
+                self.set_func(_load(shipped))
+            function = self._stored(block)
+        else:
+            if shipped is not None:
+                self._functions[request.key] = _load_for_each_call(shipped)
             function = self._functions[request.key]
-        elif request.key is not None:
-            self._functions[request.key] = function
-        return function if isinstance(request.calls, Packed) else _opening(function, request.writable)
+        return function if block.plain else _opening(function, request.writable)
 
-    def _stored(self, labels: Sequence[int], values: list[Any]) -> Callable[..., Any]:
+    def _stored(self, block: RunningBlock) -> Callable[..., Any]:
         if self._runs_plainly and self._func is not None:
             return self._func
-        return lambda *args, **kwargs: self.run(labels[len(values)], *args, **kwargs)[1]
+        return lambda *args, **kwargs: self.run(block.label, *args, **kwargs)[1]
 
 
 def _extend_path(paths: list[str]) -> None:
     sys.path.extend(path for path in paths if path not in sys.path)
 
 
-def _load(function: Packed, key: bytes | None = STORED_KEY) -> Callable[..., Any]:
+def _call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def _load(function: Packed) -> Callable[..., Any]:
     """Return the function; if it cannot be rebuilt, one that says so to each of its calls.
 
-    The stored function is the worker's own. Any other that may change as it runs, which a plain
-    function cannot, is made anew for each call, as if it came along with it.
+    Its large arrays are shared by all actors of a node, and therefore read-only.
     """
-    # The large arrays of what is kept are shared by all actors of a node, and therefore read-only.
-    writable = key is None
     try:
-        loaded: Callable[..., Any] = unpack(function, writable=writable)
+        loaded: Callable[..., Any] = unpack(function, writable=False)
     except UnpicklingFailed as failure:
         text, cause = str(failure), failure.__cause__
 
@@ -209,22 +220,24 @@ def _load(function: Packed, key: bytes | None = STORED_KEY) -> Callable[..., Any
             raise UnpicklingFailed(text) from cause
 
         return fail
-    if key == STORED_KEY or isinstance(loaded, (FunctionType, BuiltinFunctionType, type)):
+    return loaded
+
+
+def _load_for_each_call(function: Packed) -> Callable[..., Any]:
+    """Return the function, made anew for each call if it may change as it runs, as if it came along."""
+    loaded = _load(function)
+    if isinstance(loaded, (FunctionType, BuiltinFunctionType, type)):
         return loaded
-    return lambda *args, **kwargs: unpack(function, writable=writable)(*args, **kwargs)
+    return lambda *args, **kwargs: unpack(function, writable=False)(*args, **kwargs)
 
 
-def _opening(function: Callable[..., Any], writable: bool) -> Callable[[Packed], Any]:
+def _opening(function: Callable[..., Any], writable: bool) -> Callable[[Packed | None], Any]:
     """Return `function` of a packed call, which is unpacked at the last moment."""
 
-    def call(packed: Packed) -> Any:
+    def call(packed: Packed | None) -> Any:
+        if packed is None:  # it could not be sent, and the driver has the error
+            return None
         args, kwargs = unpack(packed, writable=writable)
         return function(*args, **kwargs)
 
     return call
-
-
-def _arguments(request: Request) -> Iterator[Arguments]:
-    if isinstance(request.calls, Packed):
-        return iter(unpack(request.calls))
-    return ((packed,) for packed in request.calls)

@@ -23,9 +23,9 @@ class WorkerLost(BrokenProcessPool):
     """A worker died while it ran this call; the executor goes on with a new worker.
 
     Unlike `ProcessPoolExecutor`'s, this `BrokenProcessPool` concerns the block only that the worker
-    had: one call, unless `map` was given a `chunksize`. The call may have run in part, or not at
-    all if the worker died while it was idle. The text names the call, the process, its host and
-    how it died.
+    had: one call, or several if they are short or `map` was given a `chunksize`. The call may have
+    run in part, or not at all if it stood behind another or the worker died while it was idle. The
+    text names the call, the process, its host and how it died.
 
     Examples
     --------

@@ -1,0 +1,67 @@
+"""How many calls make a block."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thread_chunks._sizing import TARGET, Pace
+
+
+def pace_of(seconds, blocks=20):
+    pace = Pace()
+    for _ in range(blocks):
+        length = pace.block_length(10**9, 1)
+        pace.observe(length, length * seconds)
+    return pace
+
+
+def test_blocks_grow_to_the_target_time():
+    for seconds in (1e-6, 1e-4, 1e-3):
+        assert 0.5 * TARGET <= pace_of(seconds).block_length(10**9, 1) * seconds <= TARGET
+    assert pace_of(1.0).block_length(10**9, 1) == 1
+
+
+def test_blocks_grow_step_by_step():
+    pace, lengths = Pace(), []
+    for _ in range(4):
+        lengths.append(pace.block_length(10**9, 1))
+        pace.observe(lengths[-1], lengths[-1] * 1e-7)
+    assert lengths == [1, 16, 256, 4096]
+
+
+def test_calls_that_get_slower_are_noticed_at_once():
+    pace = pace_of(1e-6)
+    pace.observe(100, 100.0)
+    assert pace.block_length(10**9, 1) == 1
+
+
+def test_blocks_get_shorter_towards_the_end():
+    pace, waiting, lengths = pace_of(1e-5), 20_000, []
+    while waiting:
+        lengths.append(pace.block_length(waiting, 4))
+        waiting -= lengths[-1]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[-1] * 1e-5 <= TARGET / 10
+    slow, waiting = pace_of(TARGET / 4), 100
+    while waiting > 8:
+        waiting -= slow.block_length(waiting, 4)
+    assert slow.block_length(8, 4) == 1
+
+
+def test_a_block_that_took_far_too_long_makes_single_calls():
+    pace = pace_of(1e-6)
+    pace.doubt()
+    assert pace.block_length(10**9, 1) == 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 10**6), st.floats(0, 1e6)), max_size=20),
+    st.integers(1, 10**7),
+    st.integers(1, 10**4),
+)
+def test_blocks_are_never_empty_nor_longer_than_what_waits(observed, waiting, workers):
+    pace = Pace()
+    for calls, seconds in observed:
+        pace.observe(calls, seconds)
+    assert 1 <= pace.block_length(waiting, workers) <= waiting
