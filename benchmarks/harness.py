@@ -1,0 +1,119 @@
+"""Measures contenders side by side: each in a fresh process, in interleaved rounds, as medians and ratios."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib import metadata
+
+OURS = "thread_chunks"
+
+# A contender runs the case, smaller if it is told to be quick, and returns what was measured; less is better.
+Contender = Callable[[bool], float]
+
+
+@dataclass
+class Goal:
+    """`contender` is at least `factor` times as good as `reference`, or as the best of all other peers."""
+
+    factor: float
+    reference: str | None = None  # None: the best of the peers
+    contender: str = OURS
+
+
+@dataclass
+class Case:
+    """Something to measure, and who is measured."""
+
+    name: str
+    title: str
+    unit: str
+    goals: list[Goal] = field(default_factory=list)
+    contenders: dict[str, Contender] = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)  # the module without which a contender cannot run
+    no_peers: frozenset[str] = frozenset()  # contenders that are limits, and not rivals
+
+    def contender(self, name: str = OURS, needs: str = "") -> Callable[[Contender], Contender]:
+        """Add a contender."""
+
+        def add(function: Contender) -> Contender:
+            self.contenders[name] = function
+            if needs:
+                self.needs[name] = needs
+            return function
+
+        return add
+
+    def available(self) -> list[str]:
+        """Return the contenders that are installed here."""
+        return [name for name in self.contenders if name not in self.needs or _is_there(self.needs[name])]
+
+
+Results = dict[str, list[float]]
+
+
+def measure(case: Case, rounds: int, quick: bool) -> Results:
+    """Measure all contenders of a case, by turns."""
+    results: Results = {name: [] for name in case.available()}
+    for _ in range(rounds):
+        for name, values in results.items():
+            values.append(_in_fresh_process(case, name, quick))
+    return results
+
+
+def table(case: Case, results: Results) -> Iterable[str]:
+    """Yield the lines of a case's table."""
+    medians = {name: statistics.median(values) for name, values in results.items()}
+    yield f"\n{case.name}: {case.title}"
+    yield f"  {'':36}{'median':>12} {case.unit:10}{'min':>10}{'max':>10}   {OURS} is better by"
+    for name, median in sorted(medians.items(), key=lambda item: item[1]):
+        ratio = f"{median / medians[OURS]:.2f} x" if medians.get(OURS) and name != OURS else ""
+        low, high = min(results[name]), max(results[name])
+        yield f"  {name:36}{median:12.5g} {case.unit:10}{low:10.4g}{high:10.4g}   {ratio}"
+    for goal in case.goals:
+        yield f"  {_verdict(case, goal, medians)}"
+
+
+def _verdict(case: Case, goal: Goal, medians: dict[str, float]) -> str:
+    others = {name: median for name, median in medians.items() if not name.startswith(OURS)}
+    if goal.reference is None:
+        others = {name: median for name, median in others.items() if name not in case.no_peers}
+        reference = min(others, key=others.__getitem__, default="")
+        against = f"the best peer ({reference})"
+    else:
+        reference = against = goal.reference
+    if not medians.get(reference) or not medians.get(goal.contender):
+        return f"goal: {goal.contender} against {against}: not measured"
+    reached = medians[reference] / medians[goal.contender]
+    return f"goal: {goal.contender} >= {goal.factor} x {against}: {reached:.3g} x" + (
+        "" if reached >= goal.factor else "   MISSED"
+    )
+
+
+def machine() -> str:
+    """Return what the figures depend on."""
+    names = ["ray", "numpy", "joblib", "mpire"]
+    versions = [f"{name} {metadata.version(name)}" for name in names if _is_there(name)]
+    return (
+        f"Python {platform.python_version()}, {', '.join(versions)}; "
+        f"{len(os.sched_getaffinity(0))} CPUs, {platform.system()} {platform.release()}"
+    )
+
+
+def _is_there(module: str) -> bool:
+    return bool(os.environ.get(module[1:])) if module.startswith("$") else importlib.util.find_spec(module) is not None
+
+
+def _in_fresh_process(case: Case, contender: str, quick: bool) -> float:
+    command = [sys.executable, "-m", "benchmarks.one", case.name, contender, *(["--quick"] if quick else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    if done.returncode != 0:
+        raise RuntimeError(f"{case.name}, {contender}: {done.stderr}")
+    return float(json.loads(done.stdout.splitlines()[-1]))

@@ -1,0 +1,69 @@
+"""Draws the pictures that the README shows, from measurements of this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+from thread_chunks import ChunkExecutor
+
+from .cases import DURATIONS, RATES, process_pool, regime, warmed_up
+from .harness import measure
+from .work import noted
+
+
+def draw(folder: str, *, quick: bool) -> None:
+    """Draw all pictures into a folder."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    draw_rates(Path(folder) / "calls_per_second.svg", quick=quick)
+    draw_regime(Path(folder) / "regime.svg", quick=quick)
+
+
+def draw_rates(path: Path, *, quick: bool) -> None:
+    """Draw calls per second against the duration of a call."""
+    rates: dict[str, list[float]] = {}
+    for case in RATES.values():
+        for name, values in measure(case, 1 if quick else 3, quick).items():
+            rates.setdefault(name, []).append(1 / statistics.median(values))
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    axes.loglog(DURATIONS, [2 / duration for duration in DURATIONS], "k--", linewidth=1, label="ideal: 2 workers")
+    for name, measured in rates.items():
+        axes.loglog(DURATIONS, measured, marker="o", label=name)
+    axes.set(xlabel="duration of a call (s)", ylabel="calls per second", title="map with default arguments, 2 workers")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def draw_regime(path: Path, *, quick: bool) -> None:
+    """Draw what each worker does when short calls are followed by long ones."""
+    contenders: list[tuple[str, Executor, dict[str, int]]] = [
+        ("ChunkExecutor", ChunkExecutor(4), {}),
+        ("ProcessPoolExecutor, chunksize=100", process_pool(4), {"chunksize": 100}),
+    ]
+    figure, strips = plt.subplots(2, 1, figsize=(7, 4.2), sharex=True)
+    for axes, (name, executor, options) in zip(strips, contenders, strict=True):
+        with warmed_up(executor, 4):
+            start = time.time()
+            calls = list(executor.map(noted, regime(quick), **options))
+        for row, worker in enumerate(sorted({call[0] for call in calls})):
+            for slow, colour in ((False, "tab:blue"), (True, "tab:orange")):
+                spans = [(a - start, max(b - a, 2e-3)) for pid, a, b, was in calls if pid == worker and was == slow]
+                axes.broken_barh(spans, (row - 0.4, 0.8), color=colour, edgecolor="white", linewidth=0.3 if slow else 0)
+        axes.set(title=f"{name}: {max(call[2] for call in calls) - start:.2f} s", yticks=[], ylabel="workers")
+    strips[-1].set(xlabel="seconds: 2,000 calls that take no time (blue), then 8 of 0.5 s (orange)")
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

@@ -1,0 +1,77 @@
+"""The dispatcher on simulated workers, without Ray and without threads."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from thread_chunks._calls import Block, Function, Outcomes, Parcel, Series
+from thread_chunks._dispatcher import Dispatcher
+from thread_chunks._messages import Finished, Inbox, Message, StartAll, Started
+
+
+class SimulatedWorker:
+    """Finishes each block when its turn comes."""
+
+    def __init__(self, cluster: SimulatedCluster) -> None:
+        self.handle: Any = self
+        self._cluster = cluster
+
+    def run(self, block: Block) -> None:
+        """Take a block."""
+        self._cluster.sent.append((self, len(block.calls)))
+
+    def surrender(self, block: Block) -> None:
+        """Have nothing to give back."""
+
+    def store(self, function: Function) -> None:
+        """Keep nothing."""
+
+    def dismiss(self) -> None:
+        """End."""
+
+    def kill(self) -> None:
+        """End."""
+
+
+class SimulatedCluster:
+    """Workers that are up at once."""
+
+    replaceable = True
+    interruptible = True
+    alive = True
+
+    def __init__(self) -> None:
+        self.sent: deque[tuple[SimulatedWorker, int]] = deque()
+        self.workers: list[SimulatedWorker] = []
+
+    def start_worker(self, post: Callable[[Message], None]) -> SimulatedWorker:
+        """Make a worker."""
+        self.workers.append(SimulatedWorker(self))
+        return self.workers[-1]
+
+    def close(self) -> None:
+        """End."""
+
+
+def time_per_block(workers: int, blocks: int) -> float:
+    """Return what one block costs the dispatcher (us), with so many workers that are always busy."""
+    cluster, inbox = SimulatedCluster(), Inbox()
+    dispatcher = Dispatcher(cluster, inbox, workers)
+    dispatcher.handle([StartAll()])
+    dispatcher.handle([Started(worker) for worker in cluster.workers])
+    outbox: Any = SimpleQueue()
+    series = Series(Function(None, Parcel(b"")), weakref.ref(outbox), None)
+    series.calls.extend((x,) for x in range(blocks + workers))
+    dispatcher.handle([series])
+    start = time.perf_counter()
+    for _ in range(blocks):
+        worker, length = cluster.sent.popleft()
+        # Slow calls, so that each block is one call.
+        dispatcher.handle([Finished(worker, lambda length=length: Outcomes([None] * length, seconds=1.0))])  # type: ignore[misc]
+        dispatcher.surrender_overdue(0.0)
+    return (time.perf_counter() - start) / blocks * 1e6

@@ -1,0 +1,74 @@
+"""What the contenders run, in a module that every worker can import."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def warm(x: int) -> int:
+    """Start a worker, without teaching anybody how long other functions take."""
+    time.sleep(0.05)
+    return x
+
+
+def noop(x: int) -> int:
+    """Return the argument."""
+    return x
+
+
+def spin(seconds: float) -> None:
+    """Use so much CPU time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def wait(seconds: float) -> None:
+    """Return after so many seconds, however few."""
+    if seconds >= 0.001:
+        time.sleep(seconds)
+    else:
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            pass
+
+
+def noted(x: int) -> tuple[int, float, float, bool]:
+    """Run `fast_then_slow`; return the process, start, end (s), and whether it was a slow one."""
+    start = time.time()
+    fast_then_slow(x)
+    return os.getpid(), start, time.time(), x >= 2000
+
+
+def fast_then_slow(x: int) -> int:
+    """Return at once for numbers below 2,000, and after half a second for others."""
+    if x >= 2000:
+        time.sleep(0.5)
+    return x
+
+
+def there_and_back(array: Array) -> Array:
+    """Return the argument."""
+    return array
+
+
+class Holder:
+    """A callable that holds an array of so many bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.array: Array = np.ones(size // 8)
+
+    def __call__(self, x: int) -> float:
+        """Read one number."""
+        return float(self.array[x])
+
+
+def log_normal_durations(count: int) -> list[float]:
+    """Return durations (s) with a median of 10 ms, some of which are ten times as long."""
+    return [float(seconds) for seconds in np.random.default_rng(1).lognormal(np.log(0.01), 1.0, count)]
