@@ -6,7 +6,7 @@ import pytest
 
 from thread_chunks import LabelledActor
 from thread_chunks._calls import CARRIED_KEY
-from thread_chunks._wire import Request, pack, pack_calls, unpack_error
+from thread_chunks._wire import Request, pack, pack_calls, unpack_error, unseal
 
 
 def request(key, xs, forget=()):
@@ -15,21 +15,25 @@ def request(key, xs, forget=()):
     return Request(b"token", 0, key, calls, list(forget), None, True)
 
 
+def run(actor, *args):
+    return unseal(actor.run_block(*args))
+
+
 def test_functions_are_kept_until_they_are_to_be_forgotten():
     actor = LabelledActor()
-    assert actor.run_block(request(b"a", [-1, -2]), pack(abs)).values == [1, 2]
-    assert actor.run_block(request(b"b", [1]), pack(str)).values == ["1"]
-    assert actor.run_block(request(b"a", [-3])).values == [3]
-    assert actor.run_block(request(b"a", [-3], forget=[b"b"])).values == [3]
+    assert run(actor, request(b"a", [-1, -2]), pack(abs)).values == [1, 2]
+    assert run(actor, request(b"b", [1]), pack(str)).values == ["1"]
+    assert run(actor, request(b"a", [-3])).values == [3]
+    assert run(actor, request(b"a", [-3], forget=[b"b"])).values == [3]
     with pytest.raises(KeyError):
-        actor.run_block(request(b"b", [1]))
+        run(actor, request(b"b", [1]))
     assert list(actor._functions) == [CARRIED_KEY, b"a"]
-    actor.forget_functions([b"a", b"never there"])
+    actor.end_worker([b"a", b"never there"])
     assert list(actor._functions) == [CARRIED_KEY]
 
 
 def test_errors_have_their_places():
-    reply = LabelledActor().run_block(request(b"a", [1, 0, 2]), pack(lambda x: 1 / x))
+    reply = run(LabelledActor(), request(b"a", [1, 0, 2]), pack(lambda x: 1 / x))
     assert reply.values == [1.0, None, 0.5]
     assert list(reply.errors) == [1]
     assert type(unpack_error(reply.errors[1])) is ZeroDivisionError
@@ -42,11 +46,49 @@ def test_values_that_are_not_plain_are_packed_at_once():
         kept.append(x)
         return kept
 
-    reply = LabelledActor(accumulate).run_block(request(b"stored", [1, 2]))
+    reply = run(LabelledActor(accumulate), request(b"stored", [1, 2]))
     assert reply.values == [None, None]
     assert sorted(reply.packed) == [0, 1]
 
 
 def test_actor_without_a_stored_function():
-    reply = LabelledActor().run_block(request(b"stored", [1, 2]))
+    reply = run(LabelledActor(), request(b"stored", [1, 2]))
     assert [type(unpack_error(error)) for error in reply.errors.values()] == [ValueError, ValueError]
+
+
+def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_started():
+    replies, actor = [], LabelledActor()
+
+    def f(x):
+        if x == 3:  # another thread would ask while this call runs
+            replies.extend(unseal(actor.surrender(b"token")) for _ in range(2))
+        return x
+
+    actor.set_func(f)
+    last = run(actor, request(b"stored", range(10)))
+    first, again = replies
+    assert (first.values, first.offset, first.left) == ([0, 1, 2], 0, 6)
+    assert (again.values, again.offset, again.left) == ([], 3, 0)
+    assert (last.values, last.offset, last.left) == ([3], 3, 0)
+    assert actor.surrender(b"token") is None, "the block is over"
+
+
+def test_only_the_block_that_is_meant_is_surrendered():
+    replies, actor = [], LabelledActor()
+    actor.set_func(lambda x: replies.append(actor.surrender(b"another")))
+    assert run(actor, request(b"stored", [1, 2])).values == [None, None]
+    assert replies == [None, None]
+
+
+def test_errors_and_packed_values_keep_their_places_when_a_block_is_surrendered():
+    replies, actor = [], LabelledActor()
+
+    def f(x):
+        if x == 2:
+            replies.append(unseal(actor.surrender(b"token")))
+        return 1 / x if x == 0 else [x]
+
+    actor.set_func(f)
+    last = run(actor, request(b"stored", [0, 1, 2, 3]))
+    assert (list(replies[0].errors), list(replies[0].packed), replies[0].left) == ([0], [1], 1)
+    assert (list(last.errors), list(last.packed), last.offset) == ([], [0], 2)

@@ -13,6 +13,7 @@ import pickle
 import sys
 import threading
 import time
+import traceback
 import weakref
 
 import numpy as np
@@ -590,6 +591,12 @@ def test_arrays_are_writable_on_both_sides(make):
     assert arrays[0][0] == arrays[1][0] == 0
 
 
+def test_arrays_that_are_read_only_stay_so(make):
+    array = np.zeros(10)
+    array.flags.writeable = False
+    assert not make(1).submit(lambda x: x.flags.writeable, array).result()
+
+
 def test_zero_copy(make):
     def look(small, large):
         return small.flags.writeable, large.flags.writeable, np.ones(10**5)
@@ -895,19 +902,46 @@ def test_nothing_refers_to_what_is_resolved(make, tmp_path, request):
     assert blocker.result() == "started"
 
 
-def test_an_error_of_map_that_is_kept_keeps_nothing_else(executor_class, request):
+@pytest.mark.parametrize("overridden", [False, True])
+@pytest.mark.parametrize("how", ["error", "time-out", "input"])
+def test_an_error_of_map_that_is_kept_keeps_nothing_else(executor_class, request, tmp_path, how, overridden):
+    class Thing:
+        pass
+
+    class Overriding(executor_class):
+        def submit(self, fn, /, *args, **kwargs):
+            return super().submit(fn, *args, **kwargs)
+
+    def f(x):
+        if x == 0 and how == "error":
+            wait_for(tmp_path / "2")
+            raise LookupError
+        if x == 0 and how == "time-out":
+            wait_for(tmp_path / "go")
+        (tmp_path / str(x)).touch()
+        return Thing()
+
+    def source():
+        yield from range(4)
+        if how == "input":
+            raise LookupError
+
     gc.collect()
     request.addfinalizer(gc.enable)
     gc.disable()
-    executor = executor_class(2)
+    executor = (Overriding if overridden else executor_class)(2)
     thread = executor._thread
-    values = executor.map(divmod, itertools.repeat(1), [1, 0, 1, 1], buffersize=2, chunksize=3)
-    with pytest.raises(ZeroDivisionError) as caught:
-        list(values)
+    values = executor.map(f, source(), buffersize=4, timeout=0.5 if how == "time-out" else None)
+    seen = []
+    with pytest.raises((LookupError, cf.TimeoutError)) as caught:
+        seen.extend(weakref.ref(value) for value in values)
+    (tmp_path / "go").touch()
     del executor, values
     thread.join(60)  # the executor ends, which was dropped
     assert not thread.is_alive()
-    assert caught.value is not None
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.tb)]
+    assert not [name for names in frames for name, value in names.items() if isinstance(value, Thing)]
+    assert all(reference() is None for reference in seen)
 
 
 def test_values_of_map_are_not_kept(make):
@@ -948,10 +982,10 @@ def test_all_workers_run_at_once(make, tmp_path):
 def test_max_tasks_per_child(make, tmp_path):
     started = tmp_path / "started"
     started.mkdir()
-    executor = make(2, initializer=initialize, initargs=(started, 0), max_tasks_per_child=3)
-    assert list(executor.map(square, range(8), chunksize=100)) == [x * x for x in range(8)]
-    assert [executor.submit(square, x).result() for x in range(4)] == [0, 1, 4, 9]
-    assert len(list(started.iterdir())) >= 4
+    executor = make(1, initializer=initialize, initargs=(started, 0), max_tasks_per_child=3)
+    assert list(executor.map(square, range(6), chunksize=6)) == [x * x for x in range(6)]  # which is one task
+    assert [executor.submit(square, x).result() for x in range(6)] == [0, 1, 4, 9, 16, 25]
+    assert len(list(started.iterdir())) == 3
 
 
 def test_max_tasks_per_child_of_one_with_many_calls(executor_class, make, tmp_path):
@@ -984,6 +1018,20 @@ def test_workers_are_ended_at_once(make, tmp_path, stop):
     executor.shutdown()
     getattr(executor, stop)()
     (tmp_path / "go").touch()
+
+
+def test_ending_the_workers_shuts_down(executor_class, make):
+    calls = []
+
+    class Told(executor_class):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            calls.append((wait, cancel_futures))
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    executor = Told(1)
+    executor.terminate_workers()
+    assert calls == [(False, True)]
+    executor.shutdown()
 
 
 def test_initializer_runs_once_per_worker_in_the_thread_of_the_calls(make, tmp_path):

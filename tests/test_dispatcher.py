@@ -404,23 +404,29 @@ def test_what_was_given_up_needs_no_worker_to_come_to_an_end():
 
 def test_worker_that_has_run_all_it_may_is_replaced():
     driver = Driver(1, max_tasks=3)
-    driver.map("abcde", chunksize=2)
-    (first,) = driver.cluster.started
+    driver.function.parcel.pace.observe(1000, 1e-6)
+    driver.map("abcdefgh", chunksize=2)
+    first, series = driver.cluster.started[0], "ijklm"
     driver.up(first)
-    driver.finish(first)
-    assert driver.cluster.sent == ["a", "b", "c"], "its last block is shortened"
-    assert not first.dismissed
+    for sent in ("abcd", "abcdef"):
+        driver.finish(first)
+        assert "".join(driver.cluster.sent) == sent
+        assert not first.dismissed, "a block whose length the user chose is one task"
     driver.finish(first)
     assert first.dismissed
     _, second = driver.cluster.started
+    driver.map(series)
     driver.up(second)
-    assert driver.cluster.sent == ["a", "b", "c", "d", "e"]
     driver.finish(second)
-    assert not second.dismissed, "it has one call left"
-    driver.submit("f")
+    assert driver.cluster.sent[8:] == ["i", "j"], "two tasks are left"
     driver.finish(second)
     assert second.dismissed
-    assert len(driver.cluster.started) == 2, "there is no work for another"
+    *_, third = driver.cluster.started
+    driver.up(third)
+    assert driver.cluster.sent[10:] == ["k", "l", "m"]
+    driver.finish(third)
+    assert third.dismissed
+    assert len(driver.cluster.started) == 3, "there is no work for another"
 
 
 def test_blocks_of_the_length_that_the_user_asked_for():

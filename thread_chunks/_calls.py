@@ -221,7 +221,7 @@ class Series:
 class Block:
     """The calls that go to a worker in one message; the first has label `first`.
 
-    `keywords` has an item for each call, or is None where no call can have any. `fixed` is whether the
+    `keywords` has an item for each call, or is None where no call has any. `fixed` is whether the
     user chose its length. All belongs to the dispatcher's thread.
     """
 

@@ -23,8 +23,7 @@ from ray.exceptions import ObjectLostError, RayTaskError
 from . import _session, _wire
 from ._calls import CARRIED_KEY, STORED_KEY, Block, Function, Outcomes, Parcel
 from ._messages import Broken, Failed, Finished, Lost, Message, Started, Surrendered
-from ._terminal import Outlet
-from ._wire import Packed, Reply, Request, pack, pack_calls, unpack, unpack_error
+from ._wire import Packed, Reply, Request, pack, pack_calls, seal, unpack, unpack_error, unseal
 from .actor import LabelledActor, Ready, Setup
 from .errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost
 
@@ -43,6 +42,8 @@ _SHARED = 64 * 1024
 # So many functions of series and `submit` a worker keeps. Fewer, and calls that alternate between
 # functions ship them again and again; more, and a worker holds on to what nobody will call.
 _FUNCTIONS_KEPT = 16
+
+_GONE = "Ray was shut down while the executor had need of it"
 
 
 def _resolve(reference: ObjectRef[Any]) -> Any:
@@ -79,7 +80,9 @@ class RayWorker:
         self._place = "not started yet"
         self._sent: tuple[bytes, dict[int, PicklingFailed]] = b"", {}  # the last block's token, and what was not sent
         authkey = bytes(multiprocessing.current_process().authkey)
-        setup = Setup(self._paths, _working_directory(), authkey, cluster.address_of_streams, cluster.initializer)
+        setup = Setup(
+            self._paths, sys.argv, _working_directory(), authkey, cluster.address_of_streams, cluster.initializer
+        )
         self._when_done(handle.start_worker.remote(setup, cluster.stored.parcel.shipment), self._started)
 
     def run(self, block: Block) -> None:
@@ -95,11 +98,14 @@ class RayWorker:
         except Exception as error:  # it cannot be pickled, or the object store is full
             self._post(Failed(self, error))
             return
+        if not self._cluster.alive:  # else Ray would start itself, in its own way
+            self._post(Broken(partial(ExecutorBroken, _GONE)))
+            return
         token = uuid4().bytes
         self._sent = token, failures
         request = Request(token, block.first, key, calls, forget, self._new_paths(), self._cluster.writable)
         try:
-            reply = self.handle.run_block.remote(request, function)
+            reply = self.handle.run_block.remote(seal(request), *([] if function is None else [function]))
         except Exception as error:
             self._post(Lost(self, self._describe(error, block)))
         else:
@@ -108,6 +114,8 @@ class RayWorker:
 
     def surrender(self, block: Block) -> None:
         """Ask for what there is of the block that runs. `Surrendered` is posted later, if it still runs."""
+        if not self._cluster.alive:
+            return
         token, failures = self._sent
         try:
             reply = self.handle.surrender.options(**_IN_CONTROL_GROUP).remote(token)
@@ -118,15 +126,16 @@ class RayWorker:
 
     def store(self, function: Function) -> None:
         """Replace the actor's stored function. Ray keeps the order of what is sent to an actor."""
-        with suppress(Exception):  # if the actor or Ray is gone, the next block finds out
-            self.handle.store_function.remote(function.parcel.shipment)
+        if self._cluster.alive:
+            with suppress(Exception):  # if the actor is gone, the next block finds out
+                self.handle.store_function.remote(function.parcel.shipment)
         self._stored = function.parcel
 
     def dismiss(self) -> None:
         """Let go of the actor; it ends when nobody else holds its handle."""
-        if not self._cluster.replaceable:
-            with suppress(Exception):  # Ray may be gone already
-                self.handle.forget_functions.remote(list(self._functions))
+        if self._cluster.alive:
+            with suppress(Exception):  # the actor may be gone already
+                self.handle.end_worker.remote(list(self._functions))
         del self.handle
 
     def kill(self) -> None:
@@ -151,11 +160,11 @@ class RayWorker:
             self._post(Broken(partial(_initializer_failed, ready.error)))
 
     def _replied(
-        self, future: Future[Reply], block: Block, failures: dict[int, PicklingFailed], seconds: float
+        self, future: Future[bytes | Reply], block: Block, failures: dict[int, PicklingFailed], seconds: float
     ) -> None:
         error = future.exception()
         if error is None:
-            self._post(Finished(self, self._collect(future.result(), failures, seconds)))
+            self._post(Finished(self, self._collect(unseal(future.result()), failures, seconds)))
         elif isinstance(error, (RayTaskError, ObjectLostError)):
             # The actor lives, but the message failed: it could not be unpickled, or it was lost. A function
             # that was in it has not arrived, so all are sent again when they are needed. (This is not the
@@ -166,11 +175,13 @@ class RayWorker:
         else:
             self._post(Lost(self, self._describe(error, block)))
 
-    def _surrendered(self, future: Future[Reply | None], block: Block, failures: dict[int, PicklingFailed]) -> None:
+    def _surrendered(
+        self, future: Future[bytes | Reply | None], block: Block, failures: dict[int, PicklingFailed]
+    ) -> None:
         error = future.exception()
         if error is not None:
             self._post(Lost(self, self._describe(error, block)))
-        elif (reply := future.result()) is not None:
+        elif (reply := unseal(future.result())) is not None:
             self._post(Surrendered(self, block, self._collect(reply, failures), reply.left))
 
     def _collect(
@@ -257,16 +268,9 @@ class RayCluster:
         try:
             # Without a function, the stored one is what the user's actors hold.
             self.stored = self.store(func) if func is not None else Function(None, Parcel(STORED_KEY))
-            # The user's own actors print where the user lets them print.
-            self._outlet = Outlet() if self.replaceable else None
         except BaseException:
             self._leave()
             raise
-
-    @property
-    def address_of_streams(self) -> str | None:
-        """Where a worker asks for this process's standard output and error."""
-        return None if self._outlet is None else self._outlet.address
 
     def store(self, func: Callable[..., Any]) -> Function:
         """Make `func` the stored function of all workers, those to come included."""
@@ -281,8 +285,6 @@ class RayCluster:
         """Let go of everything, and of Ray."""
         self._actors.clear()
         self.stored = Function(None, Parcel(STORED_KEY))
-        if self._outlet is not None:
-            self._outlet.close()
         self._leave()
 
     def pack_function(self, func: Callable[..., Any]) -> Packed | ObjectRef[Packed]:
@@ -308,15 +310,21 @@ class RayCluster:
         """Whether Ray is up, and still the same."""
         return self._session.alive
 
+    @property
+    def address_of_streams(self) -> str | None:
+        """Where a worker asks for this process's standard output and error."""
+        # The user's own actors print where the user lets them print.
+        return self._session.outlet.address if self.replaceable and self._session.outlet is not None else None
+
     def _make_actor(self) -> ActorHandle[Any]:
-        if not self.alive:  # else Ray would start itself, in its own way
-            raise RuntimeError("Ray was shut down while the executor had need of it")
+        if not self.alive:
+            raise RuntimeError(_GONE)
         handle: ActorHandle[Any] = self._actor_class.remote(None)
         return handle
 
     def _put(self, packed: Packed) -> ObjectRef[Packed]:
         if not self.alive:
-            raise RuntimeError("Ray was shut down while the executor had need of it")
+            raise RuntimeError(_GONE)
         return ray.put(packed)
 
     def kill(self, handle: ActorHandle[Any]) -> None:

@@ -97,7 +97,8 @@ class Dispatcher:
     size : int
         How many workers there may be.
     max_tasks : int or None
-        How many calls a worker runs before it is replaced by a fresh one; None: any number.
+        How many tasks a worker runs before it is replaced by a fresh one; None: any number. A task is
+        what the standard library counts: a call, or a block whose length the user chose.
     """
 
     def __init__(self, cluster: Cluster, inbox: Inbox, size: int, max_tasks: int | None = None) -> None:
@@ -110,7 +111,7 @@ class Dispatcher:
         self._idle: list[Worker] = []  # the last one is the warmest, and used first
         self._running: dict[Worker, Block] = {}
         self._timed: deque[tuple[float, Worker, Block]] = deque()  # when running blocks will be overdue
-        self._tasks: Counter[Worker] = Counter()  # calls that each has run, if `_max_tasks` limits them
+        self._tasks: Counter[Worker] = Counter()  # that each has run, if `_max_tasks` limits them
         self._failed_starts = 0  # in a row
         self._closing = False
         self._broken = False
@@ -226,7 +227,7 @@ class Dispatcher:
         count = len(outcomes.values)
         block.settle(outcomes.offset, outcomes.offset + count)
         if self._max_tasks is not None:
-            self._tasks[worker] += count
+            self._tasks[worker] += 1 if block.fixed else count
         if block.answered and not block.open:
             del self._running[worker]
             if self._tasks_left(worker) == 0:

@@ -20,6 +20,7 @@ import dis
 import functools
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from typing import Any
 # The worker's image of the driver's `__main__`. Only the thread that runs calls writes it.
 _image: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
 _received: dict[str, Any] = {}  # what the driver sent, to tell what a call has assigned to since
+_complete: weakref.WeakSet[type] = weakref.WeakSet()  # the classes that arrived with all that is in them
 
 _CONSTANTS = (int, float, complex, bool, str, bytes, type(None), tuple, frozenset)
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
@@ -173,9 +175,11 @@ def _set_state(obj: Any, state: Any) -> None:
 
 
 def _set_class(cls: type, state: tuple[Callable[[type, Any], Any], Any]) -> None:
-    if _look_up(_image, cls.__qualname__) is not cls:
+    # Not by the image: a method that mentions its class has brought it there, still empty.
+    if cls not in _complete:
         setter, original = state
         setter(cls, original)
+        _complete.add(cls)
         if "." not in cls.__qualname__:
             _image[cls.__qualname__] = cls
 

@@ -40,7 +40,7 @@ class Feed(Protocol):
         """Let one more call in, if the input has one."""
 
     def abandon(self) -> None:
-        """Cancel what has not started."""
+        """Cancel what has not started, and let go of everything."""
 
 
 class SeriesFeed:
@@ -97,8 +97,9 @@ class SeriesFeed:
             self._add(args)
 
     def abandon(self) -> None:
-        """Cancel what has not started."""
+        """Cancel what has not started, and let go of everything."""
         self._inbox.post(Abandon(self._series))
+        self._owner, self._rest, self.outbox = None, iter(()), SimpleQueue()
 
     def _add(self, args: Arguments) -> None:
         if self.admitted:
@@ -134,9 +135,11 @@ class FutureFeed:
             self._add(args)
 
     def abandon(self) -> None:
-        """Cancel what has not started."""
+        """Cancel what has not started, and let go of everything."""
+        self._submit, self._rest = _no_submit, iter(())
         for future in list(self._futures.values()):
             future.cancel()
+        self.outbox = SimpleQueue()
 
     def _add(self, args: Arguments) -> None:
         label = self.admitted
@@ -174,12 +177,12 @@ def results(
     show_progress : bool
         Show a bar that counts finished calls.
     """
-    with progress(show_progress, None if feed.lazy else feed.admitted) as bar:
-        reader = _Reader(feed.outbox, None if timeout is None else started + timeout, bar)
-        values: list[Any] = []  # of the present block, the next one last
-        errors: dict[int, BaseException] = {}  # of the present block, by index
-        yielded = index = 0
-        try:
+    reader = _Reader(feed.outbox, None if timeout is None else started + timeout)
+    values: list[Any] = []  # of the present block, the next one last
+    errors: dict[int, BaseException] = {}  # of the present block, by index
+    yielded = index = 0
+    try:
+        with progress(show_progress, None if feed.lazy else feed.admitted) as reader.bar:
             while True:
                 if feed.lazy:
                     feed.refill()
@@ -194,23 +197,33 @@ def results(
                 yield values.pop()  # popped, so that nothing here refers to a value any more
                 yielded += 1
                 index += 1
-        finally:
-            feed.abandon()
-            # An error that the user keeps refers to this frame, which must not keep anything alive.
-            del feed, reader
-            values.clear()
-            errors.clear()
+    finally:
+        # An error that the user keeps refers to all of these, which must not keep anything alive.
+        feed.abandon()
+        reader.close()
+        values.clear()
+        errors.clear()
+
+
+def _no_submit(args: Arguments) -> Future[Any]:
+    raise AssertionError("a feed that was abandoned is fed")
 
 
 class _Reader:
     """Reads an outbox, block by block."""
 
-    def __init__(self, outbox: Outbox, deadline: float | None, bar: Bar) -> None:
+    bar: Bar
+
+    def __init__(self, outbox: Outbox, deadline: float | None) -> None:
         self._outbox = outbox
         self._deadline = deadline
-        self._bar = bar
         self._early: dict[int, Outcomes] = {}  # blocks that came before their turn, by first label
         self._end: SeriesEnd | None = None
+
+    def close(self) -> None:
+        """Let go of all that came, and of what is still to come."""
+        self._early.clear()
+        self._outbox = SimpleQueue()
 
     def read(self, label: int) -> Outcomes:
         """Wait for the block that begins with `label`."""
@@ -231,7 +244,7 @@ class _Reader:
         if isinstance(item, SeriesEnd):
             self._end = item
             return self._receive(count)
-        self._bar.update(len(item.outcomes.values))
+        self.bar.update(len(item.outcomes.values))
         return item
 
     def _wait(self) -> Delivery | SeriesEnd:

@@ -42,7 +42,7 @@ class Queue:
         self._items.appendleft(block)
 
     def take(self, workers: int, longest: int | None) -> Block | None:
-        """Take the next block off the queue, for one of `workers`, of at most `longest` calls."""
+        """Take the next block off the queue, for one of `workers`, of at most `longest` calls, unless it is fixed."""
         while (head := self.head()) is not None:
             if isinstance(head, Series):
                 return head.take(self._length(head.function, len(head.calls), head.chunksize, workers, longest))
@@ -98,9 +98,8 @@ class Queue:
         self, function: Function, waiting: int, chunksize: int | None, workers: int, longest: int | None
     ) -> int:
         if chunksize is not None:
-            length = min(waiting, chunksize)
-        else:
-            length = function.parcel.pace.block_length(waiting, workers) if self._adaptive else 1
+            return min(waiting, chunksize)
+        length = function.parcel.pace.block_length(waiting, workers) if self._adaptive else 1
         return length if longest is None else min(length, longest)
 
     def _cut(self, block: Block, length: int) -> Block:
@@ -123,7 +122,8 @@ class Queue:
         if not calls:
             return None
         given = [call.given for call in calls]
-        return Block(call.function, Batch([*calls]), 0, [g.args for g in given], [g.kwargs for g in given])
+        keywords = [g.kwargs for g in given] if any(g.kwargs for g in given) else None
+        return Block(call.function, Batch([*calls]), 0, [g.args for g in given], keywords)
 
     def _unqueue(self, series: Series) -> None:
         # The feeding thread appends a call, then reads `queued`; here it is written, then the calls

@@ -10,11 +10,14 @@ import atexit
 import os
 import signal
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 
 import ray
+import ray.dag  # Ray imports it as it ends, and then Python forgets that Ctrl-C ended the program
 
 from . import config
+from ._terminal import Outlet
 from .errors import ExecutorBroken
 
 # Options of ``ray.init`` that it refuses when it connects to a cluster that runs already.
@@ -33,6 +36,7 @@ class Session:
     identity: str
     ours: bool  # the package started it, and no persistent executor wants it to go on
     users: int = 0
+    outlet: Outlet | None = None  # where workers get this process's standard output and error
 
     @property
     def alive(self) -> bool:
@@ -43,6 +47,9 @@ class Session:
         """Use Ray no more; the last user of what the package started stops it."""
         with _lock:
             self.users -= 1
+            if self.users == 0 and self.outlet is not None:
+                self.outlet.close()
+                self.outlet = None
             if self.users == 0 and self.ours and self.alive:
                 ray.shutdown()
 
@@ -53,7 +60,7 @@ def join(*, persistent: bool) -> Session:
     Raises
     ------
     ExecutorBroken
-        If Ray cannot be started, or nobody answers at its address.
+        If Ray cannot be started, or nobody answers at its address, for a reason of the system.
     RuntimeError
         In a process that was forked while Ray was up: Ray cannot be used there.
     """
@@ -70,6 +77,9 @@ def join(*, persistent: bool) -> Session:
         if _current is None or _current.identity != _identity():
             _current = Session(_identity(), ours=started)
         _current.users += 1
+        if _current.outlet is None:
+            with suppress(OSError, RuntimeError):  # then workers print into Ray's files
+                _current.outlet = Outlet()
         if persistent:
             _current.ours = False
         return _current
@@ -93,9 +103,11 @@ def _initialise() -> None:
         ray.init(**options)
     except OSError as error:
         # Programs take an OSError for "no multiprocessing here", and go on with threads.
-        raise ExecutorBroken(f"Ray cannot be reached: {error}") from error
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+        failed = "started" if options["address"] == "local" else f"reached at {options['address']}"
+        raise ExecutorBroken(f"Ray cannot be {failed}: {error}") from error
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _after_fork() -> None:

@@ -11,57 +11,112 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
 from uuid import uuid4
-
-_STREAMS = [1, 2]  # standard output, standard error
 
 # What a worker waits (s) for a driver that accepts its connection and then sends nothing, because it
 # ends, say. It is answered within a millisecond otherwise.
 _PATIENCE = 10
 
-_CREDENTIALS = struct.Struct("3i")  # process, user, group
+_CREDENTIALS = struct.Struct("iII")  # process, user, group
 
 
 class Outlet:
     """The driver's side: hands out its streams to whoever asks at `address`, until it is closed.
 
     The thread ends when `close` is called, and blocks in `accept` until then.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        If there is no descriptor or no thread left for it.
     """
 
     def __init__(self) -> None:
         self.address = f"\0thread_chunks-{uuid4().hex}"  # no file: it goes away with this process
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(self.address)
-        self._listener.listen()
-        threading.Thread(target=self._serve, name="thread_chunks-outlet", daemon=True).start()
+        try:
+            self._listener.bind(self.address)
+            self._listener.listen()
+            self._thread = threading.Thread(target=self._serve, name="thread_chunks-outlet", daemon=True)
+            self._thread.start()
+        except BaseException:
+            self._listener.close()
+            raise
 
     def close(self) -> None:
         """Hand out nothing any more."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # which wakes `accept`; closing alone does not
-        self._listener.close()
+        self._thread.join()
 
     def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            # A stream of the driver may be closed; a worker may have died since it connected.
-            with connection, suppress(OSError):
-                credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-                if _CREDENTIALS.unpack(credentials)[1] == os.getuid():
-                    socket.send_fds(connection, [b"streams"], _STREAMS)
+        with self._listener:
+            while True:
+                try:
+                    connection, _ = self._listener.accept()
+                except OSError:  # it was closed, or there is no descriptor left; later workers are refused at once
+                    return
+                with connection, suppress(OSError):  # the worker may have died since it connected
+                    self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        if _CREDENTIALS.unpack(credentials)[1] == os.getuid():
+            with _streams() as descriptors:
+                socket.send_fds(connection, [b"streams"], descriptors)
 
 
-def take_streams(address: str) -> None:
-    """Print where the driver prints, if it can be reached. The worker's side."""
-    with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
-        connection.settimeout(_PATIENCE)
-        connection.connect(address)
-        _, received, _, _ = socket.recv_fds(connection, 16, len(_STREAMS))
-        for descriptor, stream in zip(received, _STREAMS, strict=False):  # none, if it ends just now
-            os.dup2(descriptor, stream)
-            os.close(descriptor)
+@contextmanager
+def _streams() -> Iterator[list[int]]:
+    """Provide the descriptors of this process's standard output and error, or of nothing where it has none."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        yield [stream if stream is not None else nothing for stream in map(_descriptor, (1, 2), _OWN)]
+    finally:
+        os.close(nothing)
+
+
+# Python's own, from its start: None if the program was started without. What has their descriptors then
+# is something else by now.
+_OWN = (sys.__stdout__, sys.__stderr__)
+
+
+def _descriptor(number: int, stream: TextIO | None) -> int | None:
+    with suppress(OSError, ValueError, AttributeError):  # it was closed
+        if stream is not None and stream.fileno() == number and os.fstat(number):
+            return number
+    return None
+
+
+class Streams:
+    """The worker's side: print where the driver prints, and where Ray lets actors print again."""
+
+    def __init__(self) -> None:
+        self._before: list[int] = []
+
+    def take(self, address: str) -> None:
+        """Put the driver's streams in the place of this process's, if the driver can be reached."""
+        with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+            connection.settimeout(_PATIENCE)
+            connection.connect(address)
+            _, received, _, _ = socket.recv_fds(connection, 16, 2)
+            if len(received) == 2:
+                self._before = [os.dup(1), os.dup(2)]
+                _replace(received)
+
+    def give_back(self) -> None:
+        """Hold the driver's streams no longer: somebody may wait for their end."""
+        if self._before:
+            before, self._before = self._before, []
+            _replace(before)
+
+
+def _replace(descriptors: list[int]) -> None:
+    for number, descriptor in zip((1, 2), descriptors, strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)

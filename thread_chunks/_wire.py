@@ -16,10 +16,10 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain, count
-from typing import Any
+from typing import Any, TypeVar
 
 import cloudpickle
 
@@ -88,6 +88,27 @@ class Reply:
     offset: int
     seconds: float
     left: int = 0
+
+
+_Message = TypeVar("_Message", "Request", "Reply")
+
+
+def seal(message: _Message) -> bytes | _Message:
+    """Pickle a message, if there is nothing in it that is Ray's to move; Ray carries bytes faster than objects."""
+    parts: Iterable[Packed | None]
+    if isinstance(message, Reply):
+        parts = chain(message.packed.values(), message.errors.values())
+    else:
+        parts = [message.calls] if isinstance(message.calls, Packed) else message.calls
+    for packed in parts:
+        if packed is not None and (packed.buffers or packed.references or type(packed.data) is not bytes):
+            return message
+    return pickle.dumps(message, 5)
+
+
+def unseal(message: Any) -> Any:
+    """Return the message that was sealed."""
+    return pickle.loads(message) if type(message) is bytes else message
 
 
 class _NoReference:

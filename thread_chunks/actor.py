@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from typing import Any
 
 from ._calls import CARRIED_KEY, STORED_KEY
 from ._running import RunningBlock
-from ._terminal import take_streams
-from ._wire import PLAIN, Packed, Reply, Request, pack, pack_error, unpack
+from ._terminal import Streams
+from ._wire import PLAIN, Packed, Reply, Request, pack, pack_error, seal, unpack, unseal
 from .errors import UnpicklingFailed
 
 __all__ = ["LabelledActor"]
@@ -25,6 +26,7 @@ class Setup:
     """What a worker takes over from the driver, as a child of `ProcessPoolExecutor` would."""
 
     paths: list[str]
+    arguments: list[str]  # of the command line
     directory: str | None
     authkey: bytes  # else the queues and locks of the driver's `multiprocessing.Manager` refuse it
     streams: str | None  # where the driver hands out its standard output and error
@@ -77,6 +79,7 @@ class LabelledActor:
         self._func = func
         self._functions = {CARRIED_KEY: _call}
         self._block = None
+        self._streams = Streams()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # Here, because Ray later wraps the methods of a subclass of its own.
@@ -122,11 +125,14 @@ class LabelledActor:
         Called by the executor, once, before any block.
         """
         _extend_path(setup.paths)
+        sys.argv[:] = setup.arguments
+        # Ray blocks it, and what the calls start would inherit that, and could not be interrupted.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         if setup.directory is not None and os.path.isdir(setup.directory):
             os.chdir(setup.directory)
         multiprocessing.current_process().authkey = setup.authkey
         if setup.streams is not None:
-            take_streams(setup.streams)
+            self._streams.take(setup.streams)
         error = None
         try:
             if function is not None:
@@ -142,12 +148,13 @@ class LabelledActor:
         """Replace the stored function by one that is packed. Called by the executor."""
         self.set_func(_load(function))
 
-    def run_block(self, request: Request, function: Packed | None = None) -> Reply:
+    def run_block(self, sealed: bytes | Request, function: Packed | None = None) -> bytes | Reply:
         """Run the calls of a block, one after the other. Called by the executor.
 
         What a call raises is its outcome. An error of this method itself, as for a function that the
         actor does not hold, is the outcome of all calls of the block.
         """
+        request: Request = unseal(sealed)
         block = self._block = RunningBlock(request)
         call = self._function(request, function, block)
         values = block.values
@@ -162,18 +169,22 @@ class LabelledActor:
                 value = None
             values.append(value)  # last: what `values` has is complete
         self._block = None
-        return block.take()
+        return seal(block.take())
 
-    def surrender(self, token: bytes) -> Reply | None:
+    def surrender(self, token: bytes) -> bytes | Reply | None:
         """Hand over what there is of a block that runs, and do not start the rest of it.
 
         Called by the executor, in the thread of the control group. None if the block is over.
         """
         block = self._block
-        return block.surrender() if block is not None and block.token == token else None
+        return seal(block.surrender()) if block is not None and block.token == token else None
 
-    def forget_functions(self, keys: list[bytes]) -> None:
-        """Let go of functions. Called by an executor that stops using an actor it did not make."""
+    def end_worker(self, keys: list[bytes]) -> None:
+        """Let go of what is the executor's, which stops using the actor; others may go on to use it."""
+        self._forget(keys)
+        self._streams.give_back()
+
+    def _forget(self, keys: list[bytes]) -> None:
         for key in keys:
             self._functions.pop(key, None)
 
@@ -181,7 +192,7 @@ class LabelledActor:
         """Return what to call with the arguments of the block's calls."""
         if request.paths is not None:
             _extend_path(request.paths)
-        self.forget_functions(request.forget)
+        self._forget(request.forget)
         if request.key == STORED_KEY:
             if shipped is not None:
                 self.set_func(_load(shipped))

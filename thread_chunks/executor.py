@@ -12,7 +12,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from itertools import count
 from multiprocessing.context import BaseContext
-from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, TracebackType
 from typing import Any, SupportsIndex
 from uuid import uuid4
 
@@ -61,12 +61,13 @@ class ChunkExecutor(Executor):
         `chunk_size`, because programs and libraries pass it to `ProcessPoolExecutor`.
     max_tasks_per_child : int, optional
         After so many calls a worker is replaced by a fresh one, which costs about half a second of
-        CPU. Default: never.
+        CPU; as in the standard library, what `chunksize` puts together counts as one. The old
+        process may take a moment to end. Default: never.
     zero_copy : bool, optional
         Let arrays (and other large buffers, from 64 KiB) arrive as read-only views of Ray's shared
-        memory, in calls and in results: 64 MB travel there and back in half the time, and workers
-        of one machine share them. Default: False, they are copied on arrival, and may be written
-        to.
+        memory, in calls and in results: 64 MB travel there and back in half the time, and without
+        a second copy on either side. Each call has its own; pass a ``ray.put`` reference to share
+        one between calls. Default: False, they are copied on arrival, and may be written to.
     actors : sequence of actor handles, optional
         Actors to use, and no others. They are not stopped afterwards. Each must be derived from
         `LabelledActor`; with `func`, it takes their function's place, and stays.
@@ -119,7 +120,7 @@ class ChunkExecutor(Executor):
     def __init__(
         self,
         func: Callable[..., Any] | SupportsIndex | None = None,
-        chunk_size: int | BaseContext | None = None,
+        chunk_size: int | BaseContext | ModuleType | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         *,
@@ -132,11 +133,11 @@ class ChunkExecutor(Executor):
         actor_options: dict[str, Any] | None = None,
         persistent: bool = False,
     ) -> None:
-        if isinstance(chunk_size, BaseContext):
+        if isinstance(chunk_size, (BaseContext, ModuleType)):  # the second argument of `ProcessPoolExecutor`
             chunk_size = None
         if func is not None and not callable(func) and isinstance(func, SupportsIndex):
             if chunk_size is not None:
-                raise TypeError(f"func must be callable, not {func!r}; or the number of workers, and then the only one")
+                raise TypeError(f"the number of workers is given twice: {func!r} and chunk_size={chunk_size!r}")
             chunk_size = operator.index(func)
             func = None
         check_callable("func", func)
@@ -446,8 +447,8 @@ class ChunkExecutor(Executor):
 
     def kill_workers(self) -> None:
         """End the workers at once, as `terminate_workers` does."""
+        self.shutdown(wait=False, cancel_futures=True)
         if os.getpid() == self._pid:
-            self._inbox.close()
             self._inbox.post(Close(kill=True))
 
     def __exit__(
