@@ -42,7 +42,7 @@ def test_blocks_get_shorter_towards_the_end():
         lengths.append(pace.block_length(waiting, 4))
         waiting -= lengths[-1]
     assert lengths == sorted(lengths, reverse=True)
-    assert lengths[-1] * 1e-5 <= TARGET / 10
+    assert lengths[-1] * 1e-5 <= 0.002
     slow, waiting = pace_of(TARGET / 4), 100
     while waiting > 8:
         waiting -= slow.block_length(waiting, 4)
@@ -53,6 +53,14 @@ def test_a_block_that_took_far_too_long_makes_single_calls():
     pace = pace_of(1e-6)
     pace.doubt()
     assert pace.block_length(10**9, 1) == 1
+
+
+def test_a_block_is_overdue_well_after_its_time():
+    for seconds in (1e-6, 1e-3, TARGET / 3):
+        pace = pace_of(seconds)
+        length = pace.block_length(10**9, 1)
+        assert pace.overdue(length) >= max(0.05, 2 * length * seconds)
+        assert pace.overdue(length) < 0.2
 
 
 @given(

@@ -35,9 +35,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import CancelledError
+from heapq import heappop, heappush
+from itertools import count
 
 from ._calls import Block, Call, Outcomes, Series
 from ._messages import (
@@ -59,7 +61,6 @@ from ._messages import (
     Worker,
 )
 from ._queue import Queue
-from ._sizing import TARGET
 from .errors import ExecutorBroken
 
 _log = logging.getLogger("thread_chunks")
@@ -67,10 +68,6 @@ _log = logging.getLogger("thread_chunks")
 # After so many workers in a row that died before they were up, the executor is broken. Fewer, and
 # a passing fault would end hours of work; more, and the user waits for an image that can't import.
 _MAX_FAILED_STARTS = 3
-
-# After this time (s) a block is surrendered. Less, and every hiccup of a busy machine costs a message;
-# more, and the calls behind a long one wait longer, though a worker may be idle.
-_OVERDUE = 2.5 * TARGET
 
 
 class Dispatcher:
@@ -110,7 +107,8 @@ class Dispatcher:
         self._starting: set[Worker] = set()
         self._idle: list[Worker] = []  # the last one is the warmest, and used first
         self._running: dict[Worker, Block] = {}
-        self._timed: deque[tuple[float, Worker, Block]] = deque()  # when running blocks will be overdue
+        self._timed: list[tuple[float, int, Worker, Block]] = []  # a heap: when running blocks will be overdue
+        self._order = count()  # of the entries of the heap that are equal in time
         self._tasks: Counter[Worker] = Counter()  # that each has run, if `_max_tasks` limits them
         self._failed_starts = 0  # in a row
         self._closing = False
@@ -195,14 +193,14 @@ class Dispatcher:
 
     def surrender_overdue(self, now: float) -> None:
         """Ask the workers whose blocks are overdue for what they have not started."""
-        while self._timed and (self._timed[0][0] <= now or self._is_over(*self._timed[0])):
-            over = self._is_over(*self._timed[0])
-            _, worker, block = self._timed.popleft()
-            if not over:
+        while self._timed:
+            when, _, worker, block = self._timed[0]
+            is_running = self._running.get(worker) is block
+            if is_running and when > now:
+                return
+            heappop(self._timed)
+            if is_running:
                 worker.surrender(block)
-
-    def _is_over(self, _: float, worker: Worker, block: Block) -> bool:
-        return self._running.get(worker) is not block
 
     def _patience(self) -> float | None:
         """Return for how long nothing can be overdue (s)."""
@@ -215,8 +213,10 @@ class Dispatcher:
             self._running[worker] = block
             worker.run(block)
             if len(block.calls) > 1 and not block.fixed:
-                self._timed.append((time.monotonic() + _OVERDUE, worker, block))
-        if self._waiting.head() is not None:
+                when = time.monotonic() + block.function.parcel.pace.overdue(len(block.calls))
+                heappush(self._timed, (when, next(self._order), worker, block))
+        room = self.size - len(self._idle) - len(self._running) - len(self._starting)
+        if self._waiting.head() is not None and room > 0:
             self._start_workers(self._waiting.demand(self.size))
 
     def _tasks_left(self, worker: Worker) -> int | None:

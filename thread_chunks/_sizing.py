@@ -6,18 +6,24 @@ block has as many calls as fill a target time, by what the calls of its function
 
 from __future__ import annotations
 
-# What a block should take (s). Less, and what the message costs shows: 5 % at this target. More,
-# and a series ends with workers that wait for each other's last blocks.
-TARGET = 0.02
+# What a block should take (s). Less, and what the messages cost shows: 3 % at this target. More, and
+# there is more to be taken back when a call takes long.
+TARGET = 0.05
 
 # By how much a block may be longer than the longest so far. Less, and a million short calls need
 # many blocks until they travel well; more, and a few calls by chance short bring a block that
 # takes far too long.
 _GROWTH = 16
 
-# The shortest that blocks get towards the end of a series, as a part of what fits the target:
-# messages for less than 2 ms of work cost more than unequal ends do.
-_SHORTEST = 10
+# The shortest that blocks get towards the end of a series (s): messages for less work than this cost
+# more than unequal ends do.
+_SHORTEST = 0.002
+
+# When a block is overdue: after so many times what it should take, and not before so many seconds.
+# Less, and every hiccup of a busy machine costs a message and the pace; more, and the calls behind a
+# long one wait longer, though a worker may be idle.
+_OVERDUE = 2.5
+_OVERDUE_AT_LEAST = 0.05
 
 
 class Pace:
@@ -40,7 +46,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._length = 1
-        self._seconds = 0.0  # of one call
+        self._seconds = 0.0  # of one call; 0 until the first is observed
 
     def observe(self, calls: int, seconds: float) -> None:
         """Learn from a block of `calls` calls (at least 1) that took `seconds`."""
@@ -59,4 +65,9 @@ class Pace:
         `workers` end together.
         """
         share = -(-waiting // (2 * workers))
-        return min(waiting, self._length, max(share, self._length // _SHORTEST))
+        shortest = int(_SHORTEST / self._seconds) if self._seconds else 1
+        return min(waiting, self._length, max(share, shortest))
+
+    def overdue(self, calls: int) -> float:
+        """Return after how many seconds a block of so many calls is overdue."""
+        return max(_OVERDUE_AT_LEAST, _OVERDUE * calls * self._seconds)

@@ -65,7 +65,7 @@ class ChunkExecutor(Executor):
         process may take a moment to end. Default: never.
     zero_copy : bool, optional
         Let arrays (and other large buffers, from 64 KiB) arrive as read-only views of Ray's shared
-        memory, in calls and in results: 64 MB travel there and back in half the time, and without
+        memory, in calls and in results: 64 MB travel there and back in less than half the time, without
         a second copy on either side. Each call has its own; pass a ``ray.put`` reference to share
         one between calls. Default: False, they are copied on arrival, and may be written to.
     actors : sequence of actor handles, optional
@@ -276,7 +276,7 @@ class ChunkExecutor(Executor):
             Seconds from now after which the iterator raises `TimeoutError`. Default: none.
         chunksize : int, optional
             Calls that are sent to a worker in one message, and stay together there. Default: as
-            many as fill about 20 ms, by what the calls of the function took before.
+            many as fill about 50 ms, by what the calls of the function took before.
         buffersize : int, optional
             Lets at most so many calls wait, run, or be finished and not yet consumed, beside the
             one whose value is being asked for; the iterables are then consumed step by step, and
