@@ -169,7 +169,7 @@ class Dispatcher:
                 if (block := self._running.get(worker)) is not None:
                     outcomes = collect()
                     block.answered = True
-                    if outcomes.values:
+                    if outcomes.values and outcomes.seconds:  # 0 if no call could be sent
                         block.function.parcel.pace.observe(len(outcomes.values), outcomes.seconds)
                     self._settle(worker, block, outcomes)
             case Surrendered(worker, block, collect, left):

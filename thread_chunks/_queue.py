@@ -76,6 +76,8 @@ class Queue:
 
     def demand(self, limit: int) -> int:
         """Return how many workers the waiting calls could use; at most `limit`."""
+        if len(self._items) >= limit:
+            return limit
         demand = 0
         for item in self._items:
             if isinstance(item, Series):
