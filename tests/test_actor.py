@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 
 from thread_chunks import LabelledActor
@@ -70,14 +73,15 @@ def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_start
     assert (first.values, first.offset, first.left) == ([0, 1, 2], 0, 6)
     assert (again.values, again.offset, again.left) == ([], 3, 0)
     assert (last.values, last.offset, last.left) == ([3], 3, 0)
-    assert actor.surrender(b"token") is None, "the block is over"
+    assert actor.surrender(b"token") is True, "the block is over"
+    assert actor.surrender(b"next") is False, "this one has not begun"
 
 
 def test_only_the_block_that_is_meant_is_surrendered():
     replies, actor = [], LabelledActor()
     actor.set_func(lambda x: replies.append(actor.surrender(b"another")))
     assert run(actor, request(b"stored", [1, 2])).values == [None, None]
-    assert replies == [None, None]
+    assert replies == [False, False]
 
 
 def test_errors_and_packed_values_keep_their_places_when_a_block_is_surrendered():
@@ -92,3 +96,45 @@ def test_errors_and_packed_values_keep_their_places_when_a_block_is_surrendered(
     last = run(actor, request(b"stored", [0, 1, 2, 3]))
     assert (list(replies[0].errors), list(replies[0].packed), replies[0].left) == ([0], [1], 1)
     assert (list(last.errors), list(last.packed), last.offset) == ([], [0], 2)
+
+
+def test_surrender_while_short_calls_are_run():
+    """Each call has one outcome or is given back, whatever the two threads do at the same time."""
+    actor, ran, interval = LabelledActor(), [], sys.getswitchinterval()
+    actor.set_func(lambda x: ran.append(x) or x)
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(60):
+            ran.clear()
+            actor._over, replies = b"", []
+            control = threading.Thread(target=lambda: replies.append(surrender_when_it_runs(actor)))
+            control.start()
+            replies.append(run(actor, request(b"stored", range(3000))))
+            control.join()
+            replies = sorted((reply for reply in replies if reply is not True), key=lambda reply: reply.offset)
+            values = [value for reply in replies for value in reply.values]
+            assert values == ran == list(range(len(ran)))
+            assert len(ran) + sum(reply.left for reply in replies) == 3000
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def surrender_when_it_runs(actor):
+    while (reply := actor.surrender(b"token")) is False:
+        pass
+    return reply if reply is True else unseal(reply)
+
+
+def test_a_block_ends_when_its_values_are_large():
+    actor = LabelledActor(lambda x: bytes(1000) if x % 2 else [bytes(1000)])
+    limited = request(b"stored", range(10))
+    limited.largest = 3500
+    reply = run(actor, limited)
+    assert (len(reply.values), reply.left) == (4, 6)
+
+
+def test_nothing_of_a_block_is_kept_after_an_error_of_the_actor():
+    actor = LabelledActor()
+    with pytest.raises(KeyError):
+        run(actor, request(b"never sent", [1]))
+    assert actor._block is None

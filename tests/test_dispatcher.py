@@ -22,10 +22,12 @@ from thread_chunks._messages import (
     Abandon,
     Broken,
     Close,
+    Failed,
     Finished,
     Inbox,
     Inspect,
     Lost,
+    NotBegun,
     StartAll,
     Started,
     Store,
@@ -84,10 +86,13 @@ class ManualWorker:
         outcomes, self.block = self.take(), None
         self.mail.append(Finished(self, lambda: outcomes))
 
-    def answer_surrender(self, running):
+    def answer_surrender(self, running, begun=True):
         """Give back the calls that have not started; `running` is how many have but did not finish."""
         block, self.asked = self.asked, None
         if block is not self.block:
+            return
+        if not begun and not self.done:
+            self.mail.append(NotBegun(self, block))
             return
         left = len(self.calls) - min(running, len(self.calls))
         del self.calls[len(self.calls) - left :]
@@ -496,6 +501,57 @@ def test_surrender():
     assert outbox.get_nowait().outcomes.values == ["b"]
 
 
+def test_surrender_that_comes_too_early():
+    driver, (worker,) = fast_driver(1)
+    driver.map("abc")
+    driver.surrender()
+    worker.answer_surrender(running=0, begun=False)
+    driver.deliver(worker)
+    assert driver.dispatcher._patience() > 0, "it is asked again"
+    driver.surrender()
+    assert worker.asked is not None
+
+
+def test_worker_that_gives_back_calls_with_the_end_of_its_block():
+    driver, (worker,) = fast_driver(1)
+    _, outbox = driver.map("abcd")
+    driver.surrender()
+    for _ in range(2):
+        worker.run_call()
+    outcomes, worker.block = worker.take(), None
+    driver.post(Finished(worker, lambda: outcomes, 2))
+    assert outbox.get_nowait().outcomes.values == ["a", "b"]
+    assert [arguments[0].name for arguments in worker.block.calls] == ["c", "d"]
+
+
+@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("given_back_first", [False, True])
+def test_calls_given_back_around_a_cancellation(kill, given_back_first):
+    driver, (worker,) = fast_driver(1)
+    blocker = driver.submit("x")
+    futures = [driver.submit(name) for name in "abc"]
+    driver.finish(worker)
+    driver.surrender()
+    worker.run_call()
+    worker.answer_surrender(running=0)
+    driver.inbox.close()
+    if given_back_first:
+        driver.deliver(worker)
+        driver.post(Close(cancel=True, kill=kill))
+    else:
+        driver.post(Close(cancel=True, kill=kill))
+        driver.deliver(worker)
+    if kill:
+        driver.lose(worker)
+    while driver.running:
+        driver.finish(driver.running[0])
+    assert driver.dispatcher.finished
+    assert blocker.result(0) == "x"
+    assert all(future.done() for future in futures)
+    # They count as running, and so are run, unless they are killed.
+    assert [future.exception(0) is None for future in futures] == [True, not kill, not kill]
+
+
 def test_surrender_that_comes_too_late():
     driver, (worker,) = fast_driver(1)
     _, outbox = driver.map("abc")
@@ -634,6 +690,7 @@ class Machine(RuleBasedStateMachine):
         self.received = {}  # outbox -> {label: outcome}
         self.ends = {}  # outbox -> label
         self.closed = self.broken = False
+        self.limit = None  # how many calls were sent and workers started when all was killed
 
     def teardown(self):
         if self.driver is None:
@@ -805,10 +862,18 @@ class Machine(RuleBasedStateMachine):
     def surrender(self):
         self.driver.surrender()
 
-    @rule(data=st.data(), running=st.integers(0, 1))
+    @rule(data=st.data(), running=st.integers(0, 1), begun=st.booleans())
     @precondition(lambda self: self.driver is not None and any(w.asked for w in self.driver.cluster.started))
-    def answer_surrender(self, data, running):
-        data.draw(st.sampled_from([w for w in self.driver.cluster.started if w.asked])).answer_surrender(running)
+    def answer_surrender(self, data, running, begun):
+        asked = [w for w in self.driver.cluster.started if w.asked]
+        data.draw(st.sampled_from(asked)).answer_surrender(running, begun)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.driver is not None and self.driver.running)
+    def fail(self, data):
+        worker = data.draw(st.sampled_from(self.driver.running))
+        worker.block = worker.asked = None
+        self.driver.post(Failed(worker, LookupError("the message was lost")))
 
     @rule(data=st.data())
     @precondition(lambda self: self.driver is not None and any(w.mail for w in self.driver.cluster.started))
@@ -834,12 +899,16 @@ class Machine(RuleBasedStateMachine):
         self.closed = True
         self.driver.inbox.close()
         self.driver.post(Close(cancel, kill))
+        if kill and self.limit is None:
+            self.limit = len(self.driver.cluster.sent), len(self.driver.cluster.started)
 
     @invariant()
     def promises(self):
         if self.driver is None:
             return
         dispatcher = self.driver.dispatcher
+        sent = len(self.driver.cluster.sent), len(self.driver.cluster.started)
+        assert self.limit in (None, sent), "nothing starts after a kill"
         assert len(self.driver.running) <= dispatcher.size or dispatcher.finished, "promise b"
         if dispatcher._idle and not dispatcher.finished:
             waiting = [item for item in dispatcher._waiting if not (isinstance(item, Call) and item.future.cancelled())]

@@ -260,14 +260,21 @@ class Block:
             self.deliver(outcomes)
 
     def give_back(self, count: int) -> Block:
-        """Return the last `count` calls as a block of their own."""
-        last = self._part(len(self.calls) - count, len(self.calls))
-        self.settle(len(self.calls) - count, len(self.calls))
+        """Return the last `count` of the open calls, which are at the end, as a block of their own."""
+        _, stop = self.open[-1]
+        last = self._part(stop - count, stop)
+        self.settle(stop - count, stop)
         return last
 
-    def split(self, length: int) -> tuple[Block, Block]:
-        """Return the first `length` calls and the rest as blocks of their own."""
-        return self._part(0, length), self._part(length, len(self.calls))
+    def cut(self, length: int) -> Block:
+        """Take the first `length` calls off the block, which waits; return them as a block of their own."""
+        first = self._part(0, length)
+        del self.calls[:length]
+        if self.keywords is not None:
+            del self.keywords[:length]
+        self.first += length
+        self.open = [(0, len(self.calls))]
+        return first
 
     def _part(self, start: int, stop: int) -> Block:
         keywords = None if self.keywords is None else self.keywords[start:stop]

@@ -22,7 +22,7 @@ from ray.exceptions import ObjectLostError, RayTaskError
 
 from . import _session, _wire
 from ._calls import CARRIED_KEY, STORED_KEY, Block, Function, Outcomes, Parcel
-from ._messages import Broken, Failed, Finished, Lost, Message, Started, Surrendered
+from ._messages import Broken, Failed, Finished, Lost, Message, NotBegun, Started, Surrendered
 from ._wire import Packed, Reply, Request, pack, pack_calls, seal, unpack, unpack_error, unseal
 from .actor import LabelledActor, Ready, Setup
 from .errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost
@@ -38,6 +38,9 @@ _IN_CONTROL_GROUP = {"concurrency_group": "control"}
 # From this size (bytes) on, a function goes through the object store once, and not to each actor
 # by itself: below it, one more message to the store costs more than the copies.
 _SHARED = 64 * 1024
+
+# After so many bytes of values a block ends: the driver has to hold them all at once.
+_LARGEST_REPLY = 16 * 2**20
 
 # So many functions of series and `submit` a worker keeps. Fewer, and calls that alternate between
 # functions ship them again and again; more, and a worker holds on to what nobody will call.
@@ -103,7 +106,8 @@ class RayWorker:
             return
         token = uuid4().bytes
         self._sent = token, failures
-        request = Request(token, block.first, key, calls, forget, self._new_paths(), self._cluster.writable)
+        largest = None if block.fixed else _LARGEST_REPLY
+        request = Request(token, block.first, key, calls, forget, self._new_paths(), self._cluster.writable, largest)
         try:
             reply = self.handle.run_block.remote(seal(request), *([] if function is None else [function]))
         except Exception as error:
@@ -113,7 +117,7 @@ class RayWorker:
             self._when_done(reply, lambda future: self._replied(future, block, failures, seconds))
 
     def surrender(self, block: Block) -> None:
-        """Ask for what there is of the block that runs. `Surrendered` is posted later, if it still runs."""
+        """Ask for what there is of the block. `Surrendered` is posted later, or `NotBegun`, unless it is over."""
         if not self._cluster.alive:
             return
         token, failures = self._sent
@@ -126,15 +130,15 @@ class RayWorker:
 
     def store(self, function: Function) -> None:
         """Replace the actor's stored function. Ray keeps the order of what is sent to an actor."""
-        if self._cluster.alive:
-            with suppress(Exception):  # if the actor is gone, the next block finds out
+        with suppress(Exception):  # if the actor or Ray is gone, the next block finds out
+            if self._cluster.alive:
                 self.handle.store_function.remote(function.parcel.shipment)
         self._stored = function.parcel
 
     def dismiss(self) -> None:
         """Let go of the actor; it ends when nobody else holds its handle."""
-        if self._cluster.alive:
-            with suppress(Exception):  # the actor may be gone already
+        with suppress(Exception):  # the actor or Ray may be gone
+            if self._cluster.alive:
                 self.handle.end_worker.remote(list(self._functions))
         del self.handle
 
@@ -163,8 +167,10 @@ class RayWorker:
         self, future: Future[bytes | Reply], block: Block, failures: dict[int, PicklingFailed], seconds: float
     ) -> None:
         error = future.exception()
+        self._sent = b"", {}  # what failed refers to its arguments
         if error is None:
-            self._post(Finished(self, self._collect(unseal(future.result()), failures, seconds)))
+            reply: Reply = unseal(future.result())
+            self._post(Finished(self, self._collect(reply, failures, seconds), reply.left))
         elif isinstance(error, (RayTaskError, ObjectLostError)):
             # The actor lives, but the message failed: it could not be unpickled, or it was lost. A function
             # that was in it has not arrived, so all are sent again when they are needed. (This is not the
@@ -176,12 +182,14 @@ class RayWorker:
             self._post(Lost(self, self._describe(error, block)))
 
     def _surrendered(
-        self, future: Future[bytes | Reply | None], block: Block, failures: dict[int, PicklingFailed]
+        self, future: Future[bytes | Reply | bool], block: Block, failures: dict[int, PicklingFailed]
     ) -> None:
         error = future.exception()
         if error is not None:
             self._post(Lost(self, self._describe(error, block)))
-        elif (reply := unseal(future.result())) is not None:
+        elif (reply := unseal(future.result())) is False:
+            self._post(NotBegun(self, block))
+        elif reply is not True:
             self._post(Surrendered(self, block, self._collect(reply, failures), reply.left))
 
     def _collect(
@@ -290,8 +298,7 @@ class RayCluster:
     def pack_function(self, func: Callable[..., Any]) -> Packed | ObjectRef[Packed]:
         """Return the function packed, and in the object store if it is large."""
         packed = pack(func)
-        size = sum(memoryview(buffer).nbytes for buffer in (packed.data, *packed.buffers))
-        return packed if size < _SHARED else self._put(packed)
+        return packed if packed.size < _SHARED else self._put(packed)
 
     # What follows is all that the driver asks of Ray, but for the methods of actors' handles.
 

@@ -22,7 +22,7 @@
 
 * The *inbox* is the only way in. `Inbox.admit` is the gate: work passes it or is refused, and what
   has passed gets an outcome. Everything else is posted, at any time, from any thread.
-* The *dispatcher thread* blocks in one place, `Inbox.get`, and handles one message at a time.
+* The *dispatcher thread* blocks in one place, `Inbox.get`, and takes note of one message at a time.
 * A *worker* is starting, idle, or running one block. It answers by posting, never by returning.
 * A block that is *overdue* is surrendered: the worker hands over what is finished and gives back what
   has not started, though a call still runs, and the rest goes to the front of the queue.
@@ -41,7 +41,7 @@ from concurrent.futures import CancelledError
 from heapq import heappop, heappush
 from itertools import count
 
-from ._calls import Block, Call, Outcomes, Series
+from ._calls import Batch, Block, Call, Outcomes, Series
 from ._messages import (
     Abandon,
     Broken,
@@ -54,10 +54,12 @@ from ._messages import (
     Lost,
     Message,
     More,
+    NotBegun,
     StartAll,
     Started,
     Store,
     Surrendered,
+    Work,
     Worker,
 )
 from ._queue import Queue
@@ -81,7 +83,8 @@ class Dispatcher:
        block, and a call leaves `_waiting` before it is sent).
     c. A call can be cancelled until it is put in a block (`Queue.take`).
     d. No call waits behind one that runs while a worker is idle, or not for long
-       (`surrender_overdue`), but for those that the user's `chunksize` put into one block.
+       (`surrender_overdue`), but for those that the user's `chunksize` put into one block, and as
+       long as the one that runs holds the interpreter lock of its process.
     e. Once a call is resolved, nothing here refers to its arguments, value or error.
     f. Nothing here refers to the executor.
 
@@ -111,7 +114,7 @@ class Dispatcher:
         self._order = count()  # of the entries of the heap that are equal in time
         self._tasks: Counter[Worker] = Counter()  # that each has run, if `_max_tasks` limits them
         self._failed_starts = 0  # in a row
-        self._closing = False
+        self._closing = self._cancelling = self._killing = False
         self._broken = False
 
     @property
@@ -143,6 +146,8 @@ class Dispatcher:
         """Take note of messages, deliver outcomes, and give out the next blocks."""
         for message in messages:
             self._note(message)
+            if not isinstance(message, Work) and not self.finished:
+                self._assign()  # at once: a worker may be free, and what comes next may take its time
         if not self.finished:
             self._assign()
 
@@ -164,20 +169,23 @@ class Dispatcher:
                 self._failed_starts = 0
                 self._starting.discard(worker)
                 self._idle.append(worker)
-            case Finished(worker, collect):
+            case Finished(worker, collect, left):
                 # One that was given up may answer all the same, and is not ours any more.
                 if (block := self._running.get(worker)) is not None:
                     outcomes = collect()
                     block.answered = True
+                    self._take_back(block, left)
                     if outcomes.values and outcomes.seconds:  # 0 if no call could be sent
                         block.function.parcel.pace.observe(len(outcomes.values), outcomes.seconds)
                     self._settle(worker, block, outcomes)
             case Surrendered(worker, block, collect, left):
                 if self._running.get(worker) is block:
-                    if left:
-                        self._waiting.put_back(block.give_back(left))
+                    self._take_back(block, left)
                     block.function.parcel.pace.doubt()
                     self._settle(worker, block, collect())
+            case NotBegun(worker, block):
+                if self._running.get(worker) is block:
+                    self._time(worker, block)
             case Failed(worker, error):
                 if (block := self._running.pop(worker, None)) is not None:
                     self._idle.append(worker)
@@ -213,11 +221,23 @@ class Dispatcher:
             self._running[worker] = block
             worker.run(block)
             if len(block.calls) > 1 and not block.fixed:
-                when = time.monotonic() + block.function.parcel.pace.overdue(len(block.calls))
-                heappush(self._timed, (when, next(self._order), worker, block))
+                self._time(worker, block)
         room = self.size - len(self._idle) - len(self._running) - len(self._starting)
         if self._waiting.head() is not None and room > 0:
             self._start_workers(self._waiting.demand(self.size))
+
+    def _time(self, worker: Worker, block: Block) -> None:
+        when = time.monotonic() + block.function.parcel.pace.overdue(len(block.calls))
+        heappush(self._timed, (when, next(self._order), worker, block))
+
+    def _take_back(self, block: Block, count: int) -> None:
+        """Let the last `count` calls of a block, which were not run, wait again."""
+        if count:
+            rest = block.give_back(count)
+            if self._killing or (self._cancelling and not isinstance(rest.receiver, Batch)):
+                rest.fail(CancelledError())
+            else:
+                self._waiting.put_back(rest)
 
     def _tasks_left(self, worker: Worker) -> int | None:
         return None if self._max_tasks is None else self._max_tasks - self._tasks[worker]
@@ -282,14 +302,21 @@ class Dispatcher:
         if not self._cluster.alive:  # nothing will ever answer
             self._break(_broken("Ray was shut down while the executor had need of it"))
             return
+        self._cancelling |= cancel
+        self._killing |= kill
         if cancel or kill:
+            kept = []
             for item in self._waiting.drain():
                 if isinstance(item, Series):
                     item.end(CancelledError())
                 elif isinstance(item, Call):
                     item.cancel()
-                else:
+                elif kill or not isinstance(item.receiver, Batch):
                     item.fail(CancelledError())
+                else:
+                    kept.append(item)  # their futures are running, and can't be cancelled any more
+            for item in reversed(kept):
+                self._waiting.put_back(item)
         if kill:
             for worker in self.workers:
                 worker.kill()  # `Lost` comes of it, and resolves what it ran

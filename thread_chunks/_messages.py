@@ -26,7 +26,7 @@ class Worker(Protocol):
         """Send a block. Later `Finished` is posted, or `Failed`, or `Lost`."""
 
     def surrender(self, block: Block) -> None:
-        """Ask for what there is of the block, which is running. `Surrendered` is posted, if it still runs."""
+        """Ask for what there is of the block. `Surrendered` is posted, or `NotBegun`, unless it is over."""
 
     def store(self, function: Function) -> None:
         """Replace the stored function, after what the worker runs now."""
@@ -92,11 +92,13 @@ class Started:
 class Finished:
     """A worker has run its block, or what was left of it when it surrendered the rest.
 
-    `collect` rebuilds the outcomes, which takes time, and never raises.
+    `collect` rebuilds the outcomes, which takes time, and never raises. The last `left` calls that were not
+    given back before were not run.
     """
 
     worker: Worker
     collect: Callable[[], Outcomes]
+    left: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -113,8 +115,16 @@ class Surrendered:
 
 
 @dataclass(slots=True, eq=False)
+class NotBegun:
+    """A block that should be surrendered has not come to its worker's turn yet."""
+
+    worker: Worker
+    block: Block
+
+
+@dataclass(slots=True, eq=False)
 class Failed:
-    """No call of a worker's block was run, for a reason that is not the worker's; `error` is for all."""
+    """A worker's block failed as a whole, for a reason that is not the worker's; `error` is for all its calls."""
 
     worker: Worker
     error: BaseException
@@ -159,7 +169,7 @@ class Inspect:
 
 
 Work = Call | Series | More | StartAll | Store | Inspect
-News = Started | Finished | Surrendered | Failed | Lost | Broken
+News = Started | Finished | Surrendered | NotBegun | Failed | Lost | Broken
 Message = Work | News | Abandon | Close
 
 

@@ -46,9 +46,10 @@ class Queue:
         while (head := self.head()) is not None:
             if isinstance(head, Series):
                 return head.take(self._length(head.function, len(head.calls), head.chunksize, workers, longest))
-            self._items.popleft()
             if isinstance(head, Block):
-                return self._cut(head, self._length(head.function, len(head.calls), None, workers, longest))
+                length = self._length(head.function, len(head.calls), None, workers, longest)
+                return head.cut(length) if length < len(head.calls) else self._pop(head)
+            self._items.popleft()
             waiting = 1 + len(self._items)
             if (batch := self._batch(head, self._length(head.function, waiting, None, workers, longest))) is not None:
                 return batch
@@ -104,12 +105,9 @@ class Queue:
         length = function.parcel.pace.block_length(waiting, workers) if self._adaptive else 1
         return length if longest is None else min(length, longest)
 
-    def _cut(self, block: Block, length: int) -> Block:
-        if length == len(block.calls):
-            return block
-        first, rest = block.split(length)
-        self._items.appendleft(rest)
-        return first
+    def _pop(self, block: Block) -> Block:
+        self._items.popleft()
+        return block
 
     def _batch(self, call: Call, length: int) -> Block | None:
         """Return a block of `call` and the calls of its function that come next in the queue."""

@@ -53,6 +53,11 @@ class Packed:
     references: list[tuple[Any, bool]] = field(default_factory=list)
     kind: str = ""
 
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return sum(memoryview(buffer).nbytes for buffer in (self.data, *self.buffers))
+
 
 @dataclass(slots=True)
 class Request:
@@ -62,7 +67,8 @@ class Request:
     where that could not be packed; the first has label `first`. `token` identifies the block. The
     function comes along, beside this, when the actor does not hold it under `key` yet; `forget` names
     those that it will not be asked for again. `paths` is the driver's ``sys.path``, if it changed.
-    `writable` is whether the arguments' large buffers may be written to.
+    `writable` is whether the arguments' large buffers may be written to. After so many bytes of values as
+    `largest` says, the rest of the calls is given back.
     """
 
     token: bytes
@@ -72,14 +78,15 @@ class Request:
     forget: list[bytes]
     paths: list[str] | None
     writable: bool
+    largest: int | None = None
 
 
 @dataclass(slots=True)
 class Reply:
     """Outcomes on their way back: those from the `offset`-th call of the block on.
 
-    `values` has an item for each call; None where `packed` or `errors` has one. The calls took
-    `seconds`. The last `left` calls of the block are given back, and will not be run.
+    `values` has an item for each call; None where `packed` or `errors` has one. The block has taken
+    `seconds` so far. The last `left` calls of the block are given back, and will not be run.
     """
 
     values: list[Any]

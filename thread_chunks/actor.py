@@ -73,12 +73,14 @@ class LabelledActor:
     _func: Callable[..., Any] | None
     _functions: dict[bytes, Callable[..., Any]]  # those of series and `submit`, by key
 
-    _block: RunningBlock | None  # what runs; the control thread reads it
+    # The control thread reads these.
+    _block: RunningBlock | None  # what runs
+    _over: bytes  # the token of what ran last
 
     def __init__(self, func: Callable[..., Any] | None = None) -> None:
         self._func = func
         self._functions = {CARRIED_KEY: _call}
-        self._block = None
+        self._block, self._over = None, b""
         self._streams = Streams()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -156,28 +158,46 @@ class LabelledActor:
         """
         request: Request = unseal(sealed)
         block = self._block = RunningBlock(request)
-        call = self._function(request, function, block)
-        values = block.values
-        for args in block.calls:
+        try:
+            self._run(block, self._function(request, function, block), request.largest)
+        finally:
+            self._block, self._over = None, block.token
+        return seal(block.take())
+
+    def _run(self, block: RunningBlock, call: Callable[..., Any], largest: int | None) -> None:
+        values, waiting, size = block.values, block.waiting, 0
+        block.begin()
+        while True:
+            try:
+                args = waiting.popleft()
+            except IndexError:  # all were run, or given back
+                return
             try:
                 value = call(*args)
-                if type(value) not in PLAIN:
-                    block.packed[len(values)] = pack(value, homewards=True)
+                kind = type(value)
+                if kind not in PLAIN:
+                    packed = block.packed[len(values)] = pack(value, homewards=True)
                     value = None
+                    size += packed.size
+                elif kind is str or kind is bytes:
+                    size += len(value)
             except BaseException as error:  # SystemExit too: it would end the actor for good
                 block.errors[len(values)] = pack_error(error)
                 value = None
             values.append(value)  # last: what `values` has is complete
-        self._block = None
-        return seal(block.take())
+            if largest is not None and size > largest:
+                block.give_up()
 
-    def surrender(self, token: bytes) -> bytes | Reply | None:
+    def surrender(self, token: bytes) -> bytes | Reply | bool:
         """Hand over what there is of a block that runs, and do not start the rest of it.
 
-        Called by the executor, in the thread of the control group. None if the block is over.
+        Called by the executor, in the thread of the control group. If the block does not run: whether
+        it did.
         """
         block = self._block
-        return seal(block.surrender()) if block is not None and block.token == token else None
+        if block is not None and block.token == token:
+            return seal(block.surrender())
+        return self._over == token
 
     def end_worker(self, keys: list[bytes]) -> None:
         """Let go of what is the executor's, which stops using the actor; others may go on to use it."""

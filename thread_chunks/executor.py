@@ -34,8 +34,8 @@ class ChunkExecutor(Executor):
 
     Calls run in parallel, at most `chunk_size` at a time, in processes of this machine or of a
     Ray cluster. Unlike in a `ProcessPoolExecutor`, functions may be lambdas, closures or local;
-    no ``if __name__ == "__main__"`` guard is needed; and the death of a worker costs the call that
-    it ran, and not the executor.
+    no ``if __name__ == "__main__"`` guard is needed; and the death of a worker costs what it ran, one
+    call or some short ones, and not the executor.
 
     Ray is started if it is not up, and stopped when the last executor that needs it has ended;
     Ray that somebody else started is left as it is.
@@ -216,8 +216,8 @@ class ChunkExecutor(Executor):
         ----------
         fn : callable or None
             The function; None for the stored one. A plain function is sent to a worker once: the
-            variables of its closure are seen as they were then. Other callables are sent with
-            each call.
+            variables of its closure, and the globals of ``__main__`` that it uses, are seen as they
+            were then. Other callables are sent with each call.
         *args, **kwargs
             Its arguments. A Ray ``ObjectRef`` that is an argument by itself arrives as its value.
 
@@ -507,9 +507,13 @@ class ChunkExecutor(Executor):
             fn = fn.func
         if type(fn) is MethodType:
             fn = fn.__func__
-        key = fn if type(fn) in (FunctionType, BuiltinFunctionType) else type(fn)
-        pace = self._paces.get(key)
-        return self._paces.setdefault(key, Pace()) if pace is None else pace
+        is_one_of_a_kind = type(fn) in (FunctionType, BuiltinFunctionType) or issubclass(type(fn), type)
+        key = fn if is_one_of_a_kind else type(fn)
+        try:
+            pace = self._paces.get(key)
+            return self._paces.setdefault(key, Pace()) if pace is None else pace
+        except TypeError:  # a metaclass may make its classes unhashable
+            return Pace()
 
     def _function(self, fn: Callable[..., Any] | None) -> Function | None:
         """Return the stored function if `fn` means it, and None if it is another one."""
