@@ -71,13 +71,13 @@ def end(process, returncode=0):
         process.wait()
         process.stdout.close()
         process.stderr.close()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60  # of a driver that was killed, Ray's agents find out by themselves
         while (left := descendants(process.mark)) and time.monotonic() < deadline:
             time.sleep(0.05)
         for orphan in left:
             orphan.kill()
     assert process.returncode == returncode, err
-    assert left == [], [orphan.cmdline() for orphan in left]
+    assert left == []
     return out.splitlines(), err
 
 
