@@ -15,7 +15,7 @@
    Close(cancel?) ------post-----+  +--- Started | Finished | Failed | Lost | Broken <-+--- its answer
                         |           |           |                                      |
                         |           |           | overdue: surrender ------------------+-> (control group)
-                        |           +---- Surrendered <--------------------------------+--- what it has so far
+                        |           +---- Surrendered | NotBegun <---------------------+--- what it has so far
                         |                       v                                      |
  Future.result()  <-----+------- block.deliver: future.set_result                      |
  next(map(...))   <-----+------- block.deliver: series.outbox.put                      |
