@@ -6,11 +6,11 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any
 
 from thread_chunks._calls import Block, Function, Outcomes, Parcel, Series
 from thread_chunks._dispatcher import Dispatcher
+from thread_chunks._mailbox import Mailbox
 from thread_chunks._messages import Finished, Inbox, Message, StartAll, Started
 
 
@@ -64,7 +64,7 @@ def time_per_block(workers: int, blocks: int) -> float:
     dispatcher = Dispatcher(cluster, inbox, workers)
     dispatcher.handle([StartAll()])
     dispatcher.handle([Started(worker) for worker in cluster.workers])
-    outbox: Any = SimpleQueue()
+    outbox: Any = Mailbox()
     series = Series(Function(None, Parcel(b"")), weakref.ref(outbox), None)
     series.calls.extend((x,) for x in range(blocks + workers))
     dispatcher.handle([series])

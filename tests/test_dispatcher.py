@@ -9,7 +9,6 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import CancelledError, Future
-from queue import SimpleQueue
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from thread_chunks._calls import Call, Delivery, Function, Given, Outcomes, Parcel, Series, SeriesEnd
 from thread_chunks._dispatcher import Dispatcher
+from thread_chunks._mailbox import Mailbox
 from thread_chunks._messages import (
     Abandon,
     Broken,
@@ -154,7 +154,7 @@ class Driver:
         return call.future
 
     def map(self, names, chunksize=None):
-        outbox = SimpleQueue()
+        outbox = Mailbox()
         series = Series(self.function, weakref.ref(outbox), chunksize)
         series.calls.extend((Argument(name),) for name in names)
         self.inbox.admit(series)
@@ -364,7 +364,7 @@ def test_failure_of_the_dispatcher_itself_resolves_everything(caplog):
     assert not thread.is_alive()
     for future in [*futures, late.future]:
         assert "the executor itself failed" in str(future.exception(0))
-    assert isinstance(outbox.get_nowait(), SeriesEnd)
+    assert isinstance(outbox.get(timeout=0), SeriesEnd)
     assert answer.result(0) == 2
     assert driver.cluster.closed
     assert all(worker.dismissed for worker in driver.cluster.started)
@@ -493,12 +493,12 @@ def test_surrender():
     assert worker.asked is not None
     worker.answer_surrender(running=1)
     driver.deliver(worker)
-    assert outbox.get_nowait().outcomes.values == ["a"], "what is finished arrives"
+    assert outbox.get(timeout=0).outcomes.values == ["a"], "what is finished arrives"
     assert [arguments[0].name for arguments in other.block.calls] == ["c"], "one at a time: the pace was wrong"
     driver.finish(other)
-    assert outbox.get_nowait().outcomes.values == ["c"]
+    assert outbox.get(timeout=0).outcomes.values == ["c"]
     driver.finish(worker)
-    assert outbox.get_nowait().outcomes.values == ["b"]
+    assert outbox.get(timeout=0).outcomes.values == ["b"]
 
 
 def test_surrender_that_comes_too_early():
@@ -520,7 +520,7 @@ def test_worker_that_gives_back_calls_with_the_end_of_its_block():
         worker.run_call()
     outcomes, worker.block = worker.take(), None
     driver.post(Finished(worker, lambda: outcomes, 2))
-    assert outbox.get_nowait().outcomes.values == ["a", "b"]
+    assert outbox.get(timeout=0).outcomes.values == ["a", "b"]
     assert [arguments[0].name for arguments in worker.block.calls] == ["c", "d"]
 
 
@@ -559,7 +559,7 @@ def test_surrender_that_comes_too_late():
     worker.finish()
     worker.answer_surrender(running=0)
     driver.deliver(worker)
-    assert outbox.get_nowait().outcomes.values == ["a", "b", "c"]
+    assert outbox.get(timeout=0).outcomes.values == ["a", "b", "c"]
     assert driver.dispatcher._idle == [worker]
 
 
@@ -571,10 +571,10 @@ def test_surrender_and_the_end_of_the_block_cross():
     worker.answer_surrender(running=1)
     worker.finish()
     driver.deliver(worker, 1)  # the end overtakes
-    assert outbox.get_nowait().outcomes.values == ["b"]
+    assert outbox.get(timeout=0).outcomes.values == ["b"]
     assert driver.dispatcher._idle == [], "the rest is still to come"
     driver.deliver(worker)
-    assert outbox.get_nowait().outcomes.values == ["a"]
+    assert outbox.get(timeout=0).outcomes.values == ["a"]
     assert [arguments[0].name for arguments in worker.block.calls] == ["c"]
 
 
@@ -624,7 +624,7 @@ def test_calls_that_were_given_back_when_the_executor_is_shut_down():
     driver.post(Close(cancel=True))
     driver.finish(worker)
     assert driver.dispatcher.finished
-    outcomes = [outbox.get_nowait().outcomes for _ in range(3)]
+    outcomes = [outbox.get(timeout=0).outcomes for _ in range(3)]
     assert sorted(outcome.values for outcome in outcomes if not outcome.errors) == [["a"], ["b"]]
     assert [type(outcome.errors[0]) for outcome in outcomes if outcome.errors] == [CancelledError]
 
@@ -755,7 +755,7 @@ class Machine(RuleBasedStateMachine):
             self.arguments[argument.name] = weakref.ref(argument)
 
     def receive(self, outbox):
-        while not outbox.empty():
+        while outbox:
             item = outbox.get()
             if isinstance(item, SeriesEnd):
                 assert outbox not in self.ends
@@ -926,5 +926,5 @@ def test_cancelled_error_is_the_futures_one():
     _, outbox = driver.map("ab")
     driver.inbox.close()
     driver.post(Close(cancel=True))
-    end = outbox.get_nowait()
+    end = outbox.get(timeout=0)
     assert (end.first, type(end.error)) == (0, CancelledError)

@@ -11,7 +11,7 @@ import thread_chunks
 
 ROOT = Path(thread_chunks.__file__).parent
 LEVELS = [
-    {"errors", "config", "progress", "_sizing", "_exceptions", "_main_functions", "_terminal"},
+    {"errors", "config", "progress", "_mailbox", "_sizing", "_exceptions", "_main_functions", "_terminal"},
     {"_calls"},
     {"_wire", "_messages", "_queue", "_arguments", "_session"},
     {"_running", "_dispatcher", "_mapping"},

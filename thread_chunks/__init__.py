@@ -45,6 +45,7 @@ A module imports only from those below it.
 ``_calls``           the nouns
 ``_main_functions``  functions of ``__main__``, which travel by value
 ``_exceptions``      exceptions that survive pickling
+``_mailbox``         a queue that a time-out can be relied on with
 ``_sizing``          how many calls make the next block
 ``_terminal``        lets workers print where the driver prints
 `progress`           a bar, or nothing

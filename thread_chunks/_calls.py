@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Protocol
 
+from ._mailbox import Mailbox
 from ._sizing import Pace
 
 _log = logging.getLogger("thread_chunks")
@@ -176,7 +176,7 @@ class SeriesEnd:
     error: BaseException
 
 
-Outbox = SimpleQueue[Delivery | SeriesEnd]
+Outbox = Mailbox[Delivery | SeriesEnd]
 
 
 @dataclass(slots=True, eq=False)

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import CancelledError, Future
 from itertools import islice
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, Protocol
 
 from ._calls import Arguments, Delivery, Function, Outbox, Outcomes, Series, SeriesEnd
+from ._mailbox import Mailbox
 from ._messages import Abandon, Inbox
 from .progress import Bar, progress
 
@@ -71,7 +72,7 @@ class SeriesFeed:
         at_once: bool,
         owner: object,
     ) -> None:
-        self.outbox: Outbox = SimpleQueue()
+        self.outbox: Outbox = Mailbox()
         self.admitted = 0
         self.lazy = buffersize is not None
         self._owner = owner if self.lazy else None
@@ -99,7 +100,7 @@ class SeriesFeed:
     def abandon(self) -> None:
         """Cancel what has not started, and let go of everything."""
         self._inbox.post(Abandon(self._series))
-        self._owner, self._rest, self.outbox = None, iter(()), SimpleQueue()
+        self._owner, self._rest, self.outbox = None, iter(()), Mailbox()
 
     def _add(self, args: Arguments) -> None:
         if self.admitted:
@@ -116,7 +117,7 @@ class FutureFeed:
     def __init__(
         self, submit: Callable[[Arguments], Future[Any]], calls: Iterator[Arguments], buffersize: int | None
     ) -> None:
-        self.outbox: Outbox = SimpleQueue()
+        self.outbox: Outbox = Mailbox()
         self.admitted = 0
         self.lazy = buffersize is not None
         self._submit = submit
@@ -139,7 +140,7 @@ class FutureFeed:
         self._submit, self._rest = _no_submit, iter(())
         for future in list(self._futures.values()):
             future.cancel()
-        self.outbox = SimpleQueue()
+        self.outbox = Mailbox()
 
     def _add(self, args: Arguments) -> None:
         label = self.admitted
@@ -223,7 +224,7 @@ class _Reader:
     def close(self) -> None:
         """Let go of all that came, and of what is still to come."""
         self._early.clear()
-        self._outbox = SimpleQueue()
+        self._outbox = Mailbox()
 
     def read(self, label: int) -> Outcomes:
         """Wait for the block that begins with `label`."""

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._calls import Arguments, Block, Call, Function, Outcomes, Series
+from ._mailbox import Mailbox
 from .errors import ExecutorBroken
 
 if TYPE_CHECKING:
@@ -180,8 +181,7 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        # SimpleQueue, because its `put` may be called by a finalizer, in the middle of another `put`.
-        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._messages: Mailbox[Message] = Mailbox()
         self._gate = threading.Lock()
         self._closed = False  # under the gate
         self._broken: ExecutorBroken | None = None  # under the gate
@@ -234,6 +234,6 @@ class Inbox:
 
     def drain(self) -> Iterator[Message]:
         """Yield all messages that are there."""
-        for _ in range(self._messages.qsize()):
-            if not self._messages.empty():  # whoever handled one of them may have handled the rest
+        for _ in range(len(self._messages)):
+            if self._messages:  # whoever handled one of them may have handled the rest
                 yield self._messages.get()
