@@ -160,16 +160,6 @@ def test_bad_arguments():
         Chunker(actors=actors, chunk_size=3)
 
 
-def test_checkpoints_are_not_there_yet():
-    for use in (
-        lambda: chunk(power, PARAMETERS, path="p"),
-        lambda: Chunker(power, path="p"),
-        lambda: Chunker(power, chunk_size=1)(PARAMETERS, path="p"),
-    ):
-        with pytest.raises(NotImplementedError):
-            use()
-
-
 def test_defaults_are_read_when_they_are_used(monkeypatch, capsys):
     monkeypatch.setattr(config, "default_chunk_size", 3)
     monkeypatch.setattr(config, "progress_bar", True)

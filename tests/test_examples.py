@@ -10,13 +10,16 @@ import pkgutil
 import shutil
 import subprocess
 import sys
+import time
 import tokenize
 from pathlib import Path
 
 import pytest
+from test_lifetimes import descendants
 
 import thread_chunks
 from benchmarks import stdlib_sweep
+from thread_chunks import Checkpoint
 
 ROOT = Path(__file__).parent.parent
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -29,7 +32,7 @@ def test_readme(ray_up):
     assert tried > 10
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [module for module in MODULES if not module.endswith("__main__")])
 def test_docstrings(ray_up, module):
     assert doctest.testmod(importlib.import_module(module), optionflags=OPTIONS).failed == 0
 
@@ -69,6 +72,35 @@ def test_main_job_as_the_readme_starts_it():
     assert done.stderr == ""
     assert "total: 40 files" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("at once")
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_crash_and_resumption_as_the_readme_shows_them(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    script = tmp_path / "sweep.py"
+    script.write_text(readme.partition("# sweep.py\n")[2].partition("```")[0])
+    path = tmp_path / "sweep.checkpoint"
+    run = [sys.executable, str(script)]
+    marked = {**os.environ, "THREAD_CHUNKS_TEST": str(tmp_path)}
+    with subprocess.Popen(run, cwd=tmp_path, env=marked, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        until(lambda: path.exists() and len(Checkpoint.load(path)) >= 20)
+        first.kill()
+    until(lambda: not descendants(str(tmp_path)))  # Ray finds out by itself that its driver is gone
+    kept = len(Checkpoint.load(path))
+    assert 20 <= kept < 100
+    second = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert second.stdout == "328350\n"
+    assert f"{kept}/100" in second.stderr, "the bar starts at what is there"
+    status = subprocess.run(
+        [sys.executable, "-m", "thread_chunks", "status", str(path)], capture_output=True, text=True, check=True
+    )
+    assert "__main__.simulate: 100 of 100, 100 %" in status.stdout
 
 
 @pytest.mark.skipif("CI" not in os.environ, reason="a fresh environment takes a while")

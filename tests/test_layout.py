@@ -11,15 +11,16 @@ import thread_chunks
 
 ROOT = Path(thread_chunks.__file__).parent
 LEVELS = [
-    {"errors", "config", "progress", "_mailbox", "_sizing", "_exceptions", "_main_functions", "_terminal"},
+    {"errors", "config", "progress", "_mailbox", "_sizing", "_exceptions", "_main_functions", "_terminal", "_identity"},
     {"_calls"},
     {"_wire", "_messages", "_queue", "_arguments", "_session"},
-    {"_running", "_dispatcher", "_mapping"},
-    {"actor", "_threads"},
-    {"_cluster"},
+    {"_running", "_dispatcher", "_mapping", "_store"},
+    {"actor", "_recorder", "checkpoint"},
+    {"_threads", "_resuming", "_cluster"},
     {"executor"},
     {"chunker"},
     {"__init__"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES = sorted(ROOT.glob("*.py"))
@@ -27,6 +28,7 @@ THIRD_PARTY = {
     "ray": {"_cluster", "_session"},
     "cloudpickle": {"_wire"},
     "tqdm": {"progress"},
+    "joblib": {"_identity"},
 }
 LONGEST = 300  # lines without docstrings, comments and blanks: one sitting
 

@@ -29,8 +29,13 @@ Map
 A module imports only from those below it.
 
 ===================  ==========================================================================
+``__main__``         ``python -m thread_chunks status``
 `chunker`            `chunk`, `Chunker`: thin facades
 `executor`           `ChunkExecutor`: the contract of `concurrent.futures.Executor`
+``_resuming``        the consumer's side of a series with a checkpoint
+``_recorder``        writes the values of a series to its checkpoint
+`checkpoint`         `Checkpoint`: a look into a checkpoint file
+``_store``           the checkpoint file: an SQLite database, and all that is asked of it
 ``_threads``         the dispatchers' threads, and the end of the program
 ``_mapping``         the consumer's side of a series: order, buffer, time-out, bar
 ``_cluster``         Ray's actors as workers, Ray's errors as ours
@@ -46,6 +51,7 @@ A module imports only from those below it.
 ``_main_functions``  functions of ``__main__``, which travel by value
 ``_exceptions``      exceptions that survive pickling
 ``_mailbox``         a queue that a time-out can be relied on with
+``_identity``        what makes a call the same call as one of an earlier run
 ``_sizing``          how many calls make the next block
 ``_terminal``        lets workers print where the driver prints
 `progress`           a bar, or nothing
@@ -57,11 +63,25 @@ A module imports only from those below it.
 from . import config
 from ._cluster import RemoteLabelledActor
 from .actor import LabelledActor
+from .checkpoint import Checkpoint
 from .chunker import Chunker, chunk
-from .errors import ExecutorBroken, PicklingFailed, RemoteTraceback, UnpicklingFailed, WorkerLost
+from .errors import (
+    CheckpointFailedWarning,
+    CheckpointRefused,
+    CheckpointStaleWarning,
+    ExecutorBroken,
+    PicklingFailed,
+    RemoteTraceback,
+    UnpicklingFailed,
+    WorkerLost,
+)
 from .executor import ChunkExecutor
 
 __all__ = [
+    "Checkpoint",
+    "CheckpointFailedWarning",
+    "CheckpointRefused",
+    "CheckpointStaleWarning",
     "ChunkExecutor",
     "Chunker",
     "ExecutorBroken",

@@ -68,13 +68,15 @@ class Outcomes:
     """What came of consecutive calls of a block: a value each, or an error.
 
     `values` has an item for each call, None where `errors` has one. Indices count from 0. The first
-    of the calls is the `offset`-th of those that were sent; all took `seconds` together.
+    of the calls is the `offset`-th of those that were sent; all took `seconds` together. `packed` has what
+    some of the values were made from, for who stores them.
     """
 
     values: list[Any]
     errors: dict[int, BaseException] = field(default_factory=dict)
     offset: int = 0
     seconds: float = 0.0
+    packed: dict[int, Any] = field(default_factory=dict)
 
     @classmethod
     def all_failed(cls, count: int, error: BaseException) -> Outcomes:
@@ -169,6 +171,26 @@ class Delivery:
 
 
 @dataclass(slots=True, eq=False)
+class Stored:
+    """Stands for a value that is in the checkpoint, under the number of its outcome."""
+
+    outcome: int
+
+
+class Recorder(Protocol):
+    """Keeps the values of a series, and knows those that another process has kept."""
+
+    def record(self, first: int, outcomes: Outcomes) -> None:
+        """Keep the values among these outcomes, from label `first` on."""
+
+    def look(self) -> None:
+        """Find out what other processes have kept by now."""
+
+    def found(self, label: int) -> int | None:
+        """Return the number of the outcome of a call that has not started, if another process has finished it."""
+
+
+@dataclass(slots=True, eq=False)
 class SeriesEnd:
     """What a series' consumer receives when no call from label `first` on will be run."""
 
@@ -190,20 +212,40 @@ class Series:
     function: Function
     outbox: weakref.ref[Outbox]
     chunksize: int | None
+    recorder: Recorder | None = None
     # Appended to by the thread that feeds the series, taken from by the dispatcher's.
     calls: deque[Arguments] = field(default_factory=deque)
     taken: int = 0  # dispatcher thread: calls up to this label are in blocks, or were
     queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
     abandoned: bool = False  # dispatcher thread: nobody wants what has not started
 
-    def take(self, length: int) -> Block:
-        """Take the next `length` calls for running."""
+    def take(self, length: int) -> Block | None:
+        """Take the next `length` calls for running, or fewer, but for those that another process has finished."""
+        if self.recorder is not None:
+            length = self._pass_over(self.recorder, length)
+            if length == 0:
+                return None
         calls = [self.calls.popleft() for _ in range(length)]
         first, self.taken = self.taken, self.taken + length
         return Block(self.function, self, first, calls, fixed=self.chunksize is not None)
 
+    def _pass_over(self, recorder: Recorder, length: int) -> int:
+        """Deliver the next calls as far as they are kept elsewhere, and return how many follow that are not."""
+        recorder.look()
+        while self.calls and (outcome := recorder.found(self.taken)) is not None:
+            self.calls.popleft()
+            self._put(Delivery(self.taken, Outcomes([Stored(outcome)])))
+            self.taken += 1
+        count = 0
+        while count < min(length, len(self.calls)) and recorder.found(self.taken + count) is None:
+            count += 1
+        return count
+
     def deliver(self, first: int, outcomes: Outcomes) -> None:
         """Hand outcomes to the consumer."""
+        if self.recorder is not None:
+            self.recorder.record(first, outcomes)
+        outcomes.packed = {}  # else it would wait for the consumer too
         self._put(Delivery(first, outcomes))
 
     def end(self, error: BaseException) -> None:

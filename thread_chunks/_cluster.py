@@ -285,6 +285,14 @@ class RayCluster:
         self.stored = Function(None, Parcel(STORED_KEY, self.pack_function(func)))
         return self.stored
 
+    def function_of(self, handle: ActorHandle[Any]) -> Callable[..., Any]:
+        """Return the stored function of an actor."""
+        try:
+            function: Callable[..., Any] = handle.get_func.remote().future().result()
+        except RayTaskError as error:
+            raise error.cause from None
+        return function
+
     def start_worker(self, post: Post) -> RayWorker:
         """Begin to start a worker."""
         return RayWorker(self._make_actor() if self.replaceable else self._actors.pop(), self, post)
@@ -371,4 +379,4 @@ def _outcomes(reply: Reply, failures: dict[int, PicklingFailed], seconds: float,
     for index, failure in failures.items():
         if 0 <= index - reply.offset < len(values):
             errors[index - reply.offset] = failure
-    return Outcomes(values, errors, reply.offset, seconds + reply.seconds)
+    return Outcomes(values, errors, reply.offset, seconds + reply.seconds, reply.packed)

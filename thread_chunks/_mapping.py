@@ -9,17 +9,18 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent import futures
 from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager
 from itertools import islice
 from queue import Empty
 from typing import Any, Protocol
 
-from ._calls import Arguments, Delivery, Function, Outbox, Outcomes, Series, SeriesEnd
+from ._calls import Arguments, Delivery, Function, Outbox, Outcomes, Recorder, Series, SeriesEnd
 from ._mailbox import Mailbox
 from ._messages import Abandon, Inbox
-from .progress import Bar, progress
+from .progress import Bar
 
 # To iterate over these takes no time and has no effects, so their items may be taken all at once.
 _COLLECTIONS = (list, tuple, range, dict, set, frozenset, str, bytes, deque)
@@ -40,6 +41,9 @@ class Feed(Protocol):
     def refill(self) -> None:
         """Let one more call in, if the input has one."""
 
+    def add(self, args: Arguments) -> None:
+        """Let a call in that is not of the input."""
+
     def abandon(self) -> None:
         """Cancel what has not started, and let go of everything."""
 
@@ -58,7 +62,9 @@ class SeriesFeed:
     at_once : bool
         Take the calls before any of them can start, which is fast.
     owner : object
-        The executor, which must not end by being dropped as long as it is to be fed.
+        The executor, if it is to be fed later on: until then it must not end by being dropped.
+    recorder : Recorder or None
+        Where values are kept.
     """
 
     def __init__(
@@ -71,14 +77,15 @@ class SeriesFeed:
         *,
         at_once: bool,
         owner: object,
+        recorder: Recorder | None = None,
     ) -> None:
         self.outbox: Outbox = Mailbox()
         self.admitted = 0
         self.lazy = buffersize is not None
-        self._owner = owner if self.lazy else None
+        self._owner = owner
         self._inbox = inbox
         self._rest = calls
-        self._series = Series(function, weakref.ref(self.outbox), chunksize)
+        self._series: Series | None = Series(function, weakref.ref(self.outbox), chunksize, recorder)
         if at_once and not self.lazy:
             self._series.calls.extend(calls)
             self.admitted = len(self._series.calls)
@@ -87,7 +94,7 @@ class SeriesFeed:
         else:
             try:
                 for args in islice(calls, buffersize):
-                    self._add(args)
+                    self.add(args)
             except BaseException:
                 self.abandon()
                 raise
@@ -95,14 +102,17 @@ class SeriesFeed:
     def refill(self) -> None:
         """Let one more call in, if the input has one."""
         for args in islice(self._rest, 1):
-            self._add(args)
+            self.add(args)
 
     def abandon(self) -> None:
         """Cancel what has not started, and let go of everything."""
-        self._inbox.post(Abandon(self._series))
-        self._owner, self._rest, self.outbox = None, iter(()), Mailbox()
+        if self._series is not None:
+            self._inbox.post(Abandon(self._series))
+        self._owner, self._rest, self._series, self.outbox = None, iter(()), None, Mailbox()
 
-    def _add(self, args: Arguments) -> None:
+    def add(self, args: Arguments) -> None:
+        """Let a call in that is not of the input."""
+        assert self._series is not None
         if self.admitted:
             self._inbox.feed(self._series, args)
         else:
@@ -115,17 +125,22 @@ class FutureFeed:
     """Feeds calls through a `submit` that a subclass or a client library put in the place of ours."""
 
     def __init__(
-        self, submit: Callable[[Arguments], Future[Any]], calls: Iterator[Arguments], buffersize: int | None
+        self,
+        submit: Callable[[Arguments], Future[Any]],
+        calls: Iterator[Arguments],
+        buffersize: int | None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.outbox: Outbox = Mailbox()
         self.admitted = 0
         self.lazy = buffersize is not None
         self._submit = submit
         self._rest = calls
+        self._recorder = recorder
         self._futures: dict[int, Future[Any]] = {}
         try:
             for args in islice(calls, buffersize):
-                self._add(args)
+                self.add(args)
         except BaseException:
             self.abandon()
             raise
@@ -133,7 +148,7 @@ class FutureFeed:
     def refill(self) -> None:
         """Let one more call in, if the input has one."""
         for args in islice(self._rest, 1):
-            self._add(args)
+            self.add(args)
 
     def abandon(self) -> None:
         """Cancel what has not started, and let go of everything."""
@@ -142,7 +157,8 @@ class FutureFeed:
             future.cancel()
         self.outbox = Mailbox()
 
-    def _add(self, args: Arguments) -> None:
+    def add(self, args: Arguments) -> None:
+        """Let a call in that is not of the input."""
         label = self.admitted
         future = self._futures[label] = self._submit(args)
         self.admitted += 1
@@ -156,12 +172,19 @@ class FutureFeed:
             outcomes = Outcomes.all_failed(1, error)
         else:
             outcomes = Outcomes([future.result()])
+        if self._recorder is not None:
+            self._recorder.record(label, outcomes)
         self.outbox.put(Delivery(label, outcomes))
 
 
 def results(
-    feed: Feed, *, unordered: bool, timeout: float | None, started: float, show_progress: bool
-) -> Iterator[Any]:
+    feed: Feed,
+    *,
+    unordered: bool,
+    timeout: float | None,
+    started: float,
+    bar: Callable[[], AbstractContextManager[Bar]],
+) -> Generator[Any, None, None]:
     """Yield the values of a feed's calls.
 
     A generator, so that closing it, dropping it, and any error cancel what has not started; but
@@ -175,15 +198,15 @@ def results(
         Seconds from `started` after which to wait no more.
     started : float
         When the series was started, on `time.monotonic`'s clock.
-    show_progress : bool
-        Show a bar that counts finished calls.
+    bar : callable
+        Makes the bar that counts finished calls, when the first value is asked for.
     """
     reader = _Reader(feed.outbox, None if timeout is None else started + timeout)
     values: list[Any] = []  # of the present block, the next one last
     errors: dict[int, BaseException] = {}  # of the present block, by index
     yielded = index = 0
     try:
-        with progress(show_progress, None if feed.lazy else feed.admitted) as reader.bar:
+        with bar() as reader.bar:
             while True:
                 if feed.lazy:
                     feed.refill()

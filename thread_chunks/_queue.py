@@ -45,7 +45,10 @@ class Queue:
         """Take the next block off the queue, for one of `workers`, of at most `longest` calls, unless it is fixed."""
         while (head := self.head()) is not None:
             if isinstance(head, Series):
-                return head.take(self._length(head.function, len(head.calls), head.chunksize, workers, longest))
+                length = self._length(head.function, len(head.calls), head.chunksize, workers, longest)
+                if (block := head.take(length)) is None:
+                    continue
+                return block
             if isinstance(head, Block):
                 length = self._length(head.function, len(head.calls), None, workers, longest)
                 return head.cut(length) if length < len(head.calls) else self._pop(head)

@@ -9,13 +9,14 @@ import threading
 
 from ._dispatcher import Dispatcher
 from ._messages import Close, Inbox
+from ._recorder import Writer
 
 # The threads that have not ended, and the way to their dispatchers.
 _threads: dict[threading.Thread, Inbox] = {}
 
 
-def start_thread(dispatcher: Dispatcher, inbox: Inbox) -> threading.Thread:
-    """Run a dispatcher in a thread of its own."""
+def start_thread(dispatcher: Dispatcher, inbox: Inbox, writers: set[Writer]) -> threading.Thread:
+    """Run a dispatcher in a thread of its own, which ends when `writers` have written what came of it."""
 
     # A daemon, because the interpreter waits for other threads before it runs exit hooks, and
     # `_finish_all` is what tells the dispatchers to end.
@@ -23,6 +24,8 @@ def start_thread(dispatcher: Dispatcher, inbox: Inbox) -> threading.Thread:
         try:
             dispatcher.run()
         finally:
+            for writer in list(writers):
+                writer.join()
             del _threads[threading.current_thread()]
 
     thread = threading.Thread(target=run, name="thread_chunks-dispatcher", daemon=True)

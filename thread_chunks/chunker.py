@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
 from . import config
 from ._arguments import argument_lists, number_of_workers
+from ._resuming import finished_values
 from .executor import ChunkExecutor
 
 __all__ = ["Chunker", "chunk"]
@@ -19,7 +21,9 @@ def chunk(
     actors: Sequence[Any] | None = None,
     chunk_size: int | None = None,
     progress_bar: bool | None = None,
-    path: str | None = None,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    key: Callable[..., str] | None = None,
 ) -> list[Any]:
     """Return ``[func(*parameters[0]), func(*parameters[1]), ...]``, computed in parallel.
 
@@ -39,8 +43,12 @@ def chunk(
         `config.default_chunk_size`.
     progress_bar : bool, optional
         Show a bar that counts finished calls. Default: `config.progress_bar`.
-    path : str, optional
-        Reserved for checkpoints.
+    path : path-like, optional
+        A checkpoint file, made if it is not there: values that it has are not computed again. See
+        `ChunkExecutor.map`. If it has all of them, Ray is not started.
+    key : callable, optional
+        Makes a string of a call's arguments, by which its value is found in the checkpoint. Default:
+        `joblib.hash` of them is used.
 
     Returns
     -------
@@ -53,8 +61,8 @@ def chunk(
         `func` and `actors` are both None, or `chunk_size` differs from the number of actors.
     TypeError
         An item of `parameters` is not a list of arguments, or another argument is of a wrong type.
-    NotImplementedError
-        `path` is given.
+    CheckpointRefused
+        The file at `path` is no checkpoint.
     Exception
         What a call raised. The calls that have not started are then cancelled.
 
@@ -66,15 +74,19 @@ def chunk(
     """
     if func is None and actors is None:
         raise ValueError("chunk needs func, or actors that hold one")
-    _check_path(path)
     calls = argument_lists(parameters)
     workers = number_of_workers(chunk_size, None, actors)
     if not calls:
         return []
+    shown = _shown(progress_bar)
+    if path is not None and func is not None:
+        values = finished_values(path, func, key, calls, show_progress=shown)
+        if values is not None:
+            return values
     if actors is None:
         workers = min(workers, len(calls))
     with ChunkExecutor(func, workers, actors=actors) as executor:
-        return list(executor.starmap(calls, progress_bar=_shown(progress_bar)))
+        return list(executor.starmap(calls, progress_bar=shown, path=path, key=key))
 
 
 class Chunker:
@@ -93,8 +105,8 @@ class Chunker:
         Show a bar that counts finished calls. Default: `config.progress_bar`.
     persistent : bool, optional
         Leave Ray up when the `Chunker` is gone, so that `actors` stay usable. Default: False.
-    path : str, optional
-        Reserved for checkpoints.
+    path : path-like, optional
+        A checkpoint file for all calls of the `Chunker` that name no other; see `chunk`.
 
     Attributes
     ----------
@@ -103,15 +115,13 @@ class Chunker:
     chunk_size : int
     progress_bar : bool or None
     persistent : bool
-    path : str or None
+    path : path-like or None
 
     Raises
     ------
     ValueError
         Both or none of `func` and `actors` are given, or `chunk_size` differs from the number of
         actors.
-    NotImplementedError
-        `path` is given.
 
     Examples
     --------
@@ -128,11 +138,10 @@ class Chunker:
         chunk_size: int | None = None,
         progress_bar: bool | None = None,
         persistent: bool = False,
-        path: str | None = None,
+        path: str | os.PathLike[str] | None = None,
     ) -> None:
         if (func is None) == (actors is None):
             raise ValueError("Chunker needs either func, or actors that hold one")
-        _check_path(path)
         self._executor = ChunkExecutor(func, chunk_size, actors=actors, persistent=persistent)
         self.chunk_size = self._executor.chunk_size
         self.progress_bar = progress_bar
@@ -150,7 +159,9 @@ class Chunker:
         parameters: Iterable[Iterable[Any]],
         func: Callable[..., Any] | None = None,
         progress_bar: bool | None = None,
-        path: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        key: Callable[..., str] | None = None,
     ) -> list[Any]:
         """Return the function's values for `parameters`, as `chunk` does.
 
@@ -162,8 +173,10 @@ class Chunker:
             Replaces the function, for good.
         progress_bar : bool, optional
             Show a bar. Default: as the `Chunker`.
-        path : str, optional
-            Reserved for checkpoints.
+        path : path-like, optional
+            A checkpoint file. Default: as the `Chunker`.
+        key : callable, optional
+            As for `chunk`.
 
         Returns
         -------
@@ -175,12 +188,12 @@ class Chunker:
         Exception
             As `chunk`.
         """
-        _check_path(path)
         calls = argument_lists(parameters)
         if func is not None:
             self._executor.set_func(func)
         shown = _shown(self.progress_bar if progress_bar is None else progress_bar)
-        return list(self._executor.starmap(calls, progress_bar=shown))
+        path = self.path if path is None else path
+        return list(self._executor.starmap(calls, progress_bar=shown, path=path, key=key))
 
     def __enter__(self) -> Chunker:
         return self
@@ -198,8 +211,3 @@ class Chunker:
 
 def _shown(progress_bar: bool | None) -> bool:
     return config.progress_bar if progress_bar is None else progress_bar
-
-
-def _check_path(path: str | None) -> None:
-    if path is not None:
-        raise NotImplementedError("checkpoints (path=) are not implemented yet")

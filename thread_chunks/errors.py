@@ -11,6 +11,9 @@ import pickle
 from concurrent.futures.process import BrokenProcessPool
 
 __all__ = [
+    "CheckpointFailedWarning",
+    "CheckpointRefused",
+    "CheckpointStaleWarning",
     "ExecutorBroken",
     "PicklingFailed",
     "RemoteTraceback",
@@ -59,6 +62,27 @@ class UnpicklingFailed(pickle.UnpicklingError):
 
     The most frequent reason is a module that the worker cannot import. The reason is in
     ``__cause__``.
+    """
+
+
+class CheckpointRefused(ValueError):
+    """What is at `path` is not a checkpoint that can be used: something else, damaged, or of a newer version.
+
+    Raised before anything runs; the file is left byte for byte as it was.
+    """
+
+
+class CheckpointFailedWarning(RuntimeWarning):
+    """Values are no longer written to the checkpoint: the disk is full, say, or the file was removed.
+
+    The computation goes on. What had been written before stays, and is found by the next run.
+    """
+
+
+class CheckpointStaleWarning(UserWarning):
+    """The checkpoint has values of a function of this name whose code was another one.
+
+    They are kept, and not used; they are used again when the code is as it was.
     """
 
 

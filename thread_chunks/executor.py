@@ -17,14 +17,17 @@ from typing import Any, SupportsIndex
 from uuid import uuid4
 
 from ._arguments import argument_list, check_callable, check_positive, number_of_workers
-from ._calls import CARRIED_KEY, Arguments, Call, Function, Given, Parcel
+from ._calls import CARRIED_KEY, Arguments, Call, Function, Given, Parcel, Recorder
 from ._cluster import RayCluster, check_actor
 from ._dispatcher import Dispatcher
 from ._mapping import Feed, FutureFeed, SeriesFeed, is_collection, results
 from ._messages import Close, Inbox, Inspect, StartAll, Store
+from ._recorder import Writer
+from ._resuming import Resumption
 from ._sizing import Pace
 from ._threads import close_dropped, start_thread
 from .actor import LabelledActor
+from .progress import progress
 
 __all__ = ["ChunkExecutor"]
 
@@ -170,9 +173,11 @@ class ChunkExecutor(Executor):
         )
         # What the stored function is, and how the dispatcher knows it; one attribute, so that they agree.
         self._stored = None if func is None and actors is None else (func, self._cluster.stored)
+        self._wrapper = None if actor_class is LabelledActor else actor_class  # whose methods may change the values
+        self._writers: set[Writer] = set()
         self._dispatcher = Dispatcher(self._cluster, self._inbox, self._max_workers, max_tasks_per_child)
         try:
-            self._thread = start_thread(self._dispatcher, self._inbox)
+            self._thread = start_thread(self._dispatcher, self._inbox, self._writers)
         except BaseException:
             self._cluster.close()
             raise
@@ -260,6 +265,8 @@ class ChunkExecutor(Executor):
         buffersize: int | None = None,
         unordered: bool = False,
         progress_bar: bool = False,
+        path: str | os.PathLike[str] | None = None,
+        key: Callable[..., str] | None = None,
     ) -> Iterator[Any]:
         """Return an iterator over ``fn(*args)`` for each ``args`` of ``zip(*iterables)``.
 
@@ -285,6 +292,14 @@ class ChunkExecutor(Executor):
             Yield values as they come, and not in the order of the calls. Default: False.
         progress_bar : bool, optional
             Show a bar that counts finished calls. Default: False.
+        path : path-like, optional
+            A checkpoint file, made if it is not there. Values that it has are not computed again, and
+            each value that comes is written to it at once, however late it is asked for. A value is found by
+            the function (its name, its code, what is bound to it) and by `joblib.hash` of the
+            arguments. Values are pickles: a file must come from somebody you trust. See `Checkpoint`.
+        key : callable, optional
+            Makes a string of a call's arguments, by which its value is found in the checkpoint, for
+            arguments that have no hash. Default: none.
 
         Returns
         -------
@@ -296,6 +311,10 @@ class ChunkExecutor(Executor):
         ------
         TimeoutError
             From the iterator, if the next value does not come in time.
+        CheckpointRefused
+            If the file at `path` is no checkpoint, or damaged, or of a newer version.
+        TypeError
+            If arguments cannot be hashed, before anything is run; with `buffersize`, from the iterator.
         ValueError
             If `chunksize` or `buffersize` is less than 1 or `timeout` is negative.
         RuntimeError
@@ -320,7 +339,7 @@ class ChunkExecutor(Executor):
             fn, iterables = None, (fn, *iterables)
         at_once = all(map(is_collection, iterables))
         calls = zip(*iterables)  # noqa: B905 (the shortest ends the series)
-        return self._series(fn, calls, timeout, chunksize, buffersize, at_once, unordered, progress_bar)
+        return self._series(fn, calls, timeout, chunksize, buffersize, at_once, unordered, progress_bar, path, key)
 
     def starmap(
         self,
@@ -333,6 +352,8 @@ class ChunkExecutor(Executor):
         buffersize: int | None = None,
         unordered: bool = False,
         progress_bar: bool = False,
+        path: str | os.PathLike[str] | None = None,
+        key: Callable[..., str] | None = None,
     ) -> Iterator[Any]:
         """Return an iterator over ``fn(*args)`` for each ``args`` of `iterable`.
 
@@ -361,7 +382,7 @@ class ChunkExecutor(Executor):
             fn, iterable = None, fn
         calls = map(argument_list, iterable, count())
         at_once = is_collection(iterable)
-        return self._series(fn, calls, timeout, chunksize, buffersize, at_once, unordered, progress_bar)
+        return self._series(fn, calls, timeout, chunksize, buffersize, at_once, unordered, progress_bar, path, key)
 
     def set_func(self, func: Callable[..., Any]) -> None:
         """Replace the stored function, for the calls that are submitted from now on.
@@ -474,6 +495,8 @@ class ChunkExecutor(Executor):
         at_once: bool,
         unordered: bool,
         progress_bar: bool,
+        path: str | os.PathLike[str] | None,
+        key: Callable[..., str] | None,
     ) -> Iterator[Any]:
         started = time.monotonic()
         self._check_process()
@@ -481,13 +504,50 @@ class ChunkExecutor(Executor):
         check_positive("buffersize", buffersize)
         if timeout is not None and timeout < 0:
             raise ValueError(f"timeout must not be negative: {timeout!r}")
-        feed: Feed
+        if path is None:
+            if key is not None:
+                raise ValueError("key is for checkpoints: give path too")
+            feed = self._feed(fn, calls, chunksize, buffersize, at_once)
+            bar = partial(progress, progress_bar, None if feed.lazy else feed.admitted)
+            return results(feed, unordered=unordered, timeout=timeout, started=started, bar=bar)
+        self._inbox.check()
+        resumption = Resumption(path, self._identified(fn), self._wrapper, key, calls, buffersize)
+        feed = self._feed(fn, iter(()), chunksize, None, False, resumption.begin(self._writers))
+        return resumption.values(
+            feed, unordered=unordered, timeout=timeout, started=started, show_progress=progress_bar
+        )
+
+    def _feed(
+        self,
+        fn: Callable[..., Any] | None,
+        calls: Iterator[Arguments],
+        chunksize: int | None,
+        buffersize: int | None,
+        at_once: bool,
+        recorder: Recorder | None = None,
+    ) -> Feed:
         if "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit:
-            feed = FutureFeed(lambda args: self.submit(fn, *args), calls, buffersize)
-        else:
-            function = self._function(fn) or Function(fn, Parcel(uuid4().bytes, pace=self._pace(fn)))
-            feed = SeriesFeed(self._inbox, function, calls, chunksize, buffersize, at_once=at_once, owner=self)
-        return results(feed, unordered=unordered, timeout=timeout, started=started, show_progress=progress_bar)
+            return FutureFeed(lambda args: self.submit(fn, *args), calls, buffersize, recorder)
+        function = self._function(fn) or Function(fn, Parcel(uuid4().bytes, pace=self._pace(fn)))
+        is_fed_later = buffersize is not None or recorder is not None
+        return SeriesFeed(
+            self._inbox,
+            function,
+            calls,
+            chunksize,
+            buffersize,
+            at_once=at_once,
+            owner=self if is_fed_later else None,
+            recorder=recorder,
+        )
+
+    def _identified(self, fn: Callable[..., Any] | None) -> Callable[..., Any]:
+        """Return the function that `fn` means, which may be known to the user's actors only."""
+        if fn is None and self._stored is not None:
+            fn = self._stored[0] or self._cluster.function_of(self.actors[0])
+        if fn is None:
+            raise ValueError("no function: none was stored in the executor, and none is given")
+        return fn
 
     def _submitted(self, fn: Callable[..., Any] | None) -> Function:
         function = self._function(fn)

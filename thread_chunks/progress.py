@@ -36,11 +36,11 @@ class _NoBar:
 
 
 class _TqdmBar:
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, initial: int) -> None:
         # Imported late: tqdm.auto looks for notebooks, which each worker would pay for at its start.
         from tqdm.auto import tqdm
 
-        self._tqdm = tqdm(total=total, unit="call")
+        self._tqdm = tqdm(total=total, initial=initial, unit="call")
 
     def update(self, n: int) -> None:
         self._tqdm.update(n)
@@ -54,6 +54,6 @@ class _TqdmBar:
         self._tqdm.close()
 
 
-def progress(show: bool, total: int | None) -> Bar:
-    """Return a tqdm bar over `total` calls (None: unknown), or one that shows nothing."""
-    return _TqdmBar(total) if show else _NoBar()
+def progress(show: bool, total: int | None, initial: int = 0) -> Bar:
+    """Return a tqdm bar over `total` calls (None: unknown), `initial` of them finished, or one that shows nothing."""
+    return _TqdmBar(total, initial) if show else _NoBar()

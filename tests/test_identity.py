@@ -1,0 +1,176 @@
+"""What counts for the identity of a function, and what does not."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import textwrap
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+
+from thread_chunks._identity import hash_of, identify
+
+
+def define(source, name="f", **names):
+    """Run `source` and return what it calls `name`."""
+    names["__name__"] = "module"
+    exec(textwrap.dedent(source), names)
+    return names[name]
+
+
+BASE = "def f(x, y=1):\n    return x + y"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "\n\n\n# a comment\n" + BASE,
+        'def f(x, y=1):\n    """A docstring."""\n    return x + y',
+        'def f(x: int, y: "anything" = 1) -> int:\n    "A docstring."\n\n    return (x +\n        y)  # a comment',
+    ],
+)
+def test_what_does_not_count(source):
+    assert identify(define(source)) == identify(define(BASE))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(x, y=1):\n    return x - y",
+        "def f(x, y=2):\n    return x + y",
+        "def f(x, y=1.0):\n    return x + y",
+        "def f(x, y=True):\n    return x + y",
+        "def f(x, y=1):\n    return x + z",
+        "def f(x, y=1):\n    return x + y + 0",
+        "def f(x, *, y=1):\n    return x + y",
+        "def f(x, y=1):\n    def g(): return 1\n    return x + y",
+        "def f(x, y=1):\n    yield x + y",
+        "async def f(x, y=1):\n    return x + y",
+    ],
+)
+def test_what_counts(source):
+    here, there = identify(define(BASE)), identify(define(source))
+    assert here.name == there.name == "module.f"
+    assert here.code != there.code
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("def g(): return 1", "def g(): return 2"),
+        ("class C:\n        x = 1", "class C:\n        x = 2"),
+        ("g = lambda: 'a'", "g = lambda: 'b'"),
+        ("g = ['a' for _ in x]", "g = ['b' for _ in x]"),
+        ("g = x in {1, 2, 'c'}", "g = x in {1, 2, 'd'}"),
+        ("try: g = x\n    except ValueError: g = 0", "try: g = x\n    except TypeError: g = 0"),
+    ],
+)
+def test_what_is_nested_counts(one, other):
+    here, there = (define(f"def f(x):\n    {nested}\n    return x") for nested in (one, other))
+    assert identify(here).code == identify(define(f"def f(x):\n    {one}\n    return x")).code
+    assert identify(here).code != identify(there).code
+
+
+def test_docstrings_and_lines_of_what_is_nested_do_not_count():
+    plain = "def f(x):\n    def g(): return x\n    class C:\n        y = 1\n    return g, C"
+    documented = (
+        "def f(x):\n    'f'\n    def g():\n        'g'\n        return x\n\n"
+        "    class C:\n        'C'\n        y = 1\n    return g, C"
+    )
+    assert identify(define(plain)) == identify(define(documented))
+
+
+def closing_over(value):
+    return lambda x: (x, value)
+
+
+def test_captured_values_count_apart_from_the_code():
+    one, other = identify(closing_over(1)), identify(closing_over(2))
+    assert one == identify(closing_over(1))
+    assert one.code == other.code
+    assert one.bound != other.bound
+    assert identify(closing_over(np.arange(3))) == identify(closing_over(np.arange(3)))
+    assert identify(closing_over(np.arange(3))) != identify(closing_over(np.arange(4)))
+
+
+def test_functions_that_are_captured_count_by_their_code():
+    functions = [define(f"def f(x): return {x}") for x in (1, 1, 2)]
+    one, same, other = (identify(closing_over(function)) for function in functions)
+    assert one == same != other
+    decorated = functools.lru_cache(functions[0]), functools.lru_cache(functions[2])
+    assert identify(decorated[0]).name == identify(decorated[1]).name == "module.f"
+    assert identify(decorated[0]).code != identify(decorated[1]).code
+
+
+def test_a_function_that_captures_itself():
+    def f(x):
+        return f(x - 1) if x else 0
+
+    assert identify(f).name.endswith("f")
+
+
+def test_a_captured_value_that_has_no_hash_is_warned_of():
+    with pytest.warns(UserWarning, match="the variable 'value' that .* captured does not count"):
+        assert identify(closing_over(threading.Lock())).code
+
+
+class Adder:
+    def __init__(self, y):
+        self.y = y
+
+    def __call__(self, x):
+        return x + self.y
+
+    def add(self, x):
+        return x + self.y
+
+    @classmethod
+    def make(cls, y):
+        return cls(y)
+
+    @staticmethod
+    def double(x):
+        return 2 * x
+
+
+def test_other_callables():
+    assert identify(partial(operator.add, 1)).name == "_operator.add"
+    assert identify(partial(operator.add, 1)) == identify(partial(operator.add, 1))
+    assert identify(partial(operator.add, 1)) != identify(partial(operator.add, 2))
+    assert identify(partial(operator.add, 1)) != identify(operator.add)
+    assert identify(Adder(1)) == identify(Adder(1)) != identify(Adder(2))
+    assert identify(Adder(1).add) == identify(Adder(1).add) != identify(Adder(2).add)
+    assert identify(Adder(1).add) != identify(Adder(1))
+    assert identify(Adder(1).add).name.endswith("Adder.add")
+    assert identify(Adder.make).name.endswith("Adder.make")
+    assert identify(Adder.double).name.endswith("Adder.double")
+    assert identify(Adder).name.endswith("Adder")
+    names = [identify(fn).name for fn in (pow, math.sqrt, str.upper, "a".upper, [].append, np.sqrt, np.sin, int)]
+    assert len(set(names)) >= len(names) - 1
+    assert identify("a".upper) != identify("b".upper)
+    assert identify(np.sin) != identify(np.cos)
+    assert identify(functools.partialmethod) != identify(functools.partial)
+
+
+def test_an_object_that_has_no_hash_is_refused():
+    adder = Adder(threading.Lock())
+    for fn in (adder, adder.add, partial(pow, adder)):
+        with pytest.raises(TypeError, match="cannot be hashed"):
+            identify(fn)
+
+
+def test_the_class_of_the_actors_counts():
+    classes = [define(f"class C:\n    def run(self, label): return {x}", "C") for x in (1, 1, 2)]
+    one, same, other = (identify(pow, cls) for cls in classes)
+    assert one == same
+    assert len({one.code, other.code, identify(pow).code}) == 3
+
+
+def test_hashes_tell_values_apart():
+    values = [(1,), (1.0,), (True,), ("1",), (b"1",), (None,), ((1,),), ([1],), ({1},), ({1: 1},), (float("nan"),)]
+    assert len({hash_of(value) for value in values}) == len(values)
+    assert hash_of(({"a": 1, "b": 2},)) == hash_of(({"b": 2, "a": 1},))

@@ -1,0 +1,174 @@
+"""A look into a checkpoint file."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import cached_property
+from itertools import compress
+from typing import Any
+
+from ._identity import Identity, hash_of
+from ._store import CallRow, Run, ValueRow, make_key, open_store, to_bytes, to_row
+from ._wire import Packed, unpack
+
+__all__ = ["Checkpoint"]
+
+
+class Checkpoint:
+    """The last run that used a checkpoint file: its calls, and their values as far as there are any.
+
+    Values and arguments are pickles, which may do anything when they are read: only read a file
+    from somebody you trust.
+
+    Parameters
+    ----------
+    func_name : str
+        The function's name.
+    parameters : list of lists
+        An argument list for each call; None where they were too large to be kept.
+    output : list
+        The values; None where there is none.
+    completed : list of bool
+        Where there is a value.
+    index : int, optional
+        The position of the first call without a value. Default: found in `completed`.
+    done : bool, optional
+        Whether all calls have a value. Default: found in `completed`.
+    path : path-like, optional
+        Where to save it. Default: nowhere.
+
+    Raises
+    ------
+    ValueError
+        If the lists are of different lengths.
+    CheckpointRefused
+        If the file at `path` is no checkpoint.
+
+    Examples
+    --------
+    >>> from thread_chunks import Checkpoint
+    >>> checkpoint = Checkpoint("power", [[2, 5], [3, 2]], [32, None], [True, False])
+    >>> checkpoint.index, checkpoint.done, len(checkpoint), list(checkpoint)
+    (1, False, 1, [([2, 5], 32)])
+    """
+
+    def __init__(
+        self,
+        func_name: str,
+        parameters: Sequence[Sequence[Any] | None],
+        output: Sequence[Any],
+        completed: Sequence[bool],
+        index: int | None = None,
+        done: bool | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if not len(parameters) == len(output) == len(completed):
+            raise ValueError(
+                f"parameters ({len(parameters)}), output ({len(output)}) and completed ({len(completed)}) "
+                "are of different lengths"
+            )
+        self.func_name = func_name
+        self.parameters = [None if args is None else list(args) for args in parameters]
+        self.output = list(output)
+        self.completed = list(completed)
+        self.index = _first_missing(self.completed) if index is None else index
+        self.done = all(self.completed) if done is None else done
+        self.path = None if path is None else os.path.abspath(path)
+        self._calls: list[tuple[bytes | None, int | None]] | None = None
+        if self.path is not None:
+            self._save(self.path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
+        """Return what the last run that used a file consists of (nothing if none did), and what is finished by now.
+
+        Parameters
+        ----------
+        path : path-like
+            The file. A run may be writing to it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        CheckpointRefused
+            If it is no checkpoint, or damaged.
+        """
+        with closing(open_store(path, must_exist=True)) as store:
+            runs = store.last_runs()
+            calls = list(store.calls(runs[-1])) if runs else []
+        checkpoint = cls.__new__(cls)
+        checkpoint._look_at(runs[-1] if runs else None, calls, store.path)  # noqa: SLF001 (its own)
+        return checkpoint
+
+    def _look_at(self, run: Run | None, calls: list[tuple[bytes | None, int | None]], path: str) -> None:
+        self.func_name = "" if run is None else run.name.rpartition(".")[2]
+        self.completed = [outcome is not None for _, outcome in calls]
+        self.index = _first_missing(self.completed)
+        self.done = run is not None and self.index == (len(calls) if run.total is None else run.total)
+        self.path = path
+        self._calls = calls
+
+    @cached_property
+    def parameters(self) -> list[list[Any] | None]:
+        """An argument list for each call; None where they were too large to be kept."""
+        assert self._calls is not None
+        return [_arguments(data) for data, _ in self._calls]
+
+    @cached_property
+    def output(self) -> list[Any]:
+        """The values; None where there is none."""
+        assert self._calls is not None
+        return list(self._values(outcome for _, outcome in self._calls))
+
+    def __len__(self) -> int:
+        return sum(self.completed)
+
+    def __iter__(self) -> Iterator[tuple[list[Any] | None, Any]]:
+        """Yield arguments and value of each finished call, reading one at a time."""
+        if self._calls is None:
+            yield from compress(zip(self.parameters, self.output, strict=True), self.completed)
+        else:
+            finished = list(compress(self._calls, self.completed))
+            values = self._values(outcome for _, outcome in finished)
+            for data, _ in finished:
+                yield _arguments(data), next(values)
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint of {self.func_name}: {len(self)} of {len(self.completed)} calls finished>"
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return columns, as for a data frame: ``parameters``, ``output``, ``completed``."""
+        return {"parameters": self.parameters, "output": self.output, "completed": self.completed}
+
+    def _values(self, outcomes: Iterable[int | None]) -> Iterator[Any]:
+        assert self.path is not None
+        with closing(open_store(self.path, must_exist=True)) as store:
+            for outcome in outcomes:
+                yield None if outcome is None else unpack(store.load(outcome), writable=False)
+
+    def _save(self, path: str) -> None:
+        with closing(open_store(path)) as store:
+            run = store.add_run(Identity(self.func_name, "", ""), len(self.parameters))
+            calls: list[CallRow] = []
+            values: list[ValueRow] = []
+            seen: Counter[str] = Counter()
+            for position, args in enumerate(self.parameters):
+                digest = hash_of(None if args is None else tuple(args))
+                key = make_key(bytes.fromhex(digest), seen[digest])
+                seen[digest] += 1
+                calls.append((position, key, None if args is None else to_bytes(tuple(args))))
+                if self.completed[position]:
+                    values.append((key, to_row(self.output[position])))
+            store.write(run, calls, values)
+
+
+def _first_missing(completed: list[bool]) -> int:
+    return completed.index(False) if False in completed else len(completed)
+
+
+def _arguments(data: bytes | None) -> list[Any] | None:
+    return None if data is None else list(unpack(Packed(data)))
