@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 
 from .cases import CASES
+from .checkpoints import CHECKPOINTS
 from .harness import machine, measure, table
 
 
 def main() -> None:
     """Run the cases and print a table for each."""
+    cases = CASES | CHECKPOINTS
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the package beside its peers.")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all. One of {', '.join(CASES)}")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all. One of {', '.join(cases)}")
     parser.add_argument("--rounds", type=int, help="how often each contender is measured (default: 5)")
     parser.add_argument("--quick", action="store_true", help="small inputs and one round, to see that all of it runs")
     parser.add_argument("--pictures", metavar="FOLDER", help="draw the README's pictures there, and do nothing else")
     arguments = parser.parse_args()
-    if unknown := set(arguments.cases) - set(CASES):
+    if unknown := set(arguments.cases) - set(cases):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     if arguments.pictures:
         from . import pictures  # which needs matplotlib
@@ -24,8 +26,8 @@ def main() -> None:
         pictures.draw(arguments.pictures, quick=arguments.quick)
         return
     print(machine())
-    for name in arguments.cases or CASES:
-        case = CASES[name]
+    for name in arguments.cases or cases:
+        case = cases[name]
         results = measure(case, arguments.rounds or (1 if arguments.quick else 5), arguments.quick)
         print("\n".join(table(case, results)), flush=True)
 

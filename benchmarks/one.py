@@ -6,12 +6,13 @@ import json
 import sys
 
 from .cases import CASES, RATES
+from .checkpoints import CHECKPOINTS
 
 
 def main() -> None:
     """Measure, and print the value as JSON."""
     case, contender, *rest = sys.argv[1:]
-    print(json.dumps((CASES | RATES)[case].contenders[contender]("--quick" in rest)))
+    print(json.dumps((CASES | CHECKPOINTS | RATES)[case].contenders[contender]("--quick" in rest)))
 
 
 if __name__ == "__main__":

@@ -501,7 +501,7 @@ def test_a_damaged_file_is_refused_and_left_as_it_is(path, damage):
     if damage == "cut":
         del data[middle:]
     else:
-        data[8192:middle] = bytes(middle - 8192) if damage == "zeros" else os.urandom(middle - 8192)
+        data[32768:middle] = bytes(middle - 32768) if damage == "zeros" else os.urandom(middle - 32768)
     path.write_bytes(data)
     with FakeExecutor(1) as ex, pytest.raises(CheckpointRefused, match="damaged"):
         ex.map(abs, [1], path=path)

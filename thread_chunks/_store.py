@@ -37,7 +37,11 @@ _PATIENCE = 300.0
 
 # Larger pickles (bytes), and the buffers beside them, are cut into pieces: SQLite copies what it is given, and
 # has a limit of 10^9 bytes.
-_PIECE = 16 * 2**20
+_PIECE = 4 * 2**20
+
+# Size of the file's pages (bytes). Smaller ones, and large values take twice the time; larger ones, and each small
+# transaction writes more.
+_PAGE = 32 * 1024
 
 # Arguments whose pickle is larger (bytes) are not kept: only who looks into the file would ever read them.
 _LARGEST_ARGUMENTS = 2**20
@@ -155,7 +159,7 @@ class Store:
 
     def create(self) -> None:
         """Make the tables, in a file that is empty."""
-        self._connection.execute("PRAGMA page_size = 8192")
+        self._connection.execute(f"PRAGMA page_size = {_PAGE}")
         # In one transaction of the older kind of journal, so that the file is all there or empty.
         self._connection.execute("BEGIN EXCLUSIVE")
         if self._number("PRAGMA user_version") == 0:  # nobody else was quicker

@@ -1,0 +1,187 @@
+"""What checkpoints cost, and what they save: one `Case` each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import psutil
+import ray
+
+from thread_chunks import Chunker, ChunkExecutor, chunk
+
+from .cases import seconds, warmed_up
+from .harness import OURS, Case, Contender, Goal
+from .work import Array, noop, spin, warm
+
+
+@contextmanager
+def fresh_file() -> Iterator[str]:
+    """Use a path in a folder that is removed afterwards, on the disk of the working directory."""
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        yield os.path.join(folder, "checkpoint")
+
+
+KEPT_CHUNK = Case(
+    "kept-chunk", "no-ops through a Chunker with a checkpoint, per call", "us", [Goal(50, "thread-chunks 1.0.5")]
+)
+
+
+@KEPT_CHUNK.contender()
+def chunker_that_keeps(quick: bool) -> float:
+    """Measure 3,000 results."""
+    count = 300 if quick else 3_000
+    with fresh_file() as path, Chunker(noop, chunk_size=2) as chunker:
+        chunker([[x] for x in range(4)], warm)
+        parameters = [[x] for x in range(count)]
+        return seconds(lambda: chunker(parameters, noop, path=path)) / count * 1e6
+
+
+@KEPT_CHUNK.contender("thread-chunks 1.0.5", needs="$THREAD_CHUNKS_1")
+def chunker_of_version_1_that_keeps(quick: bool) -> float:
+    """Measure version 1.0.5 by the Python that ``THREAD_CHUNKS_1`` names, of an environment that has it."""
+    program = """if True:
+        import sys, time
+        from thread_chunks import Chunker
+        def noop(x): return x
+        chunker = Chunker(noop, chunk_size=2, progress_bar=False)
+        chunker([[x] for x in range(4)])
+        parameters = [[x] for x in range(int(sys.argv[1]))]
+        start = time.perf_counter()
+        chunker(parameters, path=sys.argv[2])
+        print((time.perf_counter() - start) / len(parameters) * 1e6)
+    """
+    with fresh_file() as path:
+        command = [os.environ["THREAD_CHUNKS_1"], "-c", program, "100" if quick else "3000", os.path.abspath(path)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd="/")
+    return float(done.stdout.split()[-1])
+
+
+KEPT_MAP = Case(
+    "kept-map",
+    "no-ops through map with a checkpoint, 2 workers, per call",
+    "us",
+    [Goal(1.0, "30,000 per s"), Goal(1 / 1.2, "thread_chunks, 10,000 calls")],
+)
+
+
+def map_that_keeps(count: int) -> Contender:
+    """Return the contender of so many results."""
+
+    def run(quick: bool) -> float:
+        calls = range(count // 10 if quick else count)
+        with fresh_file() as path, warmed_up(ChunkExecutor(2), 2) as executor:
+            list(executor.map(noop, range(1000), path=f"{path}-other"))
+            return seconds(lambda: list(executor.map(noop, calls, path=path))) / len(calls) * 1e6
+
+    return run
+
+
+KEPT_MAP.contenders[OURS] = map_that_keeps(100_000)
+KEPT_MAP.contenders["thread_chunks, 10,000 calls"] = map_that_keeps(10_000)
+KEPT_MAP.contenders["30,000 per s"] = lambda quick: 1e6 / 30_000
+
+KEPT_CPU = Case(
+    "kept-cpu", "400 calls of 10 ms of CPU time with a checkpoint, 2 workers", "s", [Goal(1 / 1.02, "without one")]
+)
+
+
+def spin_and_keep(keep: bool) -> Contender:
+    """Return the contender with a checkpoint, or without."""
+
+    def run(quick: bool) -> float:
+        calls = [0.01] * (40 if quick else 400)
+        with fresh_file() as path, warmed_up(ChunkExecutor(2), 2) as executor:
+            list(executor.map(noop, range(1000), path=path))
+            return seconds(lambda: list(executor.map(spin, calls, path=path if keep else None)))
+
+    return run
+
+
+KEPT_CPU.contenders[OURS] = spin_and_keep(True)
+KEPT_CPU.contenders["without one"] = spin_and_keep(False)
+
+RESUMED = Case("resumed", "chunk of 100,000 calls that are all finished", "s", [Goal(1.0, "3 s")])
+
+
+@RESUMED.contender()
+def resumed_chunk(quick: bool) -> float:
+    """Measure a second run, which must not start Ray."""
+    parameters = [[x] for x in range(5_000 if quick else 100_000)]
+    with fresh_file() as path:
+        chunk(noop, parameters, chunk_size=2, path=path)
+        assert not ray.is_initialized()
+        taken = seconds(lambda: chunk(noop, parameters, chunk_size=2, path=path))
+        assert not ray.is_initialized()
+        return taken
+
+
+RESUMED.contenders["3 s"] = lambda quick: 3.0
+
+KEPT_ARRAYS = Case("kept-arrays", "16 arrays of 64 MB as values, on disk", "s", [Goal(0.5, "a plain file")])
+
+
+def array_of_64_mb(x: int) -> Array:
+    """Return one that is not all zeros."""
+    return np.full(8_000_000, float(x))
+
+
+@KEPT_ARRAYS.contender()
+def kept_arrays(quick: bool) -> float:
+    """Measure until all is on disk, less what it takes without a checkpoint."""
+    calls = range(2 if quick else 16)
+    with fresh_file() as path, warmed_up(ChunkExecutor(1), 1) as executor:
+
+        def run(path: str | None) -> None:
+            for _ in executor.map(array_of_64_mb, calls, path=path, buffersize=2):
+                pass
+
+        run(None)
+        without = seconds(lambda: run(None))
+        return max(1e-3, seconds(lambda: run(path)) - without)
+
+
+@KEPT_ARRAYS.contender("a plain file")
+def written_arrays(quick: bool) -> float:
+    """Measure the same bytes, written and synchronised one by one."""
+    array = array_of_64_mb(1)
+    with fresh_file() as path, open(path, "wb") as file:
+
+        def run() -> None:
+            for _ in range(2 if quick else 16):
+                file.write(memoryview(array))
+                file.flush()
+                os.fsync(file.fileno())
+
+        return seconds(run)
+
+
+KEPT_MEMORY = Case(
+    "kept-memory",
+    "growth of the driver by 100,000 results that are kept, buffersize=1000",
+    "MB",
+    [Goal(1.0, "5 MB")],
+)
+
+
+@KEPT_MEMORY.contender()
+def memory_of_keeping(quick: bool) -> float:
+    """Measure the resident size after half of the results, and after all."""
+    count = 10_000 if quick else 200_000
+    with fresh_file() as path, warmed_up(ChunkExecutor(2), 2) as executor:
+        values = executor.map(noop, iter(range(count)), path=path, buffersize=1000)
+        for _ in range(count // 2):
+            next(values)
+        before = psutil.Process().memory_info().rss
+        for _ in values:
+            pass
+        return float(max(0.1, (psutil.Process().memory_info().rss - before) / 1e6))
+
+
+KEPT_MEMORY.contenders["5 MB"] = lambda quick: 5.0
+
+CHECKPOINTS = {case.name: case for case in (KEPT_CHUNK, KEPT_MAP, KEPT_CPU, RESUMED, KEPT_ARRAYS, KEPT_MEMORY)}
