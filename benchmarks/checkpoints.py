@@ -148,12 +148,12 @@ def kept_arrays(quick: bool) -> float:
 @KEPT_ARRAYS.contender("a plain file")
 def written_arrays(quick: bool) -> float:
     """Measure the same bytes, written and synchronised one by one."""
-    array = array_of_64_mb(1)
+    data = array_of_64_mb(1).tobytes()
     with fresh_file() as path, open(path, "wb") as file:
 
         def run() -> None:
             for _ in range(2 if quick else 16):
-                file.write(memoryview(array))
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
 
