@@ -190,7 +190,7 @@ ROUND_TRIP = Case("round-trip", "one submit(...).result() after another", "ms", 
 class Bare:
     """An actor as Ray's documentation shows it."""
 
-    def call(self, x: int) -> int:
+    def call(self, x: Any) -> Any:
         """Return the argument."""
         return x
 
@@ -380,6 +380,23 @@ def arrays_with(make: Callable[[int], Executor], megabytes: int = 32) -> Contend
 ARRAYS.contenders[OURS] = arrays_with(ChunkExecutor)
 ARRAYS.contenders["thread_chunks, zero_copy"] = arrays_with(lambda n: ChunkExecutor(n, zero_copy=True))
 ARRAYS.contenders[PPE] = arrays_with(process_pool)
+ARRAYS.no_peers = frozenset(["a bare actor"])
+
+
+@ARRAYS.contender("a bare actor")
+def arrays_by_ray(quick: bool) -> float:
+    """Measure Ray alone, which is the limit of what `zero_copy` can reach."""
+    array = np.random.default_rng(1).random((1 if quick else 32) * 10**6 // 8)
+    ray.init(**config.ray_config)
+    actor = bare_actor()
+
+    def go() -> None:
+        for _ in range(8):
+            ray.get(actor.call.remote(array))
+
+    go()
+    return seconds(go)
+
 
 ARRAYS_64 = Case("arrays-64", "an array of 64 MB there and back, 8 times", "s")
 ARRAYS_64.contenders[OURS] = arrays_with(ChunkExecutor, 64)

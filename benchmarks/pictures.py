@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,21 @@ def draw_regime(path: Path, *, quick: bool) -> None:
             calls = list(executor.map(noted, regime(quick), **options))
         for row, worker in enumerate(sorted({call[0] for call in calls})):
             for slow, colour in ((False, "tab:blue"), (True, "tab:orange")):
-                spans = [(a - start, max(b - a, 2e-3)) for pid, a, b, was in calls if pid == worker and was == slow]
+                spans = _joined((a - start, b - start) for pid, a, b, was in calls if pid == worker and was == slow)
                 axes.broken_barh(spans, (row - 0.4, 0.8), color=colour, edgecolor="white", linewidth=0.3 if slow else 0)
         axes.set(title=f"{name}: {max(call[2] for call in calls) - start:.2f} s", yticks=[], ylabel="workers")
     strips[-1].set(xlabel="seconds: 2,000 calls that take no time (blue), then 8 of 0.5 s (orange)")
     _save(figure, path)
+
+
+def _joined(calls: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return starts and lengths (s), where what no eye can tell apart is one."""
+    spans: list[tuple[float, float]] = []
+    for start, end in sorted(calls):
+        if spans and start - sum(spans[-1]) < 2e-3 and end - start < 2e-3:
+            start = spans.pop()[0]
+        spans.append((start, max(end - start, 2e-3)))
+    return spans
 
 
 def _save(figure: Any, path: Path) -> None:

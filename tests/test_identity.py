@@ -75,6 +75,41 @@ def test_what_is_nested_counts(one, other):
     assert identify(here).code != identify(there).code
 
 
+ON_FEW_LINES = """
+def f(x, y):
+    for a in x:
+        if a: z = a; w = y
+        else: w, z = y, a
+    return (x, y, z, w)
+"""
+ON_MANY_LINES = """
+def f(x,
+      y):
+    for a in (
+            x):
+        if a:
+            z = a
+            w = y
+        else:
+            pass
+            w, z = (y,
+                    a)
+    return (x,
+            y, z,
+            w)
+"""
+
+
+def test_where_lines_end_does_not_count():
+    assert identify(define(ON_FEW_LINES)) == identify(define(ON_MANY_LINES))
+
+
+def test_what_is_tried_counts():
+    one = "def f(x):\n    try:\n        x()\n    except ValueError: pass\n    else: x()"
+    other = "def f(x):\n    try:\n        x(); x()\n    except ValueError: pass"
+    assert identify(define(one)) != identify(define(other))
+
+
 def test_docstrings_and_lines_of_what_is_nested_do_not_count():
     plain = "def f(x):\n    def g(): return x\n    class C:\n        y = 1\n    return g, C"
     documented = (

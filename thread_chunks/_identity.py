@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import dis
 import hashlib
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
+
+_FAST = re.compile("(?:LOAD|STORE)_FAST(?:_BORROW)?")
+_JUMPS = frozenset((*dis.hasjabs, *dis.hasjrel))
 
 _HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, which Python has from 3.13 on
 
@@ -160,19 +164,35 @@ def _describe_code(code: CodeType) -> Iterator[str]:
     """Yield what code does, without its lines, its file and its docstring."""
     yield repr((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & ~_HAS_DOCSTRING))
     yield repr((code.co_varnames, code.co_freevars, code.co_cellvars))
-    yield repr(getattr(code, "co_exceptiontable", b""))
-    # By what the instructions mean: their numbers count the constants, of which the docstring is one.
-    instructions = list(dis.get_instructions(code))
+    # By what the instructions mean, and where they stand among those that mean anything: their numbers count the
+    # constants, of which the docstring is one, and what is on one line may be made into one instruction.
+    bytecode = dis.Bytecode(code)
+    instructions = list(bytecode)
+    places = {0: 0}  # by offset
+    described: list[tuple[str, Any, int]] = []
     for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
-        if _is_of_a_class(instruction) or (following and _is_of_a_class(following)):
-            continue
-        yield instruction.opname
-        if isinstance(instruction.argval, CodeType):
-            yield from _describe_code(instruction.argval)
-        elif instruction.opcode in dis.hasconst:
-            yield from _describe_constant(instruction.argval)
+        places[instruction.offset] = len(described)
+        of_a_class = _is_of_a_class(instruction) or (following is not None and _is_of_a_class(following))
+        if instruction.opname != "NOP" and not of_a_class:
+            described.extend(_apart(instruction))
+    for name, value, opcode in described:
+        yield name
+        if isinstance(value, CodeType):
+            yield from _describe_code(value)
+        elif opcode in dis.hasconst:
+            yield from _describe_constant(value)
         else:
-            yield repr(instruction.argval)
+            yield repr(places.get(value) if opcode in _JUMPS else value)
+    for entry in getattr(bytecode, "exception_entries", ()):  # from Python 3.11 on
+        yield repr([places.get(offset) for offset in (entry.start, entry.end, entry.target)])
+
+
+def _apart(instruction: dis.Instruction) -> list[tuple[str, Any, int]]:
+    """Return name, argument and code of an instruction; those of both if it does the work of two (from 3.13 on)."""
+    names = _FAST.findall(instruction.opname)
+    if len(names) == 2:
+        return [(name, value, instruction.opcode) for name, value in zip(names, instruction.argval, strict=True)]
+    return [(instruction.opname, instruction.argval, instruction.opcode)]
 
 
 def _is_of_a_class(instruction: dis.Instruction) -> bool:
