@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -34,13 +35,14 @@ from thread_chunks import (
     Chunker,
     LabelledActor,
     PicklingFailed,
-    _store,
+    _rows,
     chunk,
     chunker,
     config,
     executor,
 )
 from thread_chunks.__main__ import main
+from thread_chunks._store import Store
 
 
 @pytest.fixture
@@ -144,12 +146,13 @@ def test_lazily(make, path, noted):
             taken.append(x)
             yield x % 10
 
-    values = make(2).map(f, numbers(), path=path, buffersize=3)
+    executor_of_values = make(2)
+    values = executor_of_values.map(f, numbers(), path=path, buffersize=3)
     assert [next(values)[0] for _ in range(8)] == list(range(8))
     assert len(taken) <= 12
     assert [next(values)[0] for _ in range(8)] == [8, 9, 0, 1, 2, 3, 4, 5]
     values.close()
-    until(lambda: threading.active_count() and finished(path) >= 16)
+    executor_of_values.shutdown()
     ran = Counter(noted.take())
     assert ran["2"] == ran["4"] == 1, "of two draws, one was there"
     assert list(make(1).map(f, iter([3, 4, 5]), path=path, buffersize=1)) == [[3, 3], [4, 4], [5, 5]]
@@ -204,7 +207,7 @@ KINDS = ["none", "nan", "empty", "zero", "small", "large", "nested", "error", "b
 
 
 def test_values_of_all_kinds_and_sizes(make, path, monkeypatch):
-    monkeypatch.setattr(_store, "_PIECE", 100_000)
+    monkeypatch.setattr(_rows, "_PIECE", 100_000)
     came = list(make(2).map(special, KINDS, path=path))
     idle = make(1)
     monkeypatch.setattr(idle, "submit", lambda *args: pytest.fail("something is run"), raising=False)
@@ -347,8 +350,9 @@ def test_values_of_older_code_are_kept_and_not_used(make, path):
     with pytest.warns(CheckpointStaleWarning, match="2 values of module.f with another code") as caught:
         assert list(ex.map(two, [1, 2], path=path)) == [3, 4]
     assert caught[0].filename == __file__
-    with pytest.warns(CheckpointStaleWarning):
-        assert list(make(lambda: 0, 1).map(version(1), [1, 2], path=path)) == [2, 3]
+    one = version(1)
+    ex.submit = lambda *args: pytest.fail("something is run")
+    assert list(ex.map(one, [1, 2], path=path)) == [2, 3], "and used again when the code is as it was"
     assert len(Checkpoint.load(path)) == 2
 
 
@@ -467,7 +471,7 @@ def test_a_directory_and_other_things_are_refused(path):
     with FakeExecutor(1) as ex:
         with pytest.raises(CheckpointRefused, match="is a directory"):
             ex.map(abs, [1], path=path)
-        with pytest.raises(OSError, match="cannot be opened"):
+        with pytest.raises(OSError, match="there is no directory"):
             ex.map(abs, [1], path=path / "no" / "file")
         with pytest.raises(TypeError):
             ex.map(abs, [1], path=5)
@@ -483,12 +487,13 @@ def test_databases_of_others_and_of_the_future_are_refused(path):
         with pytest.raises(CheckpointRefused, match="another program"):
             ex.map(abs, [1], path=path)
         assert path.read_bytes() == before
-        path.unlink()
+    path.unlink()
+    with FakeExecutor(1) as ex:
         list(ex.map(abs, [1], path=path))
-        write_foreign(path, "PRAGMA user_version = 2")
-        before = path.read_bytes()
-        with pytest.raises(CheckpointRefused, match=r"format 2.* up to 1"):
-            ex.map(abs, [1], path=path)
+    write_foreign(path, "PRAGMA user_version = 2")
+    before = path.read_bytes()
+    with FakeExecutor(1) as ex, pytest.raises(CheckpointRefused, match=r"format 2.* up to 1"):
+        ex.map(abs, [1], path=path)
     assert path.read_bytes() == before
 
 
@@ -684,6 +689,7 @@ def test_large_arguments_are_not_kept(make, path):
     (small,), *large = Checkpoint.load(path).parameters
     assert small.tolist() == [1] * 10
     assert large == [None, None]
+    assert path.stat().st_size < 1_000_000
 
 
 def test_status(make, path, capsys, tmp_path):
@@ -717,7 +723,7 @@ def test_status_reads_no_pickle(path, capsys):
         list(ex.map(identity, [1, 2], path=path))
     connection = sqlite3.connect(path)
     connection.execute("UPDATE outcomes SET pickle = ?", (b"cos\nsystem\n(S'echo'\ntR.",))
-    connection.execute("UPDATE arguments SET pickle = ?", (b"garbage",))
+    connection.execute("UPDATE calls SET pickle = ?", (b"garbage",))
     connection.commit()
     connection.close()
     assert main(["status", str(path)]) == 0
@@ -786,3 +792,260 @@ def test_the_end_of_the_program_waits_for_the_disk(path):
 
 def test_config_is_quiet():
     assert config.progress_bar is False  # the other tests rest on it
+
+
+# What hard use found
+
+
+ANOTHER = """
+import sys
+from thread_chunks.__main__ import main
+for _ in range(3):
+    assert main(["status", sys.argv[1]]) == 0
+"""
+
+
+def test_looks_from_within_and_without_leave_the_locks_alone(path, tmp_path):
+    """To close the file otherwise than by SQLite would end its locks, and another process would take it for unused."""
+    go = tmp_path / "go"
+
+    def f(x):
+        if x == 50:
+            until(go.exists)
+        return x
+
+    with FakeExecutor(1) as ex:
+        values = ex.map(f, range(100), path=path, chunksize=1)
+        until(lambda: finished(path) == 50)  # looks at the file again and again
+        list(ex.map(abs, range(0), path=path))
+        subprocess.run([sys.executable, "-c", ANOTHER, str(path)], check=True, stdout=subprocess.DEVNULL)
+        assert Path(f"{path}-wal").exists(), "the other process took the file for unused"
+        go.touch()
+        assert list(values) == list(range(100))
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM outcomes").fetchone() == (100,)
+    connection.close()
+
+
+def test_arguments_that_change_after_map_do_not_poison_the_file(make, path, caplog):
+    def points(count):
+        point = {}
+        for x in range(count):
+            point["x"] = x
+            yield point
+
+    def f(point):
+        return point["x"]
+
+    list(make(2).map(f, points(8), path=path))
+    assert "arguments were changed" in caplog.text
+    assert list(make(2).map(f, [{"x": x} for x in range(8)], path=path)) == list(range(8))
+
+
+def test_values_are_kept_as_they_came_whatever_becomes_of_them(make, path):
+    def filled(x):
+        return np.full(100_000, x)
+
+    plain, with_futures = make(2), make(2)
+    with_futures.submit = with_futures.submit  # so that the values come through futures
+    for ex, calls in ((plain, range(8)), (with_futures, range(8, 16))):
+        for array in ex.map(filled, calls, path=path):
+            array[:] = -1
+    assert [int(array[0]) for array in make(1).map(filled, range(16), path=path)] == list(range(16))
+
+
+def test_ctrl_c_is_seen_while_another_process_holds_the_file(path):
+    with FakeExecutor(1) as ex:
+        list(ex.map(abs, [1], path=path))
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(KeyboardInterrupt):
+                ex.map(abs, [2], path=path)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+            holder.execute("ROLLBACK")
+            holder.close()
+        assert list(ex.map(abs, [-2], path=path)) == [2]
+
+
+def killed_run(path):
+    """Leave a file as a driver does that is killed: with what it wrote last in the log beside it."""
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from fake_cluster import FakeExecutor
+executor = FakeExecutor(1)
+print(len(list(executor.map(abs, range(2000), path={str(path)!r}))), flush=True)
+os._exit(1)
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=path.parent).stdout == b"2000\n"
+    assert Path(f"{path}-wal").exists()
+
+
+def test_a_damaged_file_with_a_log_beside_it_is_left_as_it_is(path):
+    killed_run(path)
+    log = Path(f"{path}-wal")
+    path.write_bytes(path.read_bytes()[:100] + os.urandom(5000))
+    log.write_bytes(os.urandom(5000))
+    before = path.read_bytes(), log.read_bytes()
+    with FakeExecutor(1) as ex, pytest.raises(CheckpointRefused):
+        ex.map(abs, [1], path=path)
+    assert (path.read_bytes(), log.read_bytes()) == before
+
+
+def test_what_a_killed_driver_left_in_the_log_is_found(path, caplog):
+    killed_run(path)
+    caplog.set_level(logging.INFO, "thread_chunks")
+    assert len(Checkpoint.load(path)) == 2000
+    assert chunk(abs, [[x] for x in range(2000)], path=path) == list(range(2000))
+
+
+def test_a_value_that_is_not_what_was_written_is_refused(path):
+    with FakeExecutor(1) as ex:
+        list(ex.map(identity, ["a" * 1000], path=path))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"a" * 1000, b"a" * 999 + b"b"))
+    assert path.read_bytes() != data
+    with FakeExecutor(1) as ex, pytest.raises(CheckpointRefused, match="not what was written"):
+        list(ex.map(identity, ["a" * 1000], path=path))
+
+
+CREATION = """
+import os, sys
+from thread_chunks._store import open_store
+for number in range(30):
+    open_store(f"{sys.argv[1]}-{number}").close()
+"""
+
+
+def test_processes_that_make_a_file_at_the_same_time(path):
+    processes = [subprocess.Popen([sys.executable, "-c", CREATION, str(path)], cwd=path.parent) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    for number in range(30):
+        connection = sqlite3.connect(f"{path}-{number}")
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        connection.close()
+
+
+FULL_AT_THE_START = """
+import resource, signal, sys, warnings
+sys.path.insert(0, sys.argv[1])
+from fake_cluster import FakeExecutor
+from thread_chunks import Checkpoint, CheckpointFailedWarning, chunk
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = sys.argv[2]
+with FakeExecutor(2) as executor:
+    list(executor.map(abs, range(10), path=path))
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+with FakeExecutor(2) as executor:
+    for calls in (range(10), range(-5, 5)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert list(executor.map(abs, calls, path=path)) == [abs(x) for x in calls]
+        assert [w.category for w in caught] == [CheckpointFailedWarning], caught
+    assert len(Checkpoint.load(path)) == 10
+    try:
+        list(executor.map(abs, range(10), path=path + "-new"))
+    except OSError as error:
+        assert "cannot be" in str(error)
+    else:
+        raise AssertionError
+"""
+
+
+def test_a_disk_that_is_full_from_the_start(path):
+    here = str(Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", FULL_AT_THE_START, here, str(path)], check=True, cwd=path.parent)
+
+
+def test_large_arguments_cost_no_memory(path, monkeypatch):
+    written = []
+    monkeypatch.setattr(Store, "write", lambda self, run, calls, values: written.extend(calls))
+    text = "x" * 900_000
+    with FakeExecutor(1) as ex:
+        assert sum(ex.starmap(lambda s, x: x, [[text, x] for x in range(300)], path=path)) == sum(range(300))
+    assert [data for _, _, data in written] == [None] * 300
+
+
+def test_what_others_finish_costs_no_memory(path):
+    with FakeExecutor(1) as ex, FakeExecutor(1) as other:
+        values = ex.map(identity, iter(range(2000)), path=path, buffersize=5)
+        next(values)
+        list(other.map(identity, range(2000), path=path))
+        for _ in range(1900):
+            next(values)
+        recorder = values.gi_frame.f_locals["self"]._recorder
+        assert len(recorder._keys) < 20
+        values.close()
+
+
+def test_saved_again(path):
+    Checkpoint("f", [[1], [2]], [5, 6], [True, True], path=path)
+    Checkpoint("f", [[1], [2]], [7, None], [True, False], path=path)
+    assert Checkpoint.load(path).output == [7, None]
+    with pytest.raises(PicklingFailed):
+        Checkpoint("g", [[1]], [Unhashable()], [True], path=path)
+    assert Checkpoint.load(path).func_name == "f"
+
+
+def test_functions_that_share_keys_do_not_share_arguments(make, path):
+    ex = make(1)
+    assert list(ex.map(lambda x, y: y, ["a"], [1], path=path, key=lambda x, y: x)) == [1]
+    with pytest.warns(CheckpointStaleWarning):
+        assert list(ex.map(lambda x, y: y + 1, ["a"], [2], path=path, key=lambda x, y: x)) == [3]
+    assert Checkpoint.load(path).parameters == [["a", 2]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is stale: both have their values
+        assert list(ex.map(lambda x, y: y, ["a"], [1], path=path, key=lambda x, y: x)) == [1]
+
+
+def test_the_class_of_actors_that_were_given_counts(ray_up, path):
+    @ray.remote
+    class Shifted(LabelledActor):
+        def run(self, label, *args):
+            label, value = super().run(label, *args)
+            return label, value + 100
+
+    assert chunk(abs, [[-1]], path=path) == [1]
+    with pytest.warns(CheckpointStaleWarning):
+        assert chunk(abs, [[-1]], [Shifted.remote(None)], path=path) == [101]
+    assert chunk(abs, [[-1]], [Shifted.remote(None)], path=path) == [101]
+    assert chunk(abs, [[-1]], path=path) == [1]
+
+
+def test_lazy_runs_say_what_they_found_and_how_long_they_were(make, path, caplog):
+    caplog.set_level(logging.INFO, "thread_chunks")
+    list(make(1).map(abs, range(3), path=path))
+    values = make(1).map(abs, iter(range(5)), path=path, buffersize=2)
+    next(values)
+    assert not Checkpoint.load(path).done
+    assert list(values) == [1, 2, 3, 4]
+    assert "3 of 5 values are in" in caplog.text
+    assert Checkpoint.load(path).done
+
+
+def test_a_kept_error_keeps_no_thread(make, path):
+    errors = []
+    for own in (False, True):
+        ex = make(1)
+        if own:
+            ex.submit = ex.submit
+        try:
+            list(ex.map(divmod, [1, 1], [1, 0], path=path))
+        except ZeroDivisionError as error:
+            errors.append(error)
+    until(lambda: not [t for t in threading.enumerate() if t.name == "thread_chunks-checkpoint"])
+
+
+def test_a_relative_path_is_that_of_the_beginning(ray_up, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Chunker(abs, chunk_size=1, path="p") as chunker:
+        chunker([[-1]])
+        (tmp_path / "folder").mkdir()
+        monkeypatch.chdir(tmp_path / "folder")
+        chunker([[-2]])
+    assert finished(tmp_path / "p") == 1
+    assert list((tmp_path / "folder").iterdir()) == []

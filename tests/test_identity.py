@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
 import textwrap
@@ -12,7 +13,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from thread_chunks._identity import hash_of, identify
+from thread_chunks._identity import hash_of, identify, identify_class
 
 
 def define(source, name="f", **names):
@@ -198,11 +199,84 @@ def test_an_object_that_has_no_hash_is_refused():
             identify(fn)
 
 
-def test_the_class_of_the_actors_counts():
-    classes = [define(f"class C:\n    def run(self, label): return {x}", "C") for x in (1, 1, 2)]
-    one, same, other = (identify(pow, cls) for cls in classes)
+def compose(*functions):
+    def composed(x):
+        for function in functions:
+            x = function(x)
+        return x
+
+    return composed
+
+
+def test_what_is_captured_twice_is_told_apart():
+    double, increment = (define(f"def f(x): return {code}") for code in ("2 * x", "x + 1"))
+    identities = [identify(compose(*fs)) for fs in itertools.product([double, increment], repeat=3)]
+    assert len(set(identities)) == 8
+
+
+class Scaled:
+    def __init__(self, function, factor):
+        functools.update_wrapper(self, function)
+        self.factor = factor
+
+    def __call__(self, x):
+        return self.factor * self.__wrapped__(x)
+
+
+HOLDERS = [
+    closing_over,
+    functools.lru_cache,
+    lambda helper: partial(map, helper),
+    lambda helper: closing_over([1, {"a": (helper,)}]),
+    lambda helper: closing_over(functools.lru_cache(helper)),
+    lambda helper: closing_over(partial(helper, 1)),
+    lambda helper: closing_over(type("C", (), {"run": helper})),
+    lambda helper: closing_over(type("C", (type("B", (), {"run": property(helper)}),), {})),
+    lambda helper: Scaled(helper, 2),
+    lambda helper: closing_over(Scaled(helper, 2)),
+    lambda helper: Adder(helper),
+    lambda helper: Adder(helper).add,
+]
+
+
+@pytest.mark.parametrize("hold", HOLDERS)
+def test_what_a_function_holds_counts_by_its_code(hold):
+    one, same, other = (identify(hold(define(f"def f(x): return {x}"))) for x in (1, 1, 2))
     assert one == same
-    assert len({one.code, other.code, identify(pow).code}) == 3
+    assert one != other
+
+
+def test_state_of_wrappers_counts():
+    function = define(BASE)
+    assert identify(Scaled(function, 2)) == identify(Scaled(function, 2)) != identify(Scaled(function, 3))
+
+
+def test_captured_modules_count_by_name():
+    assert identify(closing_over(math)) == identify(closing_over(math)) != identify(closing_over(operator))
+
+
+def test_what_has_neither_code_nor_a_name_is_refused():
+    with pytest.raises(TypeError, match="cannot be hashed"):
+        identify(np.frompyfunc(lambda x: x + 1, 1, 1))
+
+
+CLASSES = [
+    "class C(B):\n    def run(self, label): return 1",
+    "class C(B):\n    def run(self, label): return 2",
+    "class C(B):\n    def run(self, label, x=1): return 1",
+    "class C(B):\n    offset = 1",
+    "class C(B):\n    offset = 2",
+    "class C(B):\n    @property\n    def offset(self): return 1",
+    "class M:\n    def run(self): return 1\nclass C(M, B): pass",
+    "class M:\n    def run(self): return 2\nclass C(M, B): pass",
+]
+
+
+def test_the_class_of_the_actors_counts():
+    classes = [identify_class(define(source, "C", B=Adder), Adder) for source in CLASSES]
+    assert classes == [identify_class(define(source, "C", B=Adder), Adder) for source in CLASSES]
+    assert len({*classes, identify_class(Adder, Adder)}) == len(CLASSES) + 1
+    assert identify(pow, classes[0]) != identify(pow, classes[1]) != identify(pow)
 
 
 def test_hashes_tell_values_apart():

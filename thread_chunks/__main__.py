@@ -81,7 +81,7 @@ def _status(store: Store) -> dict[str, Any]:
 
 
 def _status_of(store: Store, run: Run) -> dict[str, Any]:
-    finished, _ = store.progress(run)
+    finished = store.finished(run)
     now = time.time()
     since = max(run.started, now - _RECENT)
     latest = store.latest(run.function, _SAMPLE)

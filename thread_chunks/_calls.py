@@ -180,14 +180,20 @@ class Stored:
 class Recorder(Protocol):
     """Keeps the values of a series, and knows those that another process has kept."""
 
+    def start(self, label: int, args: Arguments) -> None:
+        """Look at a call's arguments once more, as it is sent."""
+
     def record(self, first: int, outcomes: Outcomes) -> None:
         """Keep the values among these outcomes, from label `first` on."""
 
     def look(self) -> None:
-        """Find out what other processes have kept by now."""
+        """Find out whether others have finished calls of the function by now."""
 
     def found(self, label: int) -> int | None:
         """Return the number of the outcome of a call that has not started, if another process has finished it."""
+
+    def forget(self, label: int) -> None:
+        """Note that a call needs no outcome any more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -227,6 +233,9 @@ class Series:
                 return None
         calls = [self.calls.popleft() for _ in range(length)]
         first, self.taken = self.taken, self.taken + length
+        if self.recorder is not None:
+            for label, args in enumerate(calls, first):
+                self.recorder.start(label, args)
         return Block(self.function, self, first, calls, fixed=self.chunksize is not None)
 
     def _pass_over(self, recorder: Recorder, length: int) -> int:
@@ -234,6 +243,7 @@ class Series:
         recorder.look()
         while self.calls and (outcome := recorder.found(self.taken)) is not None:
             self.calls.popleft()
+            recorder.forget(self.taken)
             self._put(Delivery(self.taken, Outcomes([Stored(outcome)])))
             self.taken += 1
         count = 0

@@ -285,13 +285,12 @@ class RayCluster:
         self.stored = Function(None, Parcel(STORED_KEY, self.pack_function(func)))
         return self.stored
 
-    def function_of(self, handle: ActorHandle[Any]) -> Callable[..., Any]:
-        """Return the stored function of an actor."""
+    def ask(self, handle: ActorHandle[Any], question: str) -> Any:
+        """Return what a method of an actor returns, after what it runs now."""
         try:
-            function: Callable[..., Any] = handle.get_func.remote().future().result()
+            return getattr(handle, question).remote().future().result()
         except RayTaskError as error:
             raise error.cause from None
-        return function
 
     def start_worker(self, post: Post) -> RayWorker:
         """Begin to start a worker."""

@@ -3,7 +3,7 @@
 A function is known by its name, by its code, and by what is bound to it: values that its closure
 captured, arguments of a `partial`, the object of a method. Of the code counts what it does, and neither
 where it stands nor what is said about it: bytecode with constants and names resolved, defaults, and the
-functions nested in it.
+functions nested in it. Functions and classes that are bound count by their code, too.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 _FAST = re.compile("(?:LOAD|STORE)_FAST(?:_BORROW)?")
 _JUMPS = frozenset((*dis.hasjabs, *dis.hasjrel))
+
+_PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
 
 _HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, which Python has from 3.13 on
 
@@ -33,19 +35,24 @@ class Identity:
     bound: str
 
 
-def identify(fn: Callable[..., Any], wrapper: type | None = None) -> Identity:
-    """Return the identity of a callable of any kind, which a method of `wrapper` may call.
+def identify(fn: Callable[..., Any], wrapper: str = "") -> Identity:
+    """Return the identity of a callable of any kind; `wrapper` is that of a class whose method calls it.
 
     Raises
     ------
     TypeError
-        If something is bound to it that cannot be hashed, other than by a closure, for which it warns.
+        If it is an object, or a method of one, that cannot be hashed.
     """
-    parts = _Parts([], [])
-    name = _walk(fn, parts, set())
-    if wrapper is not None:
-        parts.code.append(_walk(wrapper, parts, set()))
-    return Identity(name, _digest(parts.code), _digest(parts.bound) if parts.bound else "")
+    parts = _Parts()
+    name = parts.add_callable(fn)
+    return Identity(name, _digest([*parts.code, wrapper]), _digest(parts.bound) if parts.bound else "")
+
+
+def identify_class(cls: type, base: type) -> str:
+    """Return a digest of what a class adds to a base."""
+    parts = _Parts()
+    parts.add_class(cls, base)
+    return _digest([*parts.code, *parts.bound])
 
 
 def hash_of(obj: Any) -> str:
@@ -65,99 +72,163 @@ def hash_of(obj: Any) -> str:
     return found
 
 
-@dataclass(slots=True)
 class _Parts:
-    code: list[str]
-    bound: list[str]
+    """Collects what a callable is made of."""
 
+    def __init__(self) -> None:
+        self.code: list[str] = []
+        self.bound: list[str] = []
+        self._seen: dict[int, tuple[int, Any]] = {}  # by id: which one it was, and the object, which keeps its id
 
-def _walk(fn: Any, parts: _Parts, seen: set[int]) -> str:
-    """Add what a callable is made of, and return its name."""
-    if id(fn) in seen:  # it captured itself
-        return "itself"
-    seen.add(id(fn))
-    if isinstance(fn, partial):
-        parts.bound.append(hash_of((fn.args, fn.keywords)))
-        return _walk(fn.func, parts, seen)
-    if isinstance(fn, MethodType):
-        name = _walk(fn.__func__, parts, seen)
-        _bind(fn.__self__, parts, seen)
-        return name
-    if isinstance(fn, FunctionType):
-        _add_function(fn, parts, seen)
-        return f"{fn.__module__}.{fn.__qualname__}"
-    if isinstance(fn, type):
-        _add_class(fn, parts, seen)
-        return f"{fn.__module__}.{fn.__qualname__}"
-    if hasattr(fn, "__wrapped__"):  # by `functools.lru_cache`, say
-        parts.code.append(_name_of_type(fn))
-        return _walk(fn.__wrapped__, parts, seen)
-    call = type(fn).__call__
-    if isinstance(call, FunctionType):
-        _bind(fn, parts, seen)
-        _add_function(call, parts, seen)
-        return _name_of_type(fn)
-    return _walk_builtin(fn, parts, seen)
+    def add_callable(self, fn: Any) -> str:
+        """Add a callable of any kind, and return its name."""
+        if (which := self._visit(fn)) is not None:
+            return which
+        if isinstance(fn, partial):
+            name = self.add_callable(fn.func)
+            self._bind((fn.args, fn.keywords))
+            return name
+        if isinstance(fn, MethodType):
+            name = self.add_callable(fn.__func__)
+            if not isinstance(fn.__self__, type):
+                self.add_callable(type(fn.__self__))  # with the methods that this one calls
+            self._bind(fn.__self__)
+            return name
+        if isinstance(fn, FunctionType):
+            self._add_function(fn)
+            return f"{fn.__module__}.{fn.__qualname__}"
+        if isinstance(fn, type):
+            self.add_class(fn, object)
+            return _name_of(fn)
+        if _has_python_call(fn):
+            name = self.add_callable(type(fn))
+            self.bound.extend(self._describe_object(fn))
+            return name
+        if _is_wrapper(fn):  # by `functools.lru_cache`, which has no other state
+            self.code.append(_name_of(type(fn)))
+            return self.add_callable(fn.__wrapped__)
+        self.bound.append(hash_of(fn))  # of what is written in C: it has a name, or cannot be hashed
+        owner = getattr(fn, "__objclass__", None) or getattr(fn, "__self__", None)
+        module = getattr(fn, "__module__", None) or getattr(owner, "__module__", None) or "builtins"
+        return f"{module}.{getattr(fn, '__qualname__', None) or getattr(fn, '__name__', type(fn).__qualname__)}"
 
+    def add_class(self, cls: type, base: type) -> None:
+        """Add what a class, and those that it is derived from, add to a base."""
+        for part in cls.__mro__:
+            if part in base.__mro__:
+                continue
+            self.code.append(_name_of(part))
+            for name, member in sorted(vars(part).items()):
+                for function in _functions_of(member):
+                    self.code.append(name)
+                    if self._visit(function) is None:
+                        self._add_function(function)
+                if not name.startswith("_") and not hasattr(type(member), "__get__"):
+                    self.code.append(name)
+                    self._add_value(member, f"{_name_of(part)}.{name}", self.code)
 
-def _walk_builtin(fn: Any, parts: _Parts, seen: set[int]) -> str:
-    """Add nothing but the name, since there is no code to look at, and the object if it is a method's."""
-    owner = getattr(fn, "__self__", None)
-    name = getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None)
-    if name is None:
-        _bind(fn, parts, seen)
-        return _name_of_type(fn)
-    if owner is not None and not isinstance(owner, ModuleType):
-        _bind(owner, parts, seen)
-    module = getattr(fn, "__module__", None) or getattr(getattr(fn, "__objclass__", owner), "__module__", "builtins")
-    return f"{module}.{name}"
+    def _visit(self, obj: Any) -> str | None:
+        """Return which of the objects that were visited this is; None the first time."""
+        if id(obj) in self._seen:
+            return f"number {self._seen[id(obj)][0]}"
+        self._seen[id(obj)] = len(self._seen), obj
+        return None
 
+    def _bind(self, obj: Any) -> None:
+        """Add an object to what is bound, or raise TypeError."""
+        self.bound.extend(self._describe(obj))
 
-def _name_of_type(obj: Any) -> str:
-    return f"{type(obj).__module__}.{type(obj).__qualname__}"
+    def _add_function(self, fn: FunctionType) -> None:
+        self.code.extend(_describe_code(fn.__code__))
+        for default in (*(fn.__defaults__ or ()), *sorted((fn.__kwdefaults__ or {}).items())):
+            self._add_value(default, f"a default of {fn.__qualname__}", self.code)
+        for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not assigned yet
+                self.bound.append("empty")
+            else:
+                self._add_value(value, f"the variable {name!r} that {fn.__qualname__} captured", self.bound)
 
-
-def _bind(obj: Any, parts: _Parts, seen: set[int]) -> None:
-    if isinstance(obj, type):
-        parts.bound.append(_walk(obj, parts, seen))
-    else:
-        parts.bound.append(hash_of(obj))
-
-
-def _add_function(fn: FunctionType, parts: _Parts, seen: set[int]) -> None:
-    parts.code.extend(_describe_code(fn.__code__))
-    for default in (*(fn.__defaults__ or ()), *sorted((fn.__kwdefaults__ or {}).items())):
-        _add_value(default, f"a default of {fn.__qualname__}", parts.code, parts, seen)
-    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+    def _add_value(self, value: Any, what: str, column: list[str]) -> None:
         try:
-            value = cell.cell_contents
-        except ValueError:  # not assigned yet
-            parts.bound.append("empty")
+            column.extend(list(self._describe(value)))
+        except TypeError as error:
+            warnings.warn(
+                f"{what} does not count for the checkpoint: {error}. If it changes, values that were computed with "
+                "another one are taken for the same",
+                stacklevel=2,
+            )
+
+    def _describe(self, value: Any) -> Iterator[str]:
+        """Yield what stands for a value; raise TypeError if nothing does."""
+        if type(value) in (list, tuple) and any(map(_may_hold_code, value)):
+            yield f"{type(value).__name__} of {len(value)}"
+            for item in value:
+                yield from self._describe(item)
+        elif type(value) is dict and any(map(_may_hold_code, value.values())):
+            yield f"dict of {len(value)}"
+            for key, item in value.items():
+                yield hash_of(key)
+                yield from self._describe(item)
+        elif isinstance(value, ModuleType):
+            yield value.__name__
+        elif _is_code(value):
+            yield self.add_callable(value)
+        elif _is_plain_object(value) and (which := self._visit(value)) is not None:
+            yield which
         else:
-            _add_value(value, f"the variable {name!r} that {fn.__qualname__} captured", parts.bound, parts, seen)
+            yield from self._describe_object(value)
+
+    def _describe_object(self, value: Any) -> Iterator[str]:
+        if _is_plain_object(value):
+            yield self.add_callable(type(value))
+            yield from self._describe(dict(sorted(vars(value).items())))
+        else:
+            yield hash_of(value)
 
 
-def _add_value(value: Any, what: str, column: list[str], parts: _Parts, seen: set[int]) -> None:
-    if isinstance(value, (FunctionType, MethodType, partial)):  # whose code counts, and not only its name
-        column.append(_walk(value, parts, seen))
-        return
-    try:
-        column.append(hash_of(value))
-    except TypeError as error:
-        warnings.warn(
-            f"{what} does not count for the checkpoint: {error}. If it changes, values that were computed with "
-            "another one are taken for the same",
-            stacklevel=2,
-        )
+def _is_code(value: Any) -> bool:
+    return isinstance(value, (FunctionType, MethodType, partial, type)) or _is_wrapper(value) or _has_python_call(value)
 
 
-def _add_class(cls: type, parts: _Parts, seen: set[int]) -> None:
-    for name, member in sorted(vars(cls).items()):
-        function = getattr(member, "__func__", member)  # of a static or class method
-        if isinstance(function, FunctionType) and id(function) not in seen:
-            seen.add(id(function))
-            parts.code.append(name)
-            parts.code.extend(_describe_code(function.__code__))
+def _is_wrapper(value: Any) -> bool:
+    return "__wrapped__" in (getattr(value, "__dict__", None) or ())
+
+
+def _has_python_call(value: Any) -> bool:
+    calls = (vars(part)["__call__"] for part in type(value).__mro__ if "__call__" in vars(part))
+    return isinstance(next(calls, None), FunctionType)
+
+
+def _is_plain_object(value: Any) -> bool:
+    """Whether an object is what it has as attributes, and its class has no say in how it is pickled."""
+    cls = type(value)
+    return (
+        hasattr(value, "__dict__")
+        and cls.__module__ != "builtins"
+        and all(getattr(cls, name, None) is getattr(object, name, None) for name in _PICKLING)
+        and not any("__slots__" in vars(part) for part in cls.__mro__)
+    )
+
+
+def _may_hold_code(value: Any) -> bool:
+    return type(value) in (list, tuple, dict) or _is_code(value) or _is_plain_object(value)
+
+
+def _functions_of(member: Any) -> Iterator[FunctionType]:
+    """Yield the functions that a member of a class consists of."""
+    if isinstance(member, property):
+        candidates: tuple[Any, ...] = (member.fget, member.fset, member.fdel)
+    elif isinstance(member, cached_property):
+        candidates = (member.func,)
+    else:
+        candidates = (getattr(member, "__func__", member),)  # of a static or class method
+    yield from (function for function in candidates if isinstance(function, FunctionType))
+
+
+def _name_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _describe_code(code: CodeType) -> Iterator[str]:

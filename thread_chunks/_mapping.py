@@ -152,7 +152,7 @@ class FutureFeed:
 
     def abandon(self) -> None:
         """Cancel what has not started, and let go of everything."""
-        self._submit, self._rest = _no_submit, iter(())
+        self._submit, self._rest, self._recorder = _no_submit, iter(()), None
         for future in list(self._futures.values()):
             future.cancel()
         self.outbox = Mailbox()
@@ -162,9 +162,10 @@ class FutureFeed:
         label = self.admitted
         future = self._futures[label] = self._submit(args)
         self.admitted += 1
-        future.add_done_callback(lambda done: self._done(label, done))
+        recorder = self._recorder  # which has to know of what finishes after nobody wants it any more
+        future.add_done_callback(lambda done: self._done(label, done, recorder))
 
-    def _done(self, label: int, future: Future[Any]) -> None:
+    def _done(self, label: int, future: Future[Any], recorder: Recorder | None) -> None:
         self._futures.pop(label, None)
         if future.cancelled():
             outcomes = Outcomes.all_failed(1, CancelledError())
@@ -172,8 +173,8 @@ class FutureFeed:
             outcomes = Outcomes.all_failed(1, error)
         else:
             outcomes = Outcomes([future.result()])
-        if self._recorder is not None:
-            self._recorder.record(label, outcomes)
+        if recorder is not None:
+            recorder.record(label, outcomes)
         self.outbox.put(Delivery(label, outcomes))
 
 

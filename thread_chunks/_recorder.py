@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
+import os
 import threading
 import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
 
-from ._calls import Outcomes
-from ._store import CallRow, Run, Store, ValueRow, to_row
-from .errors import PicklingFailed
+from ._calls import Arguments, Outcomes
+from ._identity import hash_of
+from ._rows import CallRow, ValueRow, to_row
+from ._store import Run, Store
+from ._wire import PLAIN
+from .errors import CheckpointRefused, PicklingFailed
 
 _log = logging.getLogger("thread_chunks")
 
@@ -20,6 +24,14 @@ _BACKLOG = 64 * 2**20
 
 # What a row costs beside its pickle (bytes), roughly.
 _ROW = 200
+
+
+def not_written(path: str, error: BaseException) -> str:
+    """Return what to tell the user."""
+    return (
+        f"the checkpoint {path} cannot be written: {error}. The computation goes on; values that come from now on "
+        "will be computed again by the next run"
+    )
 
 
 class Writer:
@@ -40,6 +52,7 @@ class Writer:
     """
 
     def __init__(self, store: Store, reader: Store, run: Run, writers: set[Writer]) -> None:
+        self._pid = os.getpid()
         self.failure: str | None = None
         self._store = store
         self._reader = reader
@@ -53,8 +66,8 @@ class Writer:
         self._added = self._written = 0  # how often something was
         self._ending = self._ended = False
         self._thread = threading.Thread(target=self._work, name="thread_chunks-checkpoint", daemon=True)
-        writers.add(self)
         self._thread.start()
+        writers.add(self)
 
     def add(self, calls: Sequence[CallRow] = (), values: Sequence[ValueRow] = (), size: int = 0) -> None:
         """Let rows, of `size` bytes, be written; wait while too much waits already."""
@@ -75,6 +88,8 @@ class Writer:
 
     def end(self) -> None:
         """Write what was added, and end. Does not wait."""
+        if os.getpid() != self._pid:  # in a forked child the thread is not there, and its lock may be held
+            return
         with self._changed:
             self._ending = True
             self._changed.notify_all()
@@ -107,6 +122,7 @@ class Writer:
         with self._changed:
             self._changed.wait_for(lambda: self._calls or self._values or self._ending)
             if not self._calls and not self._values:
+                self._ended = True  # here, so that nothing is added any more
                 return None
             calls, self._calls = self._calls, []
             values, self._values = self._values, []
@@ -116,41 +132,68 @@ class Writer:
         try:
             self._store.write(self._run, calls, values)
         except Exception as error:
-            self.failure = (
-                f"the checkpoint {self._store.path} cannot be written any more: {error}. The computation goes on; "
-                "values that come from now on will be computed again by the next run"
-            )
-            _log.warning(self.failure)
+            self.failure = not_written(self._store.path, error)
+            _log.info(self.failure)  # the consumer is warned
 
 
 class Recorder:
     """What a series knows of its checkpoint: the keys of its calls, and where their values go.
 
     When nothing refers to it any more, which is when the series is over, the writer ends.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    run : Run
+        The series, as the file knows it.
+    last : int
+        Outcomes up to this number were looked at before.
+    hashed : bool
+        Whether the keys are made of `joblib.hash` of the arguments.
+    writers : set of Writer
+        Gets the thread that writes.
     """
 
-    def __init__(self, path: str, run: Run, last: int, writers: set[Writer]) -> None:
-        self._reader = Store(path)  # dispatcher's thread
-        self.writer = Writer(Store(path), self._reader, run, writers)
+    def __init__(self, path: str, run: Run, last: int, hashed: bool, writers: set[Writer]) -> None:
         self._run = run
+        self._hashed = hashed
         self._keys: dict[int, bytes] = {}  # by label, of the calls that have no outcome yet
+        with ExitStack() as opened:
+            self._reader = opened.enter_context(closing(Store(path)))  # dispatcher's thread
+            store = opened.enter_context(closing(Store(path)))
+            self.writer = Writer(store, self._reader, run, writers)
+            opened.pop_all()  # the writer closes them
         # What follows belongs to the dispatcher's thread.
         self._changes = -1
-        self._last = last  # outcomes up to this number were looked at before
-        self._elsewhere: dict[bytes, int] = {}  # what other processes finished since
+        self._last = last
+        self._others = False  # whether somebody else has finished calls of the function since then
         weakref.finalize(self, self.writer.end).atexit = False
+
+    @property
+    def failure(self) -> str | None:
+        """Why values are not written any more, if they are not."""
+        return self.writer.failure
 
     def expect(self, label: int, key: bytes) -> None:
         """Note a call's key, before the call is let in."""
         self._keys[label] = key
+
+    def note(self, rows: Sequence[CallRow]) -> None:
+        """Let calls be written."""
+        self.writer.add(calls=rows, size=sum(len(data) for _, _, data in rows if data is not None))
+
+    def flush(self) -> None:
+        """Wait until what came is on disk, or has failed to get there."""
+        self.writer.flush()
 
     def record(self, first: int, outcomes: Outcomes) -> None:
         """Let the values among these outcomes, from label `first` on, be written."""
         rows: list[ValueRow] = []
         size = 0
         for index, value in enumerate(outcomes.values):
-            key = self._keys.pop(first + index)
-            if index in outcomes.errors:
+            key = self._keys.pop(first + index, None)
+            if key is None or index in outcomes.errors:
                 continue
             try:
                 row = to_row(value, outcomes.packed.get(index))
@@ -161,18 +204,56 @@ class Recorder:
                 size += len(row) if isinstance(row, bytes) else row.size
         self.writer.add(values=rows, size=size)
 
+    def start(self, label: int, args: Arguments) -> None:
+        """Look at a call's arguments once more, as it is sent."""
+        if not self._hashed or PLAIN.issuperset(map(type, args)):
+            return
+        with suppress(TypeError):  # if it can't be hashed any more, it was changed
+            if bytes.fromhex(hash_of(args)) == self._keys[label][:16]:
+                return
+        del self._keys[label]
+        _log.warning("arguments were changed after `map` was called: the value is not kept in the checkpoint")
+
     def look(self) -> None:
-        """Find out what other processes have finished by now."""
-        try:
+        """Find out whether others have finished calls of the function by now."""
+        with suppress(OSError, CheckpointRefused):  # else calls that others have finished are run again, no more
             changes = self._reader.changes()
-            if changes != self._changes:
+            if changes != self._changes and not self._others:
                 self._changes = changes
                 last = self._reader.last_outcome()
-                self._elsewhere.update((key, outcome) for outcome, key in self._reader.news(self._run, self._last))
+                self._others = self._reader.has_news(self._run, self._last)
                 self._last = last
-        except sqlite3.Error:
-            _log.debug("cannot look into the checkpoint", exc_info=True)  # calls may be run twice, no more
 
     def found(self, label: int) -> int | None:
-        """Return the number of the outcome of a call, if another process has finished it."""
-        return self._elsewhere.get(self._keys[label]) if self._elsewhere else None
+        """Return the number of the outcome of a call that has not started, if another process has finished it."""
+        if self._others and label in self._keys:
+            with suppress(OSError, CheckpointRefused):
+                return self._reader.find(self._run.function, self._keys[label])
+        return None
+
+    def forget(self, label: int) -> None:
+        """Note that a call needs no outcome any more."""
+        del self._keys[label]
+
+
+class NoRecorder:
+    """What stands for a recorder where nothing can be written, for a reason that is in `failure`."""
+
+    def __init__(self, failure: str) -> None:
+        self.failure = failure
+
+    def expect(self, label: int, key: bytes) -> None: ...
+
+    def note(self, rows: Sequence[CallRow]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def start(self, label: int, args: Arguments) -> None: ...
+
+    def record(self, first: int, outcomes: Outcomes) -> None: ...
+
+    def look(self) -> None: ...
+
+    def found(self, label: int) -> int | None: ...
+
+    def forget(self, label: int) -> None: ...

@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from itertools import islice
 from typing import Any
 
@@ -18,10 +18,11 @@ from ._calls import Arguments, Outbox, Stored
 from ._identity import hash_of, identify
 from ._mailbox import Mailbox
 from ._mapping import Feed, results
-from ._recorder import Recorder, Writer
-from ._store import CallRow, make_key, open_store, to_bytes
+from ._recorder import NoRecorder, Recorder, Writer, not_written
+from ._rows import CallRow, make_key, to_bytes
+from ._store import Run, open_store
 from ._wire import references, unpack
-from .errors import CheckpointFailedWarning, CheckpointStaleWarning
+from .errors import CheckpointFailedWarning, CheckpointStaleWarning, UnpicklingFailed
 from .progress import progress
 
 _log = logging.getLogger("thread_chunks")
@@ -41,8 +42,8 @@ class Resumption:
         The file.
     fn : callable
         The function, which is part of what a value is found by.
-    wrapper : type or None
-        The class of the actors, if it is not `LabelledActor`, which is another part.
+    wrapper : str
+        A digest of what the class of the actors adds to `LabelledActor`, or nothing; another part.
     key : callable or None
         Makes a string of a call's arguments, by which its value is found; None: `joblib.hash`.
     calls : iterable of tuple
@@ -62,7 +63,7 @@ class Resumption:
         self,
         path: str | os.PathLike[str],
         fn: Callable[..., Any],
-        wrapper: type | None,
+        wrapper: str,
         key: Key | None,
         calls: Iterable[Arguments],
         buffersize: int | None,
@@ -89,18 +90,27 @@ class Resumption:
         self._found = 0  # outcomes that were there
         self._exhausted = False  # whether all calls were let in
         self._warned = False
+        self._recorder: Recorder | NoRecorder
+        self._run: Run | None = None  # None if nothing can be written
 
-    def begin(self, writers: set[Writer]) -> Recorder:
+    def begin(self, writers: set[Writer]) -> Recorder | NoRecorder:
         """Note the run in the file, and return where the outcomes are to go; `writers` gets the thread that writes."""
-        if stale := self._store.count_stale(self._identity):
+        is_new = self._function is None or self._store.count(self._function) == 0
+        if is_new and (stale := self._store.count_stale(self._identity)):
             warnings.warn(
                 f"{self._store.path} has {stale} values of {self._identity.name} with another code. "
                 "They are kept, and not used",
                 CheckpointStaleWarning,
                 stacklevel=4,
             )
-        run = self._store.add_run(self._identity, self._total)
-        self._recorder = Recorder(self._store.path, run, self._last, writers)
+        path = self._store.path
+        try:
+            if self._store.read_only:
+                raise PermissionError("its disk is full, or read-only")
+            self._run = self._store.add_run(self._identity, self._total)
+            self._recorder = Recorder(path, self._run, self._last, self._key is None, writers)
+        except OSError as error:
+            self._recorder = NoRecorder(not_written(path, error))
         return self._recorder
 
     def values(
@@ -113,7 +123,7 @@ class Resumption:
             feed.abandon()
             raise
         if self._buffersize is None:
-            _log.info("%d of %d values are in %s", self._found, self._position, self._store.path)
+            self._log_found()
         return self._values(feed, unordered, timeout, started, show_progress)
 
     def _values(
@@ -128,6 +138,7 @@ class Resumption:
                 while True:
                     if is_lazy:
                         self._admit(feed, 1, unordered)
+                    self._warn_of_failure()
                     if not self._plan:
                         break
                     outcome = self._plan.popleft()
@@ -136,43 +147,57 @@ class Resumption:
                     else:
                         bar.update(1 if is_lazy else 0)
                         yield self._kept(Stored(outcome))
+            if is_lazy and self._run is not None:
+                with suppress(OSError):
+                    self._store.set_total(self._run, self._position)
         finally:
+            if is_lazy:
+                self._log_found()
             computed.close()
             feed.abandon()
             # An error that the user keeps refers to this, which must not keep the writer waiting.
             del self._recorder
             self._store.close()
 
+    def _log_found(self) -> None:
+        _log.info("%d of %d values are in %s", self._found, self._position, self._store.path)
+
+    def _warn_of_failure(self) -> None:
+        # Where no value is in hand, which would be lost if warnings are errors.
+        if (failure := self._recorder.failure) is not None and not self._warned:
+            self._warned = True
+            warnings.warn(failure, CheckpointFailedWarning, stacklevel=3)
+
     def _kept(self, value: Any) -> Any:
         """Return a value that came, or load one that is there; the last one when all are on disk."""
-        writer = self._recorder.writer
         if self._exhausted and not self._plan:
-            writer.flush()
-        if writer.failure is not None and not self._warned:
-            self._warned = True
-            warnings.warn(writer.failure, CheckpointFailedWarning, stacklevel=3)
-        # Its buffers are of this moment, and so may be written to.
-        return unpack(self._store.load(value.outcome), writable=False) if type(value) is Stored else value
+            self._recorder.flush()
+        if type(value) is not Stored:
+            return value
+        try:
+            # Its buffers are of this moment, and so may be written to.
+            return unpack(self._store.load(value.outcome), writable=False)
+        except UnpicklingFailed as error:
+            raise UnpicklingFailed(f"a value of {self._identity.name} in {self._store.path}: {error}") from error
 
     def _admit(self, feed: Feed, count: int | None, unordered: bool) -> None:
         """Let in the next `count` calls, or all."""
         rows: list[CallRow] = []
         before = self._position
         for args, key, outcome in islice(self._calls, count):
+            rows.append((self._position, key, to_bytes(args)))
             if outcome is None:
-                rows.append((self._position, key, to_bytes(args)))
                 self._recorder.expect(feed.admitted, key)
                 self._plan.append(None)
                 feed.add(args)
             else:
-                rows.append((self._position, key, None))  # the arguments are there too
                 self._found += 1
                 self._plan.appendleft(outcome) if unordered else self._plan.append(outcome)
             self._position += 1
             if len(rows) == _ROWS:
-                self._recorder.writer.add(calls=rows)
+                self._recorder.note(rows)
                 rows = []
-        self._recorder.writer.add(calls=rows)
+        self._recorder.note(rows)
         self._exhausted = count is None or self._position < before + count
 
     def _look_up(self, args: Arguments) -> tuple[Arguments, bytes, int | None]:
@@ -180,10 +205,10 @@ class Resumption:
         try:
             digest = self._digest(args)
         except TypeError as error:
-            raise TypeError(
-                f"the call {self._identity.name}{_shortened(args)} cannot be found again in a checkpoint: {error}. "
-                "Pass key=, a function that makes a string of the arguments"
-            ) from error
+            text = f"the call {self._identity.name}{_shortened(args)} cannot be found again in a checkpoint: {error}"
+            if self._key is None:
+                text += ". Pass key=, a function that makes a string of the arguments"
+            raise TypeError(text) from error
         key = make_key(digest, self._draws.next(digest))
         return args, key, None if self._function is None else self._store.find(self._function, key)
 
@@ -211,7 +236,7 @@ def finished_values(
         function = store.function(identify(fn))
         if function is None or store.count(function) < len(calls):
             return None
-    resumption = Resumption(path, fn, None, key, calls, None)
+    resumption = Resumption(path, fn, "", key, calls, None)
     if not resumption.complete:
         return None
     writers: set[Writer] = set()

@@ -2,15 +2,17 @@
 
 ::
 
-   functions   id, name, code, bound            an `Identity`
-   runs        id, function, started, total     one for each series
-   calls       run, position, key               what a run consists of
-   arguments   digest, pickle                   of calls; NULL if they are large
-   outcomes    id, function, key, run, finished, pickle
-   pieces      id, outcome, buffer, data        of outcomes that are large, whose `pickle` is NULL
+   functions   id, name, code, bound               an `Identity`
+   runs        id, function, started, total        one for each series
+   calls       run, position, key, pickle          what a run consists of, with the arguments if they are small
+   outcomes    id, function, key, run, finished, crc, pickle
+   pieces      id, outcome, buffer, crc, data      of outcomes that are large, whose `pickle` is NULL
 
 The *key* of a call is the digest of its arguments (16 bytes) and how many calls of its run before it had
 the same ones (4 bytes). Rows are only ever added. Many processes may read and write at the same time.
+
+While SQLite has the file open, nothing in the process may open it otherwise: to close it again would end
+SQLite's locks, and let another process take the file for unused.
 """
 
 from __future__ import annotations
@@ -19,100 +21,62 @@ import os
 import pickle
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
+from zlib import crc32
 
-from ._calls import Arguments
 from ._identity import Identity
-from ._wire import PLAIN, Packed, pack
-from .errors import CheckpointRefused, PicklingFailed
+from ._rows import CallRow, ValueRow, cut
+from ._wire import Packed
+from .errors import CheckpointRefused
+
+_T = TypeVar("_T")
 
 # In the header of the file, which tells it from those of other programs.
 _APPLICATION = int.from_bytes(b"thck", "big")
 _VERSION = 1
 
-# How long to wait for another process that writes (s). Its transactions take as long as the values in them.
-_PATIENCE = 300.0
+# How long to wait for another process that writes (s). Its transactions take as long as the values in them; one
+# that was suspended in the middle must not hold up the computation.
+_PATIENCE = 30.0
 
-# Larger pickles (bytes), and the buffers beside them, are cut into pieces: SQLite copies what it is given, and
-# has a limit of 10^9 bytes.
-_PIECE = 4 * 2**20
+# How long SQLite waits by itself (s), when no signal is handled.
+_NAP = 0.1
+
+# So often it is tried to look at a file without getting in the way of those who use it.
+_ATTEMPTS = 10
 
 # Size of the file's pages (bytes). Smaller ones, and large values take twice the time; larger ones, and each small
 # transaction writes more.
 _PAGE = 32 * 1024
 
-# Arguments whose pickle is larger (bytes) are not kept: only who looks into the file would ever read them.
-_LARGEST_ARGUMENTS = 2**20
-
-# Files up to this size (bytes) are checked as a whole when they are opened, at some 500 MB/s.
-_CHECKED = 256 * 2**20
+# Files up to this size (bytes) are checked as a whole when they are opened, at some 500 MB/s. Of larger ones,
+# only what is read is.
+_CHECKED = 64 * 2**20
 
 _SCHEMA = """
 CREATE TABLE functions (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL, bound TEXT NOT NULL, UNIQUE (name, code, bound));
 CREATE TABLE runs (id INTEGER PRIMARY KEY, function INTEGER NOT NULL, started REAL NOT NULL, total INTEGER);
 CREATE TABLE calls (
-    run INTEGER NOT NULL, position INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (run, position)) WITHOUT ROWID;
-CREATE TABLE arguments (digest BLOB PRIMARY KEY, pickle BLOB) WITHOUT ROWID;
+    run INTEGER NOT NULL, position INTEGER NOT NULL, key BLOB NOT NULL, pickle BLOB,
+    PRIMARY KEY (run, position)) WITHOUT ROWID;
 CREATE TABLE outcomes (
     id INTEGER PRIMARY KEY, function INTEGER NOT NULL, key BLOB NOT NULL, run INTEGER NOT NULL, finished REAL NOT NULL,
-    pickle BLOB, UNIQUE (function, key));
-CREATE TABLE pieces (id INTEGER PRIMARY KEY, outcome INTEGER NOT NULL, buffer INTEGER NOT NULL, data BLOB NOT NULL);
+    crc INTEGER, pickle BLOB, UNIQUE (function, key));
+CREATE TABLE pieces (
+    id INTEGER PRIMARY KEY, outcome INTEGER NOT NULL, buffer INTEGER NOT NULL, crc INTEGER NOT NULL,
+    data BLOB NOT NULL);
 CREATE INDEX pieces_of_outcomes ON pieces (outcome);
 """
 
 
-def make_key(digest: bytes, draw: int) -> bytes:
-    """Return the key of the call that is the `draw`-th (from 0 on) with arguments of this digest."""
-    return digest + draw.to_bytes(4, "big")
-
-
-# Position in the run, key, and the pickle of the arguments.
-CallRow = tuple[int, bytes, bytes | None]
-
-# The key of a call, and its value: the pickle if it is small.
-ValueRow = tuple[bytes, bytes | Packed]
-
-
-def to_row(value: Any, packed: Packed | None = None) -> bytes | Packed:
-    """Return what to write for a value; `packed` is what it was made from, if it came from a worker.
-
-    Raises
-    ------
-    PicklingFailed
-        If it cannot be kept.
-    """
-    if packed is None:
-        if type(value) in PLAIN:
-            return pickle.dumps(value, 5)
-        packed = pack(value, homewards=True)
-    if packed.references:
-        raise PicklingFailed(f"an object of type {packed.kind!r} refers to the cluster")
-    if packed.buffers or memoryview(packed.data).nbytes > _PIECE:
-        return packed
-    return bytes(packed.data)
-
-
-def to_bytes(args: Arguments) -> bytes | None:
-    """Return the pickle of a call's arguments, for who looks into the file; None if they are large, or Ray's."""
-    if PLAIN.issuperset(map(type, args)):
-        return _if_small(pickle.dumps(args, 5))
-    try:
-        row = to_row(args)
-    except PicklingFailed:
-        return None
-    return _if_small(row) if isinstance(row, bytes) else None
-
-
-def _if_small(data: bytes) -> bytes | None:
-    return data if len(data) <= _LARGEST_ARGUMENTS else None
-
-
 @dataclass(slots=True, frozen=True)
 class Run:
-    """A series that used a file; `total` is None if its length was not known at its start."""
+    """A series that used a file; `total` is None as long as its length is not known."""
 
     id: int
     function: int
@@ -134,69 +98,84 @@ def open_store(path: str | os.PathLike[str], *, must_exist: bool = False) -> Sto
     path = os.path.abspath(path)  # the working directory may change
     if must_exist and not os.path.exists(path):
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    is_new = _check_header(path)
-    store = Store(path)
+    if not os.path.isdir(os.path.dirname(path)):
+        raise FileNotFoundError(f"there is no directory {os.path.dirname(path)}, where the checkpoint should be")
+    is_new = _look_at(path)
     try:
-        store.create() if is_new else store.check()
-    except BaseException as error:
+        return _prepared(Store(path), is_new)
+    except OSError:
+        if is_new:
+            raise
+        return Store(path, read_only=True)  # the disk is full, or cannot be written to
+
+
+def _prepared(store: Store, is_new: bool) -> Store:
+    try:
+        store.prepare(create=is_new)
+    except BaseException:
         store.close()
-        if isinstance(error, sqlite3.OperationalError):  # of the system's; what is wrong with the file was refused
-            raise OSError(f"the checkpoint {path} cannot be used: {error}") from error
         raise
     return store
 
 
 class Store:
-    """A connection to a checkpoint file that `open_store` has seen, for one thread at a time."""
+    """A connection to a checkpoint file that `open_store` has seen, for one thread at a time.
 
-    def __init__(self, path: str) -> None:
+    One that is `read_only` can be had where SQLite cannot make the files that it needs beside this one, if nobody
+    writes at the same time.
+
+    Each method raises OSError if the system, or another process, is in the way, and CheckpointRefused if the
+    file turns out to be damaged.
+    """
+
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
         self.path = path
+        self.read_only = read_only
+        self._pid = os.getpid()
+        uri = f"file:{quote(path)}?" + ("mode=ro&immutable=1" if read_only else "mode=rwc")
         try:
-            self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                uri, timeout=_NAP, isolation_level=None, check_same_thread=False, uri=True
+            )
         except sqlite3.OperationalError as error:
             raise OSError(f"the checkpoint {path} cannot be opened: {error}") from error
         self._inode = os.stat(path).st_ino
 
-    def create(self) -> None:
-        """Make the tables, in a file that is empty."""
-        self._connection.execute(f"PRAGMA page_size = {_PAGE}")
-        # In one transaction of the older kind of journal, so that the file is all there or empty.
-        self._connection.execute("BEGIN EXCLUSIVE")
-        if self._number("PRAGMA user_version") == 0:  # nobody else was quicker
-            for statement in _SCHEMA.split(";"):
-                self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
-        self._connection.execute("COMMIT")
-        self._connection.execute("PRAGMA journal_mode = WAL")
-
-    def check(self) -> None:
-        """Raise CheckpointRefused if the file is damaged."""
-        try:
-            self._number("SELECT count(*) FROM functions")
-            if os.path.getsize(self.path) <= _CHECKED:
-                (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-                if verdict != "ok":
-                    raise sqlite3.DatabaseError(verdict)
-        except sqlite3.OperationalError as error:
-            if not str(error).startswith("no such"):
-                raise
-            raise _damaged(self.path, error) from error
-        except sqlite3.DatabaseError as error:
-            raise _damaged(self.path, error) from error
-
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        if os.getpid() == self._pid:  # in a forked child it is the parent's
+            self._connection.close()
 
-    def function(self, identity: Identity) -> int | None:
-        """Return the number of a function, if there is anything of it."""
-        query = "SELECT id FROM functions WHERE name = ? AND code = ? AND bound = ?"
-        row = self._connection.execute(query, (identity.name, identity.code, identity.bound)).fetchone()
-        return None if row is None else int(row[0])
+    def prepare(self, *, create: bool) -> None:
+        """Make the tables if they are to be made, and see to it that readers and writers do not wait for each other."""
+        self._try(lambda: self._prepare(create))
+
+    def _prepare(self, create: bool) -> None:
+        if create:
+            self._connection.execute(f"PRAGMA page_size = {_PAGE}")
+            # In one transaction of the older kind of journal, so that the file is all there or empty.
+            with self._transaction("EXCLUSIVE"):
+                if self._number("SELECT count(*) FROM sqlite_master") == 0:  # nobody else was quicker
+                    for statement in _SCHEMA.split(";"):
+                        self._connection.execute(statement)
+                    self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                    self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+            if self._number("PRAGMA application_id") != _APPLICATION:
+                raise CheckpointRefused(f"{self.path} is a database of another program, no checkpoint")
+        if self._row("PRAGMA journal_mode") != ("wal",):
+            self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        self._number("SELECT count(*) FROM functions")  # which needs the files beside it
 
     def add_run(self, identity: Identity, total: int | None) -> Run:
         """Note that a function is run, `total` times if that is known."""
+
+        def add() -> Run:
+            with self._transaction("IMMEDIATE"):
+                return self._add_run(identity, total)
+
+        return self._try(add)
+
+    def _add_run(self, identity: Identity, total: int | None) -> Run:
         names = (identity.name, identity.code, identity.bound)
         self._connection.execute("INSERT OR IGNORE INTO functions (name, code, bound) VALUES (?, ?, ?)", names)
         function = self.function(identity)
@@ -206,65 +185,76 @@ class Store:
         assert run is not None
         return Run(run, function, identity.name, *row[1:])
 
-    def write(self, run: Run, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
-        """Write calls and outcomes of a run, all or none of them.
+    def set_total(self, run: Run, total: int) -> None:
+        """Note how long a run was, which was not known when it began."""
+        query = "UPDATE runs SET total = ? WHERE id = ? AND total IS NULL"
+        self._try(lambda: self._connection.execute(query, (total, run.id)))
 
-        Raises
-        ------
-        OSError
-            If the file was removed, or made read-only, which SQLite does not notice.
-        sqlite3.Error
-            If they cannot be written.
-        """
+    def add_finished(self, identity: Identity, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
+        """Write a whole run, all or nothing."""
+
+        def add() -> None:
+            with self._transaction("IMMEDIATE"):
+                self._write(self._add_run(identity, len(calls)), calls, values)
+
+        self._try(add)
+
+    def write(self, run: Run, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
+        """Write calls and outcomes of a run, all or none of them; OSError also if the file is not at its place."""
+
+        def write() -> None:
+            with self._transaction("IMMEDIATE"):
+                self._write(run, calls, values)
+
+        # SQLite does not notice these: what it has open, it can write to.
         found = os.stat(self.path)
         if found.st_ino != self._inode:
             raise FileNotFoundError("another file has taken its place")
         if not found.st_mode & 0o222:
             raise PermissionError("it was made read-only")
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            self._connection.executemany(
-                "INSERT INTO calls VALUES (?, ?, ?)", ((run.id, position, key) for position, key, _ in calls)
-            )
-            self._connection.executemany(
-                "INSERT OR IGNORE INTO arguments VALUES (?, ?)", ((key[:16], pickle) for _, key, pickle in calls)
-            )
-            now = time.time()
-            insert = "INSERT OR IGNORE INTO outcomes (function, key, run, finished, pickle) VALUES (?, ?, ?, ?, ?)"
-            small = ((run.function, key, run.id, now, value) for key, value in values if type(value) is bytes)
-            self._connection.executemany(insert, small)
-            for key, value in values:
-                if isinstance(value, Packed):
-                    cursor = execute(insert, (run.function, key, run.id, now, None))
-                    if cursor.rowcount:  # nobody else was quicker
-                        self._connection.executemany(
-                            "INSERT INTO pieces (outcome, buffer, data) VALUES (?, ?, ?)",
-                            ((cursor.lastrowid, *piece) for piece in _pieces(value)),
-                        )
-            execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
+        self._try(write)
+
+    def _write(self, run: Run, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
+        self._connection.executemany("INSERT INTO calls VALUES (?, ?, ?, ?)", ((run.id, *call) for call in calls))
+        now = time.time()
+        insert = "INSERT OR IGNORE INTO outcomes (function, key, run, finished, crc, pickle) VALUES (?, ?, ?, ?, ?, ?)"
+        self._connection.executemany(
+            insert,
+            ((run.function, key, run.id, now, crc32(row), row) for key, row in values if isinstance(row, bytes)),
+        )
+        for key, row in values:
+            if isinstance(row, Packed):
+                cursor = self._connection.execute(insert, (run.function, key, run.id, now, None, None))
+                if cursor.rowcount:  # nobody else was quicker
+                    self._connection.executemany(
+                        "INSERT INTO pieces (outcome, buffer, crc, data) VALUES (?, ?, ?, ?)",
+                        ((cursor.lastrowid, number, crc32(piece), piece) for number, piece in cut(row)),
+                    )
+
+    def function(self, identity: Identity) -> int | None:
+        """Return the number of a function, if there is anything of it."""
+        query = "SELECT id FROM functions WHERE name = ? AND code = ? AND bound = ?"
+        row = self._row(query, identity.name, identity.code, identity.bound)
+        return None if row is None else int(row[0])
 
     def find(self, function: int, key: bytes) -> int | None:
         """Return the number of a call's outcome, if there is one."""
-        query = "SELECT id FROM outcomes WHERE function = ? AND key = ?"
-        row = self._connection.execute(query, (function, key)).fetchone()
+        row = self._row("SELECT id FROM outcomes WHERE function = ? AND key = ?", function, key)
         return None if row is None else int(row[0])
 
     def load(self, outcome: int) -> Packed:
         """Return an outcome, by its number."""
-        (pickle,) = self._connection.execute("SELECT pickle FROM outcomes WHERE id = ?", (outcome,)).fetchone()
-        if pickle is not None:
-            return Packed(pickle)
+        row = self._row("SELECT crc, pickle FROM outcomes WHERE id = ?", outcome)
+        if row is not None and row[1] is not None:
+            return Packed(self._intact(*row))
         buffers: list[bytearray] = []
-        query = "SELECT buffer, data FROM pieces WHERE outcome = ? ORDER BY id"
-        for buffer, data in self._connection.execute(query, (outcome,)):
+        query = "SELECT buffer, crc, data FROM pieces WHERE outcome = ? ORDER BY id"
+        for buffer, crc, data in self._rows(query, outcome):
             if buffer == len(buffers):
                 buffers.append(bytearray())
-            buffers[buffer] += data
+            buffers[buffer] += self._intact(crc, data)
+        if not buffers:
+            raise self._damaged(f"outcome {outcome} is not there")
         return Packed(buffers[0], list(buffers[1:]))
 
     def last_outcome(self) -> int:
@@ -275,10 +265,10 @@ class Store:
         """Return a number that is another one after another connection has written."""
         return self._number("PRAGMA data_version")
 
-    def news(self, run: Run, since: int) -> Iterator[tuple[int, bytes]]:
-        """Yield number and key of the outcomes of the run's function that other runs wrote, after that of a number."""
-        query = "SELECT id, key FROM outcomes WHERE id > ? AND function = ? AND run != ? ORDER BY id"
-        yield from self._connection.execute(query, (since, run.function, run.id))
+    def has_news(self, run: Run, since: int) -> bool:
+        """Return whether other runs of the run's function have written outcomes after that of a number."""
+        query = "SELECT EXISTS (SELECT 1 FROM outcomes WHERE id > ? AND function = ? AND run != ?)"
+        return bool(self._number(query, since, run.function, run.id))
 
     def count(self, function: int) -> int:
         """Return how many outcomes of a function there are."""
@@ -286,9 +276,8 @@ class Store:
 
     def count_stale(self, identity: Identity) -> int:
         """Return how many outcomes there are of functions of the same name with another code."""
-        query = (
-            "SELECT count(*) FROM outcomes WHERE function IN (SELECT id FROM functions WHERE name = ? AND code != ?)"
-        )
+        query = """
+            SELECT count(*) FROM outcomes WHERE function IN (SELECT id FROM functions WHERE name = ? AND code != ?)"""
         return self._number(query, identity.name, identity.code)
 
     def last_runs(self) -> list[Run]:
@@ -296,71 +285,147 @@ class Store:
         query = """
             SELECT max(runs.id), function, name, started, total FROM runs JOIN functions ON functions.id = function
             GROUP BY function ORDER BY 1"""
-        return [Run(*row) for row in self._connection.execute(query)]
+        return [Run(*row) for row in self._rows(query)]
 
     def calls(self, run: Run) -> Iterator[tuple[bytes | None, int | None]]:
         """Yield, for each call of a run, the pickle of its arguments, and the number of its outcome; None without."""
         query = """
-            SELECT arguments.pickle, outcomes.id FROM calls
-            LEFT JOIN arguments ON arguments.digest = substr(calls.key, 1, 16)
+            SELECT calls.pickle, outcomes.id FROM calls
             LEFT JOIN outcomes ON outcomes.function = ? AND outcomes.key = calls.key
             WHERE calls.run = ? ORDER BY position"""
-        yield from self._connection.execute(query, (run.function, run.id))
+        yield from self._rows(query, run.function, run.id)
 
-    def progress(self, run: Run) -> tuple[int, int]:
-        """Return how many calls of a run are finished, and how many are known."""
+    def finished(self, run: Run) -> int:
+        """Return how many calls of a run are finished."""
         query = """
-            SELECT count(outcomes.id), count(*) FROM calls
-            LEFT JOIN outcomes ON outcomes.function = ? AND outcomes.key = calls.key WHERE calls.run = ?"""
-        finished, known = self._connection.execute(query, (run.function, run.id)).fetchone()
-        return finished, known
+            SELECT count(*) FROM calls JOIN outcomes ON outcomes.function = ? AND outcomes.key = calls.key
+            WHERE calls.run = ?"""
+        return self._number(query, run.function, run.id)
 
     def latest(self, function: int, count: int) -> list[float]:
         """Return when the latest outcomes of a function came (s since the epoch), the latest first; at most `count`."""
         query = "SELECT finished FROM outcomes WHERE function = ? ORDER BY id DESC LIMIT ?"
-        return [when for (when,) in self._connection.execute(query, (function, count))]
+        return [when for (when,) in self._rows(query, function, count)]
+
+    def _transaction(self, kind: str) -> _Transaction:
+        return _Transaction(self._connection, kind)
+
+    def _try(self, action: Callable[[], _T]) -> _T:
+        """Return what `action` does, as soon as no other process is in its way."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return action()
+            except sqlite3.OperationalError as error:
+                text = str(error)
+                if "locked" not in text or time.monotonic() > deadline:
+                    if text.startswith("no such"):
+                        raise self._damaged(error) from error
+                    raise OSError(f"the checkpoint {self.path} cannot be used: {error}") from error
+            except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:  # but one of its kinds, as of a mistake of ours
+                    raise
+                raise self._damaged(error) from error
+
+    def _rows(self, query: str, *parameters: Any) -> list[Any]:
+        return self._try(lambda: self._connection.execute(query, parameters).fetchall())
+
+    def _row(self, query: str, *parameters: Any) -> Any:
+        return self._try(lambda: self._connection.execute(query, parameters).fetchone())
 
     def _number(self, query: str, *parameters: Any) -> int:
-        return int(self._connection.execute(query, parameters).fetchone()[0])
+        return int(self._row(query, *parameters)[0])
+
+    def _intact(self, crc: int | None, data: bytes) -> bytes:
+        if crc32(data) != crc:
+            raise self._damaged("a value is not what was written")
+        return data
+
+    def _damaged(self, reason: object) -> CheckpointRefused:
+        return CheckpointRefused(f"the checkpoint {self.path} is damaged: {reason}. It was left as it is")
 
 
-def _check_header(path: str) -> bool:
-    """Return whether the file is still to be made; raise CheckpointRefused if it is something else."""
+@dataclass(slots=True)
+class _Transaction:
+    """All or nothing of what is executed within; entered only once it is this connection's turn to write."""
+
+    connection: sqlite3.Connection
+    kind: str
+
+    def __enter__(self) -> None:
+        self.connection.execute(f"BEGIN {self.kind}")
+
+    def __exit__(self, exc_type: object, *_: object) -> None:
+        try:
+            if exc_type is None:
+                self.connection.execute("COMMIT")
+        finally:
+            if self.connection.in_transaction:  # it failed; where the disk is full, SQLite has ended it by itself
+                self.connection.execute("ROLLBACK")
+
+
+def _look_at(path: str) -> bool:
+    """Return whether the file is still to be made; raise CheckpointRefused if it is something else, or damaged."""
     if not os.path.exists(path):
         return True
     if not os.path.isfile(path):
         raise CheckpointRefused(f"{path} is a {'directory' if os.path.isdir(path) else 'special file'}, no checkpoint")
-    with open(path, "rb") as file:
-        header = file.read(100)
-    if not header:
+    if os.path.getsize(path) == 0 or os.path.exists(f"{path}-journal"):  # whoever makes it has not finished
         return True
-    if not header.startswith(b"SQLite format 3\0"):
-        raise CheckpointRefused(f"{path} is no checkpoint, but {_kind(path, header)}. It was left as it is")
-    if int.from_bytes(header[68:72], "big") != _APPLICATION:
-        raise CheckpointRefused(f"{path} is a database of another program, no checkpoint. It was left as it is")
-    if (version := int.from_bytes(header[60:64], "big")) > _VERSION:
-        raise CheckpointRefused(
-            f"the checkpoint {path} has format {version}, and this version of the package knows formats up to "
-            f"{_VERSION} only. It was left as it is"
-        )
-    return os.path.exists(f"{path}-journal")  # whoever made it did not finish
+    # A connection that cannot write leaves the file as it is when it is closed. Without a log beside the file, it does
+    # not even have to look whether somebody else writes; and where it cannot do that, as the disk is full, it has to do
+    # without the log.
+    as_it_is = not _has_log(path)
+    for _ in range(_ATTEMPTS):
+        try:
+            _check(path, "&immutable=1" if as_it_is else "")
+        except sqlite3.DatabaseError as error:
+            is_of_the_system = isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such")
+            if is_of_the_system and not as_it_is:
+                as_it_is = True
+            elif is_of_the_system:
+                raise OSError(f"the checkpoint {path} cannot be opened: {error}") from error
+            elif as_it_is and _has_log(path) and "not a database" not in str(error):  # somebody has begun to write
+                as_it_is = False
+            elif "not a database" in str(error):
+                raise CheckpointRefused(f"{path} is no checkpoint, but {_kind(path)}. It was left as it is") from error
+            else:
+                raise CheckpointRefused(f"the checkpoint {path} is damaged: {error}. It was left as it is") from error
+        else:
+            return False
+    raise OSError(f"the checkpoint {path} cannot be opened: others begin and end to write to it all the time")
 
 
-def _kind(path: str, header: bytes) -> str:
+def _has_log(path: str) -> bool:
+    return os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0
+
+
+def _check(path: str, options: str) -> None:
+    connection = sqlite3.connect(f"file:{quote(path)}?mode=ro{options}", timeout=_PATIENCE, uri=True)
+    with closing(connection):
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        if application != _APPLICATION:
+            raise CheckpointRefused(f"{path} is a database of another program, no checkpoint. It was left as it is")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > _VERSION:
+            raise CheckpointRefused(
+                f"the checkpoint {path} has format {version}, and this version of the package knows formats up to "
+                f"{_VERSION} only. It was left as it is"
+            )
+        connection.execute("SELECT count(*) FROM functions").fetchone()
+        if os.path.getsize(path) <= _CHECKED:
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+
+
+def _kind(path: str) -> str:
+    with open(path, "rb") as file:  # which is no database, so nobody has locks on it
+        header = file.read(100)
     if header[:1] == b"\x80" and header[1] <= pickle.HIGHEST_PROTOCOL:
         if b"thread_chunks" in header:
             return "a checkpoint of thread-chunks 1.0.5 (a pickle), which this version does not read"
         return "a pickle"
+    if header.startswith(b"SQLite"):
+        return "a database of another program, or a damaged one"
     return "text" if header.isascii() else "a file of another kind"
-
-
-def _damaged(path: str, error: BaseException) -> CheckpointRefused:
-    return CheckpointRefused(f"the checkpoint {path} is damaged: {error}. It was left as it is")
-
-
-def _pieces(packed: Packed) -> Iterator[tuple[int, memoryview]]:
-    """Cut what was packed into pieces; yield the number of the buffer (0: the pickle itself) with each."""
-    for number, buffer in enumerate((packed.data, *packed.buffers)):
-        view = memoryview(buffer).cast("B")
-        for start in range(0, max(1, len(view)), _PIECE):
-            yield number, view[start : start + _PIECE]

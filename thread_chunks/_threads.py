@@ -23,9 +23,9 @@ def start_thread(dispatcher: Dispatcher, inbox: Inbox, writers: set[Writer]) -> 
     def run() -> None:
         try:
             dispatcher.run()
-        finally:
             for writer in list(writers):
                 writer.join()
+        finally:
             del _threads[threading.current_thread()]
 
     thread = threading.Thread(target=run, name="thread_chunks-dispatcher", daemon=True)

@@ -13,6 +13,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from ._calls import CARRIED_KEY, STORED_KEY
+from ._identity import identify_class
 from ._running import RunningBlock
 from ._terminal import Streams
 from ._wire import PLAIN, Packed, Reply, Request, pack, pack_error, seal, unpack, unseal
@@ -121,6 +122,10 @@ class LabelledActor:
             raise ValueError("this actor has no stored function: give it one, or pass a function with the call")
         return self._func
 
+    def class_identity(self) -> str:
+        """Return what tells this class from others, for checkpoints. Called by the executor."""
+        return class_identity(type(self))
+
     def start_worker(self, setup: Setup, function: Packed | None) -> Ready:
         """Take over the driver's surroundings, store the function, run the initializer.
 
@@ -227,6 +232,11 @@ class LabelledActor:
         if self._runs_plainly and self._func is not None:
             return self._func
         return lambda *args, **kwargs: self.run(block.label, *args, **kwargs)[1]
+
+
+def class_identity(cls: type[LabelledActor]) -> str:
+    """Return a digest of what a class adds to `LabelledActor`; nothing if calls return what the function does."""
+    return "" if cls._runs_plainly else identify_class(cls, LabelledActor)
 
 
 def _extend_path(paths: list[str]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
 from itertools import compress
 from typing import Any
+from uuid import uuid4
 
-from ._identity import Identity, hash_of
-from ._store import CallRow, Run, ValueRow, make_key, open_store, to_bytes, to_row
+from ._identity import Identity
+from ._rows import CallRow, ValueRow, make_key, to_bytes, to_row
+from ._store import Run, open_store
 from ._wire import Packed, unpack
 
 __all__ = ["Checkpoint"]
@@ -38,7 +39,7 @@ class Checkpoint:
     done : bool, optional
         Whether all calls have a value. Default: found in `completed`.
     path : path-like, optional
-        Where to save it. Default: nowhere.
+        Where to save it, to be loaded again: runs take no values from what was not run. Default: nowhere.
 
     Raises
     ------
@@ -108,7 +109,7 @@ class Checkpoint:
         self.func_name = "" if run is None else run.name.rpartition(".")[2]
         self.completed = [outcome is not None for _, outcome in calls]
         self.index = _first_missing(self.completed)
-        self.done = run is not None and self.index == (len(calls) if run.total is None else run.total)
+        self.done = run is not None and self.index == run.total
         self.path = path
         self._calls = calls
 
@@ -151,19 +152,16 @@ class Checkpoint:
                 yield None if outcome is None else unpack(store.load(outcome), writable=False)
 
     def _save(self, path: str) -> None:
+        calls: list[CallRow] = []
+        values: list[ValueRow] = []
+        for position, args in enumerate(self.parameters):
+            key = make_key(bytes(16), position)
+            calls.append((position, key, None if args is None else to_bytes(tuple(args))))
+            if self.completed[position]:
+                values.append((key, to_row(self.output[position])))
         with closing(open_store(path)) as store:
-            run = store.add_run(Identity(self.func_name, "", ""), len(self.parameters))
-            calls: list[CallRow] = []
-            values: list[ValueRow] = []
-            seen: Counter[str] = Counter()
-            for position, args in enumerate(self.parameters):
-                digest = hash_of(None if args is None else tuple(args))
-                key = make_key(bytes.fromhex(digest), seen[digest])
-                seen[digest] += 1
-                calls.append((position, key, None if args is None else to_bytes(tuple(args))))
-                if self.completed[position]:
-                    values.append((key, to_row(self.output[position])))
-            store.write(run, calls, values)
+            # Of an identity of its own: what is saved again replaces nothing.
+            store.add_finished(Identity(self.func_name, "", uuid4().hex), calls, values)
 
 
 def _first_missing(completed: list[bool]) -> int:

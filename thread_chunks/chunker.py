@@ -79,7 +79,7 @@ def chunk(
     if not calls:
         return []
     shown = _shown(progress_bar)
-    if path is not None and func is not None:
+    if path is not None and func is not None and actors is None:
         values = finished_values(path, func, key, calls, show_progress=shown)
         if values is not None:
             return values
@@ -147,6 +147,7 @@ class Chunker:
         self.progress_bar = progress_bar
         self.persistent = persistent
         self.path = path
+        self._directory = os.getcwd()  # which `path` is relative to, wherever the program goes
         self._last_actors: list[Any] | None = None  # of a persistent one that was left
 
     @property
@@ -192,7 +193,8 @@ class Chunker:
         if func is not None:
             self._executor.set_func(func)
         shown = _shown(self.progress_bar if progress_bar is None else progress_bar)
-        path = self.path if path is None else path
+        if path is None and self.path is not None:
+            path = os.path.join(self._directory, self.path)
         return list(self._executor.starmap(calls, progress_bar=shown, path=path, key=key))
 
     def __enter__(self) -> Chunker:

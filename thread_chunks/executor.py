@@ -26,7 +26,7 @@ from ._recorder import Writer
 from ._resuming import Resumption
 from ._sizing import Pace
 from ._threads import close_dropped, start_thread
-from .actor import LabelledActor
+from .actor import LabelledActor, class_identity
 from .progress import progress
 
 __all__ = ["ChunkExecutor"]
@@ -173,7 +173,7 @@ class ChunkExecutor(Executor):
         )
         # What the stored function is, and how the dispatcher knows it; one attribute, so that they agree.
         self._stored = None if func is None and actors is None else (func, self._cluster.stored)
-        self._wrapper = None if actor_class is LabelledActor else actor_class  # whose methods may change the values
+        self._actor_class = actor_class  # None: that of the actors that were given, or `LabelledActor`
         self._writers: set[Writer] = set()
         self._dispatcher = Dispatcher(self._cluster, self._inbox, self._max_workers, max_tasks_per_child)
         try:
@@ -511,7 +511,7 @@ class ChunkExecutor(Executor):
             bar = partial(progress, progress_bar, None if feed.lazy else feed.admitted)
             return results(feed, unordered=unordered, timeout=timeout, started=started, bar=bar)
         self._inbox.check()
-        resumption = Resumption(path, self._identified(fn), self._wrapper, key, calls, buffersize)
+        resumption = Resumption(path, self._identified(fn), self._identity_of_actors(), key, calls, buffersize)
         feed = self._feed(fn, iter(()), chunksize, None, False, resumption.begin(self._writers))
         return resumption.values(
             feed, unordered=unordered, timeout=timeout, started=started, show_progress=progress_bar
@@ -541,10 +541,17 @@ class ChunkExecutor(Executor):
             recorder=recorder,
         )
 
+    def _identity_of_actors(self) -> str:
+        """Return what the actors' class, whose methods may change the values, adds to `LabelledActor`."""
+        if self._cluster.replaceable:
+            return class_identity(self._actor_class or LabelledActor)
+        identity: str = self._cluster.ask(self.actors[0], "class_identity")
+        return identity
+
     def _identified(self, fn: Callable[..., Any] | None) -> Callable[..., Any]:
         """Return the function that `fn` means, which may be known to the user's actors only."""
         if fn is None and self._stored is not None:
-            fn = self._stored[0] or self._cluster.function_of(self.actors[0])
+            fn = self._stored[0] or self._cluster.ask(self.actors[0], "get_func")
         if fn is None:
             raise ValueError("no function: none was stored in the executor, and none is given")
         return fn
