@@ -195,9 +195,9 @@ class Bare:
         return x
 
 
-def bare_actor() -> Any:
+def bare_actor(**options: Any) -> Any:
     """Return the handle of an actor that reserves nothing, as the package's do."""
-    return ray.remote(num_cpus=0)(Bare).remote()
+    return ray.remote(num_cpus=0, **options)(Bare).remote()
 
 
 @ROUND_TRIP.contender()
@@ -208,14 +208,21 @@ def submit_and_wait(quick: bool) -> float:
         return seconds(lambda: [executor.submit(noop, x).result() for x in range(count)]) / count * 1e3
 
 
-@ROUND_TRIP.contender("a bare actor")
-def call_and_get(quick: bool) -> float:
-    """Measure Ray alone."""
-    count = 100 if quick else 2_000
-    ray.init(**config.ray_config)
-    actor = bare_actor()
-    ray.get(actor.call.remote(0))
-    return seconds(lambda: [ray.get(actor.call.remote(x)) for x in range(count)]) / count * 1e3
+def call_and_get(**options: Any) -> Contender:
+    """Return Ray alone as a contender."""
+
+    def run(quick: bool) -> float:
+        count = 100 if quick else 2_000
+        ray.init(**config.ray_config)
+        actor = bare_actor(**options)
+        ray.get(actor.call.remote(0))
+        return seconds(lambda: [ray.get(actor.call.remote(x)) for x in range(count)]) / count * 1e3
+
+    return run
+
+
+ROUND_TRIP.contenders["a bare actor"] = call_and_get()
+ROUND_TRIP.contenders["a bare actor that can be asked"] = call_and_get(concurrency_groups={"control": 1})
 
 
 START = Case("start", "construction, first result, shutdown", "s", [Goal(1 / 1.1, "bare ray")])
