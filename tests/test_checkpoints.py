@@ -506,7 +506,7 @@ def test_a_damaged_file_is_refused_and_left_as_it_is(path, damage):
     if damage == "cut":
         del data[middle:]
     else:
-        data[32768:middle] = bytes(middle - 32768) if damage == "zeros" else os.urandom(middle - 32768)
+        data[65536:middle] = bytes(middle - 65536) if damage == "zeros" else os.urandom(middle - 65536)
     path.write_bytes(data)
     with FakeExecutor(1) as ex, pytest.raises(CheckpointRefused, match="damaged"):
         ex.map(abs, [1], path=path)

@@ -14,7 +14,7 @@ LEVELS = [
     {"errors", "config", "progress", "_mailbox", "_sizing", "_exceptions", "_main_functions", "_terminal", "_identity"},
     {"_calls"},
     {"_wire", "_messages", "_queue", "_arguments", "_session"},
-    {"_running", "_dispatcher", "_mapping", "_rows"},
+    {"_running", "_dispatcher", "_mapping", "_rows", "_inspection"},
     {"actor", "_store"},
     {"_recorder", "checkpoint", "_cluster"},
     {"_threads", "_resuming"},

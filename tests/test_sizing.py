@@ -60,7 +60,7 @@ def test_a_block_is_overdue_well_after_its_time():
         pace = pace_of(seconds)
         length = pace.block_length(10**9, 1)
         assert pace.overdue(length) >= max(0.05, 2 * length * seconds)
-        assert pace.overdue(length) < 0.2
+        assert pace.overdue(length) < 0.3  # and so what is finished is not held back for 0.5 s
 
 
 @given(

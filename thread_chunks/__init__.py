@@ -51,6 +51,7 @@ A module imports only from those below it.
 ``_main_functions``  functions of ``__main__``, which travel by value
 ``_exceptions``      exceptions that survive pickling
 ``_mailbox``         a queue that a time-out can be relied on with
+``_inspection``      what is at a path, before it is used for a checkpoint
 ``_rows``            what of calls and of values goes into a checkpoint file
 ``_identity``        what makes a call the same call as one of an earlier run
 ``_sizing``          how many calls make the next block

@@ -22,8 +22,8 @@ _log = logging.getLogger("thread_chunks")
 # hiccup of the disk holds up the computation; more, and a slow disk fills the memory.
 _BACKLOG = 64 * 2**20
 
-# What a row costs beside its pickle (bytes), roughly.
-_ROW = 200
+# What a row costs beside its pickle (bytes): some 300 in Python, and as much again until the memory is used anew.
+_ROW = 1000
 
 
 def not_written(path: str, error: BaseException) -> str:

@@ -6,9 +6,10 @@ block has as many calls as fill a target time, by what the calls of its function
 
 from __future__ import annotations
 
-# What a block should take (s). Less, and what the messages cost shows: 3 % at this target. More, and
-# there is more to be taken back when a call takes long.
-TARGET = 0.05
+# What a block should take (s). Less, and what the messages cost shows: calls of 10 ms lose 5 % at this target, and
+# 10 % at half of it. More, and people see that values come in bunches, there is more to be taken back when a call
+# takes long, and a lost worker costs more calls.
+TARGET = 0.1
 
 # By how much a block may be longer than the longest so far. Less, and a million short calls need
 # many blocks until they travel well; more, and a few calls by chance short bring a block that

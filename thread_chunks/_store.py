@@ -18,44 +18,28 @@ SQLite's locks, and let another process take the file for unused.
 from __future__ import annotations
 
 import os
-import pickle
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 from zlib import crc32
 
 from ._identity import Identity
+from ._inspection import APPLICATION, PATIENCE, VERSION, look_at
 from ._rows import CallRow, ValueRow, cut
 from ._wire import Packed
 from .errors import CheckpointRefused
 
 _T = TypeVar("_T")
 
-# In the header of the file, which tells it from those of other programs.
-_APPLICATION = int.from_bytes(b"thck", "big")
-_VERSION = 1
-
-# How long to wait for another process that writes (s). Its transactions take as long as the values in them; one
-# that was suspended in the middle must not hold up the computation.
-_PATIENCE = 30.0
-
 # How long SQLite waits by itself (s), when no signal is handled.
 _NAP = 0.1
 
-# So often it is tried to look at a file without getting in the way of those who use it.
-_ATTEMPTS = 10
-
-# Size of the file's pages (bytes). Smaller ones, and large values take twice the time; larger ones, and each small
-# transaction writes more.
-_PAGE = 32 * 1024
-
-# Files up to this size (bytes) are checked as a whole when they are opened, at some 500 MB/s. Of larger ones,
-# only what is read is.
-_CHECKED = 64 * 2**20
+# Size of the file's pages (bytes), the largest that SQLite has. With 32 KiB large values take twice the time; small
+# transactions take no longer.
+_PAGE = 64 * 1024
 
 _SCHEMA = """
 CREATE TABLE functions (
@@ -100,7 +84,7 @@ def open_store(path: str | os.PathLike[str], *, must_exist: bool = False) -> Sto
         raise FileNotFoundError(f"there is no checkpoint {path}")
     if not os.path.isdir(os.path.dirname(path)):
         raise FileNotFoundError(f"there is no directory {os.path.dirname(path)}, where the checkpoint should be")
-    is_new = _look_at(path)
+    is_new = look_at(path)
     try:
         return _prepared(Store(path), is_new)
     except OSError:
@@ -158,9 +142,9 @@ class Store:
                 if self._number("SELECT count(*) FROM sqlite_master") == 0:  # nobody else was quicker
                     for statement in _SCHEMA.split(";"):
                         self._connection.execute(statement)
-                    self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                    self._connection.execute(f"PRAGMA user_version = {_VERSION}")
-            if self._number("PRAGMA application_id") != _APPLICATION:
+                    self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                    self._connection.execute(f"PRAGMA user_version = {VERSION}")
+            if self._number("PRAGMA application_id") != APPLICATION:
                 raise CheckpointRefused(f"{self.path} is a database of another program, no checkpoint")
         if self._row("PRAGMA journal_mode") != ("wal",):
             self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -312,7 +296,7 @@ class Store:
 
     def _try(self, action: Callable[[], _T]) -> _T:
         """Return what `action` does, as soon as no other process is in its way."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 return action()
@@ -362,70 +346,3 @@ class _Transaction:
         finally:
             if self.connection.in_transaction:  # it failed; where the disk is full, SQLite has ended it by itself
                 self.connection.execute("ROLLBACK")
-
-
-def _look_at(path: str) -> bool:
-    """Return whether the file is still to be made; raise CheckpointRefused if it is something else, or damaged."""
-    if not os.path.exists(path):
-        return True
-    if not os.path.isfile(path):
-        raise CheckpointRefused(f"{path} is a {'directory' if os.path.isdir(path) else 'special file'}, no checkpoint")
-    if os.path.getsize(path) == 0 or os.path.exists(f"{path}-journal"):  # whoever makes it has not finished
-        return True
-    # A connection that cannot write leaves the file as it is when it is closed. Without a log beside the file, it does
-    # not even have to look whether somebody else writes; and where it cannot do that, as the disk is full, it has to do
-    # without the log.
-    as_it_is = not _has_log(path)
-    for _ in range(_ATTEMPTS):
-        try:
-            _check(path, "&immutable=1" if as_it_is else "")
-        except sqlite3.DatabaseError as error:
-            is_of_the_system = isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such")
-            if is_of_the_system and not as_it_is:
-                as_it_is = True
-            elif is_of_the_system:
-                raise OSError(f"the checkpoint {path} cannot be opened: {error}") from error
-            elif as_it_is and _has_log(path) and "not a database" not in str(error):  # somebody has begun to write
-                as_it_is = False
-            elif "not a database" in str(error):
-                raise CheckpointRefused(f"{path} is no checkpoint, but {_kind(path)}. It was left as it is") from error
-            else:
-                raise CheckpointRefused(f"the checkpoint {path} is damaged: {error}. It was left as it is") from error
-        else:
-            return False
-    raise OSError(f"the checkpoint {path} cannot be opened: others begin and end to write to it all the time")
-
-
-def _has_log(path: str) -> bool:
-    return os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0
-
-
-def _check(path: str, options: str) -> None:
-    connection = sqlite3.connect(f"file:{quote(path)}?mode=ro{options}", timeout=_PATIENCE, uri=True)
-    with closing(connection):
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        if application != _APPLICATION:
-            raise CheckpointRefused(f"{path} is a database of another program, no checkpoint. It was left as it is")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > _VERSION:
-            raise CheckpointRefused(
-                f"the checkpoint {path} has format {version}, and this version of the package knows formats up to "
-                f"{_VERSION} only. It was left as it is"
-            )
-        connection.execute("SELECT count(*) FROM functions").fetchone()
-        if os.path.getsize(path) <= _CHECKED:
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
-
-
-def _kind(path: str) -> str:
-    with open(path, "rb") as file:  # which is no database, so nobody has locks on it
-        header = file.read(100)
-    if header[:1] == b"\x80" and header[1] <= pickle.HIGHEST_PROTOCOL:
-        if b"thread_chunks" in header:
-            return "a checkpoint of thread-chunks 1.0.5 (a pickle), which this version does not read"
-        return "a pickle"
-    if header.startswith(b"SQLite"):
-        return "a database of another program, or a damaged one"
-    return "text" if header.isascii() else "a file of another kind"
