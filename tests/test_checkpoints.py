@@ -35,6 +35,7 @@ from thread_chunks import (
     Chunker,
     LabelledActor,
     PicklingFailed,
+    _recorder,
     _rows,
     chunk,
     chunker,
@@ -878,7 +879,8 @@ import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from fake_cluster import FakeExecutor
 executor = FakeExecutor(1)
-print(len(list(executor.map(abs, range(2000), path={str(path)!r}))), flush=True)
+values = executor.map(abs, range(2000), path={str(path)!r})
+print(sum(1 for _ in range(2000) if next(values) is not None), flush=True)
 os._exit(1)
 """
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=path.parent).stdout == b"2000\n"
@@ -1049,3 +1051,59 @@ def test_a_relative_path_is_that_of_the_beginning(ray_up, tmp_path, monkeypatch)
         chunker([[-2]])
     assert finished(tmp_path / "p") == 1
     assert list((tmp_path / "folder").iterdir()) == []
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_changes_after_map_does_not_get_into_the_file(make, path, tmp_path, own):
+    go = tmp_path / "go"
+    blocked = make(1)
+    if own:
+        blocked.submit = blocked.submit
+    blocker = blocked.submit(until, go.exists)
+    numbers = [1]
+    values = blocked.map(sum, [numbers], path=path)
+    numbers[0] = 50
+    go.touch()
+    blocker.result()
+    assert list(values) == [50]
+    assert list(make(1).map(sum, [[1]], path=path)) == [1]
+
+
+def test_a_function_is_sent_as_it_was_when_it_was_identified(make, path, tmp_path):
+    factor = [2]
+
+    def times(x):
+        return factor[0] * x
+
+    go = tmp_path / "go"
+    blocked = make(1)
+    blocker = blocked.submit(until, go.exists)
+    values = blocked.map(times, [1], path=path)
+    factor[0] = 100
+    go.touch()
+    blocker.result()
+    assert list(values) == [2]
+    assert list(make(1).map(times, [1], path=path)) == [100]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_value_for_which_memory_does_not_suffice_is_not_kept(make, path, monkeypatch, own):
+    def out_of_memory(value, packed=None):
+        raise MemoryError
+
+    monkeypatch.setattr(_recorder, "to_row", out_of_memory)
+    ex = make(2)
+    if own:
+        ex.submit = ex.submit
+    assert list(ex.map(abs, range(10), path=path)) == list(range(10))
+    assert finished(path) == 0
+
+
+def test_a_database_of_others_that_they_have_not_finished_with_is_left_as_it_is(path):
+    write_foreign(path)
+    journal = Path(f"{path}-journal")
+    journal.write_bytes(os.urandom(1000))
+    before = path.read_bytes(), journal.read_bytes()
+    with FakeExecutor(1) as ex, pytest.raises(CheckpointRefused, match="another program"):
+        ex.map(abs, [1], path=path)
+    assert (path.read_bytes(), journal.read_bytes()) == before

@@ -6,9 +6,13 @@ import functools
 import itertools
 import math
 import operator
+import os
+import subprocess
+import sys
 import textwrap
 import threading
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -283,3 +287,76 @@ def test_hashes_tell_values_apart():
     values = [(1,), (1.0,), (True,), ("1",), (b"1",), (None,), ((1,),), ([1],), ({1},), ({1: 1},), (float("nan"),)]
     assert len({hash_of(value) for value in values}) == len(values)
     assert hash_of(({"a": 1, "b": 2},)) == hash_of(({"b": 2, "a": 1},))
+
+
+@pytest.mark.parametrize("base", [dict, list, tuple, str, float])
+def test_what_subclasses_of_builtins_hold_counts(base):
+    cls = type("Sub", (base,), {"__module__": __name__})
+    globals()["Sub"] = cls
+    cls.__qualname__ = "Sub"
+    contents = {dict: ({"a": 1}, {"a": 2}), list: ([1], [2]), tuple: ((1,), (2,)), str: ("1", "2"), float: (1, 2)}
+    one, same, other = (closing_over(cls(contents[base][index])) for index in (0, 0, 1))
+    assert identify(one) == identify(same)
+    assert identify(one) != identify(other)
+
+
+def test_the_order_of_a_dict_does_not_count():
+    function = define(BASE)
+    one, other = {"a": [1], "b": function}, {"b": function, "a": [1]}
+    assert identify(closing_over(one)) == identify(closing_over(other))
+
+
+def test_what_instances_do_to_their_class_does_not_count():
+    class Counted:
+        made: ClassVar = []
+        cache: ClassVar = {}
+
+        def __init__(self):
+            self.made.append(1)
+            self.cache[len(self.cache)] = 1
+
+        def f(self, x):
+            return x
+
+    assert identify(Counted().f) == identify(Counted().f)
+
+
+def test_methods_that_functools_made_count():
+    def of(x):
+        return type("C", (), {"f": lambda self: 0, "g": functools.lru_cache(define(f"def f(self): return {x}"))})().f
+
+    assert identify(of(1)).code == identify(of(1)).code
+    assert identify(of(1)).code != identify(of(2)).code
+
+
+def test_the_base_of_an_actor_class_does_not_count():
+    source = "class C(B):\n    def run(self, label):\n        return super().run(label)"
+    bases = [define(f"class B:\n    def run(self, label): return {x}", "B") for x in (1, 2)]
+    one, other = (identify_class(define(source, "C", B=base), base) for base in bases)
+    assert one == other
+
+
+def test_a_list_that_holds_itself_is_warned_of():
+    endless = [define(BASE)]
+    endless.append(endless)
+    with pytest.warns(UserWarning, match="does not count"):
+        assert identify(closing_over(endless)).code
+
+
+SEEDED = """
+from thread_chunks._identity import hash_of, identify
+def f(x, stop=frozenset({"a", "b", "c"})): return x in {"u", "v", "w"}
+def make(y): return lambda: y
+print(hash_of((frozenset({"g", "r", "i", "z"}), [frozenset({"k", "l", "m"})])), identify(f),
+      identify(make({k: [f] for k in {"aa", "bb", "cc"}})))
+"""
+
+
+def test_identities_are_the_same_in_each_process():
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", SEEDED], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1

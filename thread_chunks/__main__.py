@@ -76,7 +76,9 @@ def _duration(seconds: float) -> str:
 
 
 def _status(store: Store) -> dict[str, Any]:
-    size = sum(os.path.getsize(path) for path in (store.path, f"{store.path}-wal") if os.path.exists(path))
+    size = os.path.getsize(store.path)
+    with suppress(FileNotFoundError):
+        size += os.path.getsize(f"{store.path}-wal")
     return {"path": store.path, "bytes": size, "functions": [_status_of(store, run) for run in store.last_runs()]}
 
 

@@ -89,6 +89,8 @@ class Receiver(Protocol):
 
     abandoned: bool  # dispatcher thread: nobody wants what has not started
 
+    def start(self, first: int, calls: list[Arguments]) -> None: ...
+
     def deliver(self, first: int, outcomes: Outcomes) -> None: ...
 
 
@@ -151,6 +153,9 @@ class Batch:
 
     calls: list[Call | None]
     abandoned = False  # nobody can want the rest of it
+
+    def start(self, first: int, calls: list[Arguments]) -> None:
+        """Take note of calls that are sent."""
 
     def deliver(self, first: int, outcomes: Outcomes) -> None:
         """Resolve the futures of the calls from `first` on."""
@@ -233,10 +238,13 @@ class Series:
                 return None
         calls = [self.calls.popleft() for _ in range(length)]
         first, self.taken = self.taken, self.taken + length
+        return Block(self.function, self, first, calls, fixed=self.chunksize is not None)
+
+    def start(self, first: int, calls: list[Arguments]) -> None:
+        """Take note of calls that are sent, the first of which has label `first`."""
         if self.recorder is not None:
             for label, args in enumerate(calls, first):
                 self.recorder.start(label, args)
-        return Block(self.function, self, first, calls, fixed=self.chunksize is not None)
 
     def _pass_over(self, recorder: Recorder, length: int) -> int:
         """Deliver the next calls as far as they are kept elsewhere, and return how many follow that are not."""

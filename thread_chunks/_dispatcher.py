@@ -219,6 +219,7 @@ class Dispatcher:
         while self._idle and (block := self._waiting.take(self.size, self._tasks_left(self._idle[-1]))) is not None:
             worker = self._idle.pop()
             self._running[worker] = block
+            block.receiver.start(block.first, block.calls)
             worker.run(block)
             if len(block.calls) > 1 and not block.fixed:
                 self._time(worker, block)

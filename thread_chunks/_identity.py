@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dis
 import hashlib
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +19,18 @@ from functools import cached_property, partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+_CONSTANTS = (int, float, complex, bool, str, bytes, type(None))
+_CONTAINERS = (frozenset, tuple, list, dict)
+
 _FAST = re.compile("(?:LOAD|STORE)_FAST(?:_BORROW)?")
 _JUMPS = frozenset((*dis.hasjabs, *dis.hasjrel))
+
+_IS_HEAP_TYPE = 1 << 9  # of a class that a class statement made, in most cases
+
+
+class _Plain:
+    """What an object is at least that has attributes."""
+
 
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
 
@@ -51,6 +62,8 @@ def identify(fn: Callable[..., Any], wrapper: str = "") -> Identity:
 def identify_class(cls: type, base: type) -> str:
     """Return a digest of what a class adds to a base."""
     parts = _Parts()
+    for known in (cls, *base.__mro__):  # their methods refer to them by `super`
+        parts.visit(known)
     parts.add_class(cls, base)
     return _digest([*parts.code, *parts.bound])
 
@@ -66,10 +79,22 @@ def hash_of(obj: Any) -> str:
     from joblib import hash as joblib_hash  # late: it takes a while, and only checkpoints need it
 
     try:
-        found: str = joblib_hash(obj)
+        # joblib sorts sets, and not frozensets, whose order is another one in each process.
+        found: str = joblib_hash(_without_frozensets(obj))
     except Exception as error:
         raise TypeError(f"an object of type {type(obj).__qualname__!r} cannot be hashed: {error}") from error
     return found
+
+
+def _without_frozensets(obj: Any) -> Any:
+    """Return an object with a set for each frozenset that it is, or that stands in its tuples, lists and dicts."""
+    if type(obj) is frozenset:
+        return "frozenset", set(obj)
+    if type(obj) in (tuple, list) and any(type(item) in _CONTAINERS for item in obj):
+        return type(obj)(map(_without_frozensets, obj))
+    if type(obj) is dict and any(type(item) in _CONTAINERS for item in obj.values()):
+        return {key: _without_frozensets(item) for key, item in obj.items()}
+    return obj
 
 
 class _Parts:
@@ -82,7 +107,7 @@ class _Parts:
 
     def add_callable(self, fn: Any) -> str:
         """Add a callable of any kind, and return its name."""
-        if (which := self._visit(fn)) is not None:
+        if (which := self.visit(fn)) is not None:
             return which
         if isinstance(fn, partial):
             name = self.add_callable(fn.func)
@@ -121,13 +146,12 @@ class _Parts:
             for name, member in sorted(vars(part).items()):
                 for function in _functions_of(member):
                     self.code.append(name)
-                    if self._visit(function) is None:
+                    if self.visit(function) is None:
                         self._add_function(function)
-                if not name.startswith("_") and not hasattr(type(member), "__get__"):
-                    self.code.append(name)
-                    self._add_value(member, f"{_name_of(part)}.{name}", self.code)
+                if not name.startswith("_") and type(member) in _CONSTANTS:
+                    self.code.append(f"{name} = {member!r}")
 
-    def _visit(self, obj: Any) -> str | None:
+    def visit(self, obj: Any) -> str | None:
         """Return which of the objects that were visited this is; None the first time."""
         if id(obj) in self._seen:
             return f"number {self._seen[id(obj)][0]}"
@@ -153,7 +177,7 @@ class _Parts:
     def _add_value(self, value: Any, what: str, column: list[str]) -> None:
         try:
             column.extend(list(self._describe(value)))
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:
             warnings.warn(
                 f"{what} does not count for the checkpoint: {error}. If it changes, values that were computed with "
                 "another one are taken for the same",
@@ -168,14 +192,15 @@ class _Parts:
                 yield from self._describe(item)
         elif type(value) is dict and any(map(_may_hold_code, value.values())):
             yield f"dict of {len(value)}"
-            for key, item in value.items():
-                yield hash_of(key)
-                yield from self._describe(item)
+            hashes = {hash_of(key): key for key in value}
+            for digest in sorted(hashes):  # whatever the order in which they came in
+                yield digest
+                yield from self._describe(value[hashes[digest]])
         elif isinstance(value, ModuleType):
             yield value.__name__
         elif _is_code(value):
             yield self.add_callable(value)
-        elif _is_plain_object(value) and (which := self._visit(value)) is not None:
+        elif _is_plain_object(value) and (which := self.visit(value)) is not None:
             yield which
         else:
             yield from self._describe_object(value)
@@ -206,9 +231,11 @@ def _is_plain_object(value: Any) -> bool:
     cls = type(value)
     return (
         hasattr(value, "__dict__")
-        and cls.__module__ != "builtins"
+        and cls.__base__ is not None
+        and all(part is object or part.__flags__ & _IS_HEAP_TYPE for part in cls.__mro__)
         and all(getattr(cls, name, None) is getattr(object, name, None) for name in _PICKLING)
         and not any("__slots__" in vars(part) for part in cls.__mro__)
+        and cls.__basicsize__ <= _Plain.__basicsize__  # nothing beside the attributes, as an extension's class may have
     )
 
 
@@ -222,8 +249,9 @@ def _functions_of(member: Any) -> Iterator[FunctionType]:
         candidates: tuple[Any, ...] = (member.fget, member.fset, member.fdel)
     elif isinstance(member, cached_property):
         candidates = (member.func,)
-    else:
-        candidates = (getattr(member, "__func__", member),)  # of a static or class method
+    else:  # a static or class method; one that `functools` made of another
+        member = getattr(member, "__func__", None) or getattr(member, "func", member)
+        candidates = (inspect.unwrap(member) if _is_wrapper(member) else member,)
     yield from (function for function in candidates if isinstance(function, FunctionType))
 
 

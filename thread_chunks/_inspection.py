@@ -32,7 +32,9 @@ def look_at(path: str) -> bool:
         return True
     if not os.path.isfile(path):
         raise CheckpointRefused(f"{path} is a {'directory' if os.path.isdir(path) else 'special file'}, no checkpoint")
-    if os.path.getsize(path) == 0 or os.path.exists(f"{path}-journal"):  # whoever makes it has not finished
+    if os.path.getsize(path) == 0:
+        return True
+    if os.path.exists(f"{path}-journal") and _is_unfinished(path):
         return True
     # A connection that cannot write leaves the file as it is when it is closed. Without a log beside the file, it does
     # not even have to look whether somebody else writes; and where it cannot do that, as the disk is full, it has to do
@@ -40,7 +42,7 @@ def look_at(path: str) -> bool:
     as_it_is = not _has_log(path)
     for _ in range(_ATTEMPTS):
         try:
-            _check(path, "&immutable=1" if as_it_is else "")
+            _check(path, "&immutable=1" if as_it_is or os.path.exists(f"{path}-journal") else "")
         except sqlite3.DatabaseError as error:
             is_of_the_system = isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such")
             if is_of_the_system and not as_it_is:
@@ -59,7 +61,20 @@ def look_at(path: str) -> bool:
 
 
 def _has_log(path: str) -> bool:
-    return os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0
+    try:
+        return os.path.getsize(f"{path}-wal") > 0
+    except FileNotFoundError:
+        return False
+
+
+def _is_unfinished(path: str) -> bool:
+    """Whether whoever makes the file has not finished, or was killed before; SQLite's journal is beside it."""
+    with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as connection:
+        try:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+        except sqlite3.DatabaseError as error:
+            return "not a database" not in str(error)  # only a part of it was written
+    return bool(application == APPLICATION)
 
 
 def _check(path: str, options: str) -> None:

@@ -163,9 +163,9 @@ class FutureFeed:
         future = self._futures[label] = self._submit(args)
         self.admitted += 1
         recorder = self._recorder  # which has to know of what finishes after nobody wants it any more
-        future.add_done_callback(lambda done: self._done(label, done, recorder))
+        future.add_done_callback(lambda done: self._done(label, args, done, recorder))
 
-    def _done(self, label: int, future: Future[Any], recorder: Recorder | None) -> None:
+    def _done(self, label: int, args: Arguments, future: Future[Any], recorder: Recorder | None) -> None:
         self._futures.pop(label, None)
         if future.cancelled():
             outcomes = Outcomes.all_failed(1, CancelledError())
@@ -173,9 +173,12 @@ class FutureFeed:
             outcomes = Outcomes.all_failed(1, error)
         else:
             outcomes = Outcomes([future.result()])
-        if recorder is not None:
-            recorder.record(label, outcomes)
-        self.outbox.put(Delivery(label, outcomes))
+        try:
+            if recorder is not None:
+                recorder.start(label, args)
+                recorder.record(label, outcomes)
+        finally:
+            self.outbox.put(Delivery(label, outcomes))
 
 
 def results(

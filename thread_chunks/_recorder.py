@@ -167,6 +167,7 @@ class Recorder:
         # What follows belongs to the dispatcher's thread.
         self._changes = -1
         self._last = last
+        self._changed_arguments = False  # whether somebody was told of any
         self._others = False  # whether somebody else has finished calls of the function since then
         weakref.finalize(self, self.writer.end).atexit = False
 
@@ -197,7 +198,7 @@ class Recorder:
                 continue
             try:
                 row = to_row(value, outcomes.packed.get(index))
-            except PicklingFailed as error:
+            except (PicklingFailed, MemoryError) as error:  # whatever it is, the outcome is to be delivered
                 _log.warning("a value cannot be kept in the checkpoint: %s", error)
             else:
                 rows.append((key, row))
@@ -208,11 +209,15 @@ class Recorder:
         """Look at a call's arguments once more, as it is sent."""
         if not self._hashed or PLAIN.issuperset(map(type, args)):
             return
+        if (key := self._keys.get(label)) is None:
+            return
         with suppress(TypeError):  # if it can't be hashed any more, it was changed
-            if bytes.fromhex(hash_of(args)) == self._keys[label][:16]:
+            if bytes.fromhex(hash_of(args)) == key[:16]:
                 return
         del self._keys[label]
-        _log.warning("arguments were changed after `map` was called: the value is not kept in the checkpoint")
+        if not self._changed_arguments:
+            self._changed_arguments = True
+            _log.warning("arguments were changed after `map` was called: such values are not kept in the checkpoint")
 
     def look(self) -> None:
         """Find out whether others have finished calls of the function by now."""

@@ -80,7 +80,11 @@ class Resumption:
         self._total = None
         self.complete = False  # whether it is known that all values are there
         if buffersize is None:
-            looked_up = list(self._calls)
+            try:
+                looked_up = list(self._calls)
+            except BaseException:
+                self._store.close()
+                raise
             self._calls, self._total = iter(looked_up), len(looked_up)
             self.complete = all(outcome is not None for _, _, outcome in looked_up)
         # Of the calls that were let in and whose values were not asked for: the number of the outcome if it is
@@ -155,9 +159,10 @@ class Resumption:
                 self._log_found()
             computed.close()
             feed.abandon()
+            # First, because of two connections that are closed at the same time none clears up the log.
+            self._store.close()
             # An error that the user keeps refers to this, which must not keep the writer waiting.
             del self._recorder
-            self._store.close()
 
     def _log_found(self) -> None:
         _log.info("%d of %d values are in %s", self._found, self._position, self._store.path)

@@ -529,6 +529,8 @@ class ChunkExecutor(Executor):
         if "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit:
             return FutureFeed(lambda args: self.submit(fn, *args), calls, buffersize, recorder)
         function = self._function(fn) or Function(fn, Parcel(uuid4().bytes, pace=self._pace(fn)))
+        if recorder is not None and function.parcel.shipment is None and function.fn is not None:
+            function.parcel.shipment = self._cluster.pack_function(function.fn)  # now, as it was identified
         is_fed_later = buffersize is not None or recorder is not None
         return SeriesFeed(
             self._inbox,
