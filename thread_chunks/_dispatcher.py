@@ -27,6 +27,9 @@
 * A block that is *overdue* is surrendered: the worker hands over what is finished and gives back what
   has not started, though a call still runs, and the rest goes to the front of the queue.
 
+A series with a checkpoint has a recorder: it sees the calls as they are sent, and the values before the
+consumer does.
+
 The dispatcher does not know Ray. It is plain data driven by messages: the tests drive it without
 a thread.
 """

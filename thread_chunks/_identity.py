@@ -231,7 +231,6 @@ def _is_plain_object(value: Any) -> bool:
     cls = type(value)
     return (
         hasattr(value, "__dict__")
-        and cls.__base__ is not None
         and all(part is object or part.__flags__ & _IS_HEAP_TYPE for part in cls.__mro__)
         and all(getattr(cls, name, None) is getattr(object, name, None) for name in _PICKLING)
         and not any("__slots__" in vars(part) for part in cls.__mro__)
