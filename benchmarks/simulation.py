@@ -21,9 +21,10 @@ class SimulatedWorker:
         self.handle: Any = self
         self._cluster = cluster
 
-    def run(self, block: Block) -> None:
+    def run(self, block: Block) -> bool:
         """Take a block."""
-        self._cluster.sent.append((self, len(block.calls)))
+        self._cluster.sent.append((self, block))
+        return True
 
     def surrender(self, block: Block) -> None:
         """Have nothing to give back."""
@@ -46,7 +47,7 @@ class SimulatedCluster:
     alive = True
 
     def __init__(self) -> None:
-        self.sent: deque[tuple[SimulatedWorker, int]] = deque()
+        self.sent: deque[tuple[SimulatedWorker, Block]] = deque()
         self.workers: list[SimulatedWorker] = []
 
     def start_worker(self, post: Callable[[Message], None]) -> SimulatedWorker:
@@ -70,8 +71,9 @@ def time_per_block(workers: int, blocks: int) -> float:
     dispatcher.handle([series])
     start = time.perf_counter()
     for _ in range(blocks):
-        worker, length = cluster.sent.popleft()
+        worker, block = cluster.sent.popleft()
         # Slow calls, so that each block is one call.
-        dispatcher.handle([Finished(worker, lambda length=length: Outcomes([None] * length, seconds=1.0))])  # type: ignore[misc]
-        dispatcher.surrender_overdue(0.0)
+        outcomes = Outcomes([None] * len(block.calls), seconds=1.0)
+        dispatcher.handle([Finished(worker, block, lambda outcomes=outcomes: outcomes)])  # type: ignore[misc]
+        dispatcher.ring(0.0)
     return (time.perf_counter() - start) / blocks * 1e6

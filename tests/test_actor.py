@@ -77,6 +77,14 @@ def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_start
     assert actor.surrender(b"next") is False, "this one has not begun"
 
 
+def test_a_block_that_is_surrendered_before_it_begins_is_not_run():
+    actor = LabelledActor()
+    assert actor.surrender(b"token") is False
+    reply = run(actor, request(b"a", [1, 2]), pack(abs))
+    assert (reply.values, reply.left) == ([], 0)
+    assert run(actor, request(b"a", [-3])).values == [3], "the function that it brought is there"
+
+
 def test_only_the_block_that_is_meant_is_surrendered():
     replies, actor = [], LabelledActor()
     actor.set_func(lambda x: replies.append(actor.surrender(b"another")))
@@ -106,7 +114,8 @@ def test_surrender_while_short_calls_are_run():
     try:
         for _ in range(60):
             ran.clear()
-            actor._over, replies = b"", []
+            actor._over.clear()
+            replies = []
             control = threading.Thread(target=lambda: replies.append(surrender_when_it_runs(actor)))
             control.start()
             replies.append(run(actor, request(b"stored", range(3000))))
@@ -120,8 +129,9 @@ def test_surrender_while_short_calls_are_run():
 
 
 def surrender_when_it_runs(actor):
-    while (reply := actor.surrender(b"token")) is False:
+    while actor._block is None and not actor._over:
         pass
+    reply = actor.surrender(b"token")
     return reply if reply is True else unseal(reply)
 
 

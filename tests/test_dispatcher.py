@@ -27,7 +27,6 @@ from thread_chunks._messages import (
     Inbox,
     Inspect,
     Lost,
-    NotBegun,
     StartAll,
     Started,
     Store,
@@ -52,30 +51,46 @@ class ManualWorker:
     def __init__(self, cluster):
         self.handle = self
         self.cluster = cluster
-        self.block = None
+        self.blocks = []  # as they were sent; the first one runs
+        self.given_back = set()  # blocks that were surrendered before they began
         self.dismissed = False
         self.killed = False
-        self.asked = None  # the block that it was asked to surrender
+        self.asked = []  # blocks that it was asked to surrender
         self.mail = []
+
+    @property
+    def block(self):
+        return self.blocks[0] if self.blocks else None
 
     def run(self, block):
         assert not self.dismissed
-        assert self.block is None, "promise b: one block at a time"
-        self.block = block
-        self.calls = list(block.calls)  # as the actor has them; those that were run are taken off
-        self.done = self.handed = 0
+        assert len(self.blocks) < 2, "one block ahead at the most"
+        self.blocks.append(block)
         self.cluster.sent.extend(arguments[0].name for arguments in block.calls)
+        if len(self.blocks) == 1:
+            self.begin()
+        return True
+
+    def begin(self):
+        self.calls = list(self.block.calls)  # as the actor has them; those that were run are taken off
+        self.outcomes = []
+        self.handed = 0
+        if self.block in self.given_back:
+            self.calls.clear()
+
+    @property
+    def done(self):
+        return len(self.outcomes)
 
     def run_call(self):
         """Run one call of the block."""
         (argument,) = self.calls.pop(0)
         self.cluster.ran.append(argument.name)
-        self.outcomes = [*self.outcomes[: self.done], argument.name] if self.done else [argument.name]
-        self.done += 1
+        self.outcomes.append(argument.name)
 
     def take(self):
         """Hand over the outcomes that were not yet."""
-        outcomes = Outcomes(self.outcomes[self.handed : self.done] if self.done else [], offset=self.handed)
+        outcomes = Outcomes(self.outcomes[self.handed :], offset=self.handed)
         self.handed = self.done
         return outcomes
 
@@ -83,16 +98,27 @@ class ManualWorker:
         """Run the calls that are left, and answer."""
         while self.calls:
             self.run_call()
-        outcomes, self.block = self.take(), None
-        self.mail.append(Finished(self, lambda: outcomes))
+        self.end()
 
-    def answer_surrender(self, running, begun=True):
+    def end(self, left=0):
+        """Answer for the block that runs, and begin the next."""
+        outcomes, block = self.take(), self.blocks.pop(0)
+        self.calls = self.outcomes = None
+        self.mail.append(Finished(self, block, lambda: outcomes, left))
+        if self.blocks:
+            self.begin()
+
+    def die(self):
+        self.blocks, self.asked, self.calls, self.outcomes = [], [], None, None
+
+    def answer_surrender(self, running):
         """Give back the calls that have not started; `running` is how many have but did not finish."""
-        block, self.asked = self.asked, None
-        if block is not self.block:
+        block = self.asked.pop(0)
+        if block not in self.blocks:
             return
-        if not begun and not self.done:
-            self.mail.append(NotBegun(self, block))
+        if block is not self.block:
+            self.given_back.add(block)
+            self.mail.append(Surrendered(self, block, lambda: Outcomes([]), len(block.calls)))
             return
         left = len(self.calls) - min(running, len(self.calls))
         del self.calls[len(self.calls) - left :]
@@ -100,7 +126,7 @@ class ManualWorker:
         self.mail.append(Surrendered(self, block, lambda: outcomes, left))
 
     def surrender(self, block):
-        self.asked = block
+        self.asked.append(block)
 
     def store(self, function):
         self.stored = function
@@ -145,7 +171,7 @@ class Driver:
         for message in self.inbox.drain():
             if not self.dispatcher.finished:
                 self.dispatcher.handle([message])
-                self.dispatcher.surrender_overdue(-math.inf)
+                self.dispatcher.ring(-math.inf)
 
     def submit(self, name):
         call = Call(self.function, Given((Argument(name),), {}))
@@ -177,15 +203,15 @@ class Driver:
 
     def surrender(self):
         """Let the time come at which each running block is overdue."""
-        self.dispatcher.surrender_overdue(math.inf)
+        self.dispatcher.ring(math.inf)
 
     def lose(self, worker):
-        worker.block = worker.asked = None
+        worker.die()
         self.post(Lost(worker, WorkerLost("died")))
 
     @property
     def running(self):
-        return [worker for worker in self.cluster.started if worker.block is not None]
+        return [worker for worker in self.cluster.started if worker.blocks]
 
 
 def test_workers_start_when_there_is_work_for_them():
@@ -301,10 +327,9 @@ def test_answer_of_a_worker_that_was_given_up():
     future = driver.submit("a")
     (worker,) = driver.cluster.started
     driver.up(worker)
-    block = worker.block
+    worker.finish()
     driver.lose(worker)
-    worker.block = block
-    driver.finish(worker)
+    driver.deliver(worker)
     assert isinstance(future.exception(0), WorkerLost)
 
 
@@ -354,7 +379,8 @@ def test_failure_of_the_dispatcher_itself_resolves_everything(caplog):
     driver.up(driver.cluster.started[0])
     thread = threading.Thread(target=driver.dispatcher.run)
     driver.inbox.post("nonsense")  # falls through, does no harm
-    driver.inbox.post(Finished(driver.cluster.started[0], lambda: 1 / 0))
+    worker = driver.cluster.started[0]
+    driver.inbox.post(Finished(worker, worker.block, lambda: 1 / 0))
     late = Call(driver.function, Given((Argument("late"),), {}))
     driver.inbox.admit(late)
     answer = Future()
@@ -443,7 +469,7 @@ def test_blocks_of_the_length_that_the_user_asked_for():
         while worker.block is not None:
             sent.append(len(worker.block.calls))
             driver.surrender()
-            assert worker.asked is None, "it is not taken back"
+            assert not worker.asked, "it is not taken back"
             driver.finish(worker)
         assert sent == lengths
 
@@ -478,10 +504,14 @@ def test_submitted_calls_travel_together():
     first = driver.submit("a")
     rest = [driver.submit(name) for name in "bcd"]
     rest[1].cancel()
+    assert rest[0].running(), "it waits behind the one that runs"
+    rest += [driver.submit(name) for name in "ef"]
     driver.finish(worker)
-    assert [arguments[0].name for arguments in worker.block.calls] == ["b", "d"]
+    assert [[arguments[0].name for arguments in block.calls] for block in worker.blocks] == [["b"], ["d", "e", "f"]]
     driver.finish(worker)
-    assert [future.result(0) for future in (first, rest[0], rest[2])] == ["a", "b", "d"]
+    driver.finish(worker)
+    del rest[1]
+    assert [future.result(0) for future in (first, *rest)] == ["a", "b", "d", "e", "f"]
 
 
 def test_surrender():
@@ -490,7 +520,7 @@ def test_surrender():
     worker, other = sorted((worker, other), key=lambda worker: worker.block is None)
     worker.run_call()
     driver.surrender()
-    assert worker.asked is not None
+    assert worker.asked
     worker.answer_surrender(running=1)
     driver.deliver(worker)
     assert outbox.get(timeout=0).outcomes.values == ["a"], "what is finished arrives"
@@ -501,25 +531,14 @@ def test_surrender():
     assert outbox.get(timeout=0).outcomes.values == ["b"]
 
 
-def test_surrender_that_comes_too_early():
-    driver, (worker,) = fast_driver(1)
-    driver.map("abc")
-    driver.surrender()
-    worker.answer_surrender(running=0, begun=False)
-    driver.deliver(worker)
-    assert driver.dispatcher._patience() > 0, "it is asked again"
-    driver.surrender()
-    assert worker.asked is not None
-
-
 def test_worker_that_gives_back_calls_with_the_end_of_its_block():
     driver, (worker,) = fast_driver(1)
     _, outbox = driver.map("abcd")
     driver.surrender()
     for _ in range(2):
         worker.run_call()
-    outcomes, worker.block = worker.take(), None
-    driver.post(Finished(worker, lambda: outcomes, 2))
+    worker.end(left=2)
+    driver.deliver(worker)
     assert outbox.get(timeout=0).outcomes.values == ["a", "b"]
     assert [arguments[0].name for arguments in worker.block.calls] == ["c", "d"]
 
@@ -528,9 +547,11 @@ def test_worker_that_gives_back_calls_with_the_end_of_its_block():
 @pytest.mark.parametrize("given_back_first", [False, True])
 def test_calls_given_back_around_a_cancellation(kill, given_back_first):
     driver, (worker,) = fast_driver(1)
-    blocker = driver.submit("x")
+    blocker, behind = driver.submit("x"), driver.submit("y")
     futures = [driver.submit(name) for name in "abc"]
     driver.finish(worker)
+    driver.finish(worker)
+    assert behind.result(0) == "y"
     driver.surrender()
     worker.run_call()
     worker.answer_surrender(running=0)
@@ -560,7 +581,7 @@ def test_surrender_that_comes_too_late():
     worker.answer_surrender(running=0)
     driver.deliver(worker)
     assert outbox.get(timeout=0).outcomes.values == ["a", "b", "c"]
-    assert driver.dispatcher._idle == [worker]
+    assert driver.dispatcher._crew.idle == [worker]
 
 
 def test_surrender_and_the_end_of_the_block_cross():
@@ -572,7 +593,7 @@ def test_surrender_and_the_end_of_the_block_cross():
     worker.finish()
     driver.deliver(worker, 1)  # the end overtakes
     assert outbox.get(timeout=0).outcomes.values == ["b"]
-    assert driver.dispatcher._idle == [], "the rest is still to come"
+    assert driver.dispatcher._crew.idle == [], "the rest is still to come"
     driver.deliver(worker)
     assert outbox.get(timeout=0).outcomes.values == ["a"]
     assert [arguments[0].name for arguments in worker.block.calls] == ["c"]
@@ -581,10 +602,8 @@ def test_surrender_and_the_end_of_the_block_cross():
 def test_surrender_by_a_worker_that_dies():
     driver, (worker, _) = fast_driver()
     futures = [driver.submit(name) for name in "abcdefgh"]
-    worker = max(driver.running, key=lambda worker: len(worker.block.calls))
-    for running in driver.running:
-        if len(running.block.calls) == 1:
-            driver.finish(running)
+    while all(len(running.block.calls) == 1 for running in driver.running):
+        driver.finish(driver.running[0])
     worker = max(driver.running, key=lambda worker: len(worker.block.calls))
     calls = [arguments[0].name for arguments in worker.block.calls]
     driver.surrender()
@@ -715,7 +734,7 @@ class Machine(RuleBasedStateMachine):
                 assert isinstance(outcome, Exception) or outcome == names[label]
         assert len(set(self.driver.cluster.ran)) == len(self.driver.cluster.ran), "promise b: runs at most once"
         for worker in self.driver.cluster.started:  # what a worker still has when the executor breaks
-            worker.block = worker.asked = worker.calls = None
+            worker.die()
             worker.mail.clear()
         self.expect_nothing_kept()
 
@@ -734,11 +753,11 @@ class Machine(RuleBasedStateMachine):
                 continue
             if worker.killed:
                 self.driver.lose(worker)
-            elif worker in self.driver.dispatcher._starting:
+            elif worker in self.driver.dispatcher._crew.starting:
                 self.driver.up(worker)
             elif worker.mail:
                 self.driver.deliver(worker)
-            elif worker.asked is not None:
+            elif worker.asked:
                 worker.answer_surrender(0)
             elif worker.block is not None:
                 self.driver.finish(worker)
@@ -837,7 +856,7 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.driver is not None)
     def start(self, data):
-        if starting := sorted(self.driver.dispatcher._starting, key=self.driver.cluster.started.index):
+        if starting := sorted(self.driver.dispatcher._crew.starting, key=self.driver.cluster.started.index):
             self.driver.up(data.draw(st.sampled_from(starting)))
 
     @rule(data=st.data())
@@ -862,18 +881,20 @@ class Machine(RuleBasedStateMachine):
     def surrender(self):
         self.driver.surrender()
 
-    @rule(data=st.data(), running=st.integers(0, 1), begun=st.booleans())
+    @rule(data=st.data(), running=st.integers(0, 1))
     @precondition(lambda self: self.driver is not None and any(w.asked for w in self.driver.cluster.started))
-    def answer_surrender(self, data, running, begun):
+    def answer_surrender(self, data, running):
         asked = [w for w in self.driver.cluster.started if w.asked]
-        data.draw(st.sampled_from(asked)).answer_surrender(running, begun)
+        data.draw(st.sampled_from(asked)).answer_surrender(running)
 
     @rule(data=st.data())
     @precondition(lambda self: self.driver is not None and self.driver.running)
     def fail(self, data):
         worker = data.draw(st.sampled_from(self.driver.running))
-        worker.block = worker.asked = None
-        self.driver.post(Failed(worker, LookupError("the message was lost")))
+        worker.calls, block = None, worker.blocks.pop(0)
+        if worker.blocks:
+            worker.begin()
+        self.driver.post(Failed(worker, block, LookupError("the message was lost")))
 
     @rule(data=st.data())
     @precondition(lambda self: self.driver is not None and any(w.mail for w in self.driver.cluster.started))
@@ -910,7 +931,7 @@ class Machine(RuleBasedStateMachine):
         sent = len(self.driver.cluster.sent), len(self.driver.cluster.started)
         assert self.limit in (None, sent), "nothing starts after a kill"
         assert len(self.driver.running) <= dispatcher.size or dispatcher.finished, "promise b"
-        if dispatcher._idle and not dispatcher.finished:
+        if dispatcher._crew.idle and not dispatcher.finished:
             waiting = [item for item in dispatcher._waiting if not (isinstance(item, Call) and item.future.cancelled())]
             assert not waiting, "promise d: nothing waits while a worker is idle"
 

@@ -13,8 +13,9 @@ ROOT = Path(thread_chunks.__file__).parent
 LEVELS = [
     {"errors", "config", "progress", "_mailbox", "_sizing", "_exceptions", "_main_functions", "_terminal", "_identity"},
     {"_calls"},
-    {"_wire", "_messages", "_queue", "_arguments", "_session"},
-    {"_running", "_dispatcher", "_mapping", "_rows", "_inspection"},
+    {"_wire", "_messages", "_queue", "_alarms", "_arguments", "_session"},
+    {"_running", "_crew", "_mapping", "_rows", "_inspection"},
+    {"_dispatcher"},
     {"actor", "_store"},
     {"_recorder", "checkpoint", "_cluster"},
     {"_threads", "_resuming"},

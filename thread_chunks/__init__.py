@@ -41,6 +41,8 @@ A module imports only from those below it.
 ``_cluster``         Ray's actors as workers, Ray's errors as ours
 ``_session``         who starts Ray, and who stops it
 ``_dispatcher``      owns every call from its submission to its outcome
+``_crew``            which workers there are, and which blocks each of them has
+``_alarms``          what is to be done about running blocks when their time comes
 ``_queue``           what waits for a worker, and how blocks are cut from it
 ``_messages``        what reaches the dispatcher, and what it asks of the world
 `actor`              `LabelledActor`: what runs inside an actor

@@ -294,6 +294,10 @@ class Block:
     # Spans of the calls that have no outcome yet, and were not given back.
     open: list[tuple[int, int]] = field(init=False)
     answered: bool = field(default=False, init=False)  # the worker is done with it
+    over: bool = field(default=False, init=False)  # answered, and nothing is open; or its worker was lost
+    began: float = field(default=0.0, init=False)  # when its worker had nothing before it, on `time.monotonic`'s clock
+    overdue: bool = field(default=False, init=False)  # it has taken longer than it should
+    followable: bool = field(default=False, init=False)  # its worker can take another one before it is over
 
     def __post_init__(self) -> None:
         self.open = [(0, len(self.calls))]

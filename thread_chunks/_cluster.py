@@ -22,7 +22,7 @@ from ray.exceptions import ObjectLostError, RayTaskError
 
 from . import _session, _wire
 from ._calls import CARRIED_KEY, STORED_KEY, Block, Function, Outcomes, Parcel
-from ._messages import Broken, Failed, Finished, Lost, Message, NotBegun, Started, Surrendered
+from ._messages import Broken, Failed, Finished, Lost, Message, Started, Surrendered
 from ._wire import Packed, Reply, Request, pack, pack_calls, seal, unpack, unpack_error, unseal
 from .actor import LabelledActor, Ready, Setup
 from .errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost
@@ -38,6 +38,9 @@ _IN_CONTROL_GROUP = {"concurrency_group": "control"}
 # From this size (bytes) on, a function goes through the object store once, and not to each actor
 # by itself: below it, one more message to the store costs more than the copies.
 _SHARED = 64 * 1024
+
+# Behind a block with more bytes of arguments than this no other is sent, lest two of them fill the worker's memory.
+_LARGEST_FOLLOWED = 2**20
 
 # After so many bytes of values a block ends: the driver has to hold them all at once.
 _LARGEST_REPLY = 16 * 2**20
@@ -81,46 +84,50 @@ class RayWorker:
         self._functions: OrderedDict[bytes, weakref.ref[Parcel]] = OrderedDict()
         self._stored: Parcel | None = cluster.stored.parcel  # what the actor holds as its own
         self._place = "not started yet"
-        self._sent: tuple[bytes, dict[int, PicklingFailed]] = b"", {}  # the last block's token, and what was not sent
+        self._sent: dict[Block, tuple[bytes, dict[int, PicklingFailed]]] = {}  # tokens, and what could not be sent
+        self._forgetful = False  # whether functions that were sent may not have arrived
         authkey = bytes(multiprocessing.current_process().authkey)
         setup = Setup(
             self._paths, sys.argv, _working_directory(), authkey, cluster.address_of_streams, cluster.initializer
         )
         self._when_done(handle.start_worker.remote(setup, cluster.stored.parcel.shipment), self._started)
 
-    def run(self, block: Block) -> None:
-        """Send a block. `Finished` is posted later, or `Failed`, or `Lost`."""
+    def run(self, block: Block) -> bool:
+        """Send a block, as `_messages.Worker` says."""
         start = time.perf_counter()
         key = block.function.parcel.key
         calls, failures = pack_calls(block.calls, block.keywords, carried=key == CARRIED_KEY)
         if len(failures) == len(block.calls):
-            self._post(Finished(self, partial(Outcomes, [None] * len(failures), dict(failures))))
-            return
+            self._post(Finished(self, block, partial(Outcomes, [None] * len(failures), dict(failures))))
+            return False
         try:
             function, forget = self._ship(block.function)
         except Exception as error:  # it cannot be pickled, or the object store is full
-            self._post(Failed(self, error))
-            return
+            self._post(Failed(self, block, error))
+            return False
         if not self._cluster.alive:  # else Ray would start itself, in its own way
             self._post(Broken(partial(ExecutorBroken, _GONE)))
-            return
+            return False
         token = uuid4().bytes
-        self._sent = token, failures
+        self._sent[block] = token, failures
         largest = None if block.fixed else _LARGEST_REPLY
         request = Request(token, block.first, key, calls, forget, self._new_paths(), self._cluster.writable, largest)
         try:
             reply = self.handle.run_block.remote(seal(request), *([] if function is None else [function]))
         except Exception as error:
             self._post(Lost(self, self._describe(error, block)))
-        else:
-            seconds = time.perf_counter() - start
-            self._when_done(reply, lambda future: self._replied(future, block, failures, seconds))
+            return False
+        seconds = time.perf_counter() - start
+        self._when_done(reply, lambda future: self._replied(future, block, failures, seconds))
+        # What comes behind it relies on the function that it brings, which may get lost.
+        return function is None and request.size <= _LARGEST_FOLLOWED
 
     def surrender(self, block: Block) -> None:
-        """Ask for what there is of the block. `Surrendered` is posted later, or `NotBegun`, unless it is over."""
-        if not self._cluster.alive:
+        """Ask for what there is of the block, as `_messages.Worker` says."""
+        sent = self._sent.get(block)
+        if sent is None or not self._cluster.alive:
             return
-        token, failures = self._sent
+        token, failures = sent
         try:
             reply = self.handle.surrender.options(**_IN_CONTROL_GROUP).remote(token)
         except Exception as error:
@@ -167,17 +174,15 @@ class RayWorker:
         self, future: Future[bytes | Reply], block: Block, failures: dict[int, PicklingFailed], seconds: float
     ) -> None:
         error = future.exception()
-        self._sent = b"", {}  # what failed refers to its arguments
+        self._sent.pop(block, None)  # what could not be sent refers to its arguments
         if error is None:
             reply: Reply = unseal(future.result())
-            self._post(Finished(self, self._collect(reply, failures, seconds), reply.left))
+            self._post(Finished(self, block, self._collect(reply, failures, seconds), reply.left))
         elif isinstance(error, (RayTaskError, ObjectLostError)):
             # The actor lives, but the message failed: it could not be unpickled, or it was lost. A function
-            # that was in it has not arrived, so all are sent again when they are needed. (This is not the
-            # dispatcher's thread, but that one has nothing for this worker before it hears of this.)
-            self._functions.clear()
-            self._stored = None
-            self._post(Failed(self, error.cause if isinstance(error, RayTaskError) else error))
+            # that was in it has not arrived, so all are sent again when they are needed.
+            self._forgetful = True
+            self._post(Failed(self, block, error.cause if isinstance(error, RayTaskError) else error))
         else:
             self._post(Lost(self, self._describe(error, block)))
 
@@ -188,7 +193,7 @@ class RayWorker:
         if error is not None:
             self._post(Lost(self, self._describe(error, block)))
         elif (reply := unseal(future.result())) is False:
-            self._post(NotBegun(self, block))
+            self._post(Surrendered(self, block, partial(Outcomes, []), len(block.calls)))
         elif reply is not True:
             self._post(Surrendered(self, block, self._collect(reply, failures), reply.left))
 
@@ -216,6 +221,10 @@ class RayWorker:
 
     def _ship(self, function: Function) -> tuple[Packed | ObjectRef[Packed] | None, list[bytes]]:
         """Return the function if the actor does not hold it, and the keys of those it can forget."""
+        if self._forgetful:
+            self._forgetful = False
+            self._functions.clear()
+            self._stored = None
         parcel = function.parcel
         if parcel.key == CARRIED_KEY:
             return None, []

@@ -8,14 +8,14 @@
    Call(fn, args, fut) --admit-> inbox --> [c7][c8][series 12..900] ...                |
                         |        ^  ^           | take a block (how long: _sizing)     |
  map / starmap          |        |  |           v                                      |
-   Series, then More ---admit----+  |      running: {worker: Block} ----- run ---------+-> run_block
-   Abandon -------------post-----+  |      idle:    [worker]                           |    an outcome per call
+   Series, then More ---admit----+  |      busy: {worker: [Block, Block]} - run -------+-> run_block
+   Abandon -------------post-----+  |      idle: [worker]                              |    an outcome per call
  shutdown               |        |  |      starting: {worker} <----- start_worker -----+-> actor comes up
    StartAll, Store -----admit----+  |           |                                      |
    Close(cancel?) ------post-----+  +--- Started | Finished | Failed | Lost | Broken <-+--- its answer
                         |           |           |                                      |
-                        |           |           | overdue: surrender ------------------+-> (control group)
-                        |           +---- Surrendered | NotBegun <---------------------+--- what it has so far
+                        |           |           | alarm, or idle workers: surrender ---+-> (control group)
+                        |           +---- Surrendered <--------------------------------+--- what it has so far
                         |                       v                                      |
  Future.result()  <-----+------- block.deliver: future.set_result                      |
  next(map(...))   <-----+------- block.deliver: series.outbox.put                      |
@@ -23,9 +23,11 @@
 * The *inbox* is the only way in. `Inbox.admit` is the gate: work passes it or is refused, and what
   has passed gets an outcome. Everything else is posted, at any time, from any thread.
 * The *dispatcher thread* blocks in one place, `Inbox.get`, and takes note of one message at a time.
-* A *worker* is starting, idle, or running one block. It answers by posting, never by returning.
-* A block that is *overdue* is surrendered: the worker hands over what is finished and gives back what
-  has not started, though a call still runs, and the rest goes to the front of the queue.
+* A *worker* is starting, idle, or busy with a block. It answers by posting, never by returning. Behind a block of
+  short calls another one waits for its turn at the worker, so that no time passes between the two.
+* A block that is *overdue* is surrendered, and what waits behind it: the worker hands over what is finished and
+  gives back what has not started, though a call still runs, and the rest goes to the front of the queue. So
+  is a block that waits behind another while there are idle workers, and nothing else for them to do.
 
 A series with a checkpoint has a recorder: it sees the calls as they are sent, and the values before the
 consumer does.
@@ -41,10 +43,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import CancelledError
-from heapq import heappop, heappush
-from itertools import count
+from functools import partial
 
+from ._alarms import Alarms
 from ._calls import Batch, Block, Call, Outcomes, Series
+from ._crew import Crew
 from ._messages import (
     Abandon,
     Broken,
@@ -57,7 +60,6 @@ from ._messages import (
     Lost,
     Message,
     More,
-    NotBegun,
     StartAll,
     Started,
     Store,
@@ -82,11 +84,11 @@ class Dispatcher:
     --------
     a. Every call that passed the gate gets an outcome, whatever fails: a worker, a pickle, the
        cluster, or this class itself (`_break`).
-    b. At most `size` calls run at once, and none runs twice (`_assign`: a worker has at most one
-       block, and a call leaves `_waiting` before it is sent).
+    b. At most `size` calls run at once, and none runs twice (a worker runs one call at a time, and
+       a call leaves `_waiting` before it is sent).
     c. A call can be cancelled until it is put in a block (`Queue.take`).
-    d. No call waits behind one that runs while a worker is idle, or not for long
-       (`surrender_overdue`), but for those that the user's `chunksize` put into one block, and as
+    d. No call waits behind one that runs while a worker is idle, or not for long (`_hurry`,
+       `_recall`), but for those that the user's `chunksize` put into one block, and as
        long as the one that runs holds the interpreter lock of its process.
     e. Once a call is resolved, nothing here refers to its arguments, value or error.
     f. Nothing here refers to the executor.
@@ -110,11 +112,9 @@ class Dispatcher:
         self._cluster = cluster
         self._inbox = inbox
         self._waiting = Queue(adaptive=cluster.interruptible)
-        self._starting: set[Worker] = set()
-        self._idle: list[Worker] = []  # the last one is the warmest, and used first
-        self._running: dict[Worker, Block] = {}
-        self._timed: list[tuple[float, int, Worker, Block]] = []  # a heap: when running blocks will be overdue
-        self._order = count()  # of the entries of the heap that are equal in time
+        self._crew = Crew()
+        self._alarms = Alarms()
+        self._recalled: set[Block] = set()  # that are being taken back for workers that are idle
         self._tasks: Counter[Worker] = Counter()  # that each has run, if `_max_tasks` limits them
         self._failed_starts = 0  # in a row
         self._closing = self._cancelling = self._killing = False
@@ -122,20 +122,20 @@ class Dispatcher:
 
     @property
     def workers(self) -> list[Worker]:
-        """All workers: idle, running, starting."""
-        return [*self._idle, *self._running, *self._starting]
+        """All workers: idle, busy, starting."""
+        return self._crew.workers
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do, now or later."""
-        return self._broken or (self._closing and not self._waiting and not self._running)
+        return self._broken or (self._closing and not self._waiting and not self._crew.busy)
 
     def run(self) -> None:
         """Handle messages until all is done. The body of the dispatcher thread."""
         try:
             while not self.finished:
                 self.handle(self._inbox.get(self._patience()))
-                self.surrender_overdue(time.monotonic())
+                self.ring(time.monotonic())
         except BaseException as error:
             _log.exception("the dispatcher failed")
             self._break(_broken("the executor itself failed", error))
@@ -170,11 +170,10 @@ class Dispatcher:
                     worker.store(function)
             case Started(worker):
                 self._failed_starts = 0
-                self._starting.discard(worker)
-                self._idle.append(worker)
-            case Finished(worker, collect, left):
-                # One that was given up may answer all the same, and is not ours any more.
-                if (block := self._running.get(worker)) is not None:
+                self._crew.starting.discard(worker)
+                self._crew.idle.append(worker)
+            case Finished(worker, block, collect, left):
+                if self._crew.has(worker, block):
                     outcomes = collect()
                     block.answered = True
                     self._take_back(block, left)
@@ -182,16 +181,15 @@ class Dispatcher:
                         block.function.parcel.pace.observe(len(outcomes.values), outcomes.seconds)
                     self._settle(worker, block, outcomes)
             case Surrendered(worker, block, collect, left):
-                if self._running.get(worker) is block:
+                if self._crew.has(worker, block):
+                    self._recalled.discard(block)
                     self._take_back(block, left)
-                    block.function.parcel.pace.doubt()
+                    if block.overdue:
+                        block.function.parcel.pace.doubt()
                     self._settle(worker, block, collect())
-            case NotBegun(worker, block):
-                if self._running.get(worker) is block:
-                    self._time(worker, block)
-            case Failed(worker, error):
-                if (block := self._running.pop(worker, None)) is not None:
-                    self._idle.append(worker)
+            case Failed(worker, block, error):
+                if self._crew.has(worker, block):
+                    self._end(worker, block)
                     block.fail(error)
             case Lost(worker, error):
                 self._lose(worker, error)
@@ -202,37 +200,65 @@ class Dispatcher:
             case Inspect():
                 message.reply(self)
 
-    def surrender_overdue(self, now: float) -> None:
-        """Ask the workers whose blocks are overdue for what they have not started."""
-        while self._timed:
-            when, _, worker, block = self._timed[0]
-            is_running = self._running.get(worker) is block
-            if is_running and when > now:
-                return
-            heappop(self._timed)
-            if is_running:
-                worker.surrender(block)
+    def ring(self, now: float) -> None:
+        """Do what is due by `now`."""
+        self._alarms.ring(now)
 
     def _patience(self) -> float | None:
-        """Return for how long nothing can be overdue (s)."""
-        return None if not self._timed else max(0.0, self._timed[0][0] - time.monotonic())
+        """Return for how long nothing is due (s)."""
+        return None if (when := self._alarms.next()) is None else max(0.0, when - time.monotonic())
 
     def _assign(self) -> None:
-        """Give idle workers the next blocks, and start workers if there is more work than that."""
-        while self._idle and (block := self._waiting.take(self.size, self._tasks_left(self._idle[-1]))) is not None:
-            worker = self._idle.pop()
-            self._running[worker] = block
-            block.receiver.start(block.first, block.calls)
-            worker.run(block)
-            if len(block.calls) > 1 and not block.fixed:
-                self._time(worker, block)
-        room = self.size - len(self._idle) - len(self._running) - len(self._starting)
-        if self._waiting.head() is not None and room > 0:
-            self._start_workers(self._waiting.demand(self.size))
+        """Give workers the next blocks, and start workers if there is more work than that."""
+        crew, waiting = self._crew, self._waiting
+        while crew.idle and (block := waiting.take(self.size, self._tasks_left(crew.idle[-1]))) is not None:
+            self._send(crew.idle.pop(), block)
+        if waiting.head() is None:
+            self._recall()
+            return
+        while crew.followable and waiting.may_go_ahead and (block := waiting.take(self.size, None)) is not None:
+            self._send(next(iter(crew.followable)), block)
+        if len(crew) < self.size and waiting.head() is not None:
+            self._start_workers(waiting.demand(self.size))
+
+    def _send(self, worker: Worker, block: Block) -> None:
+        block.receiver.start(block.first, block.calls)
+        first = self._crew.send(worker, block)
+        if first is block:
+            self._begin(worker, block)
+        elif len(first.calls) == 1:  # now there is something to be taken back, if it takes long
+            self._time(worker, first)
+
+    def _begin(self, worker: Worker, block: Block) -> None:
+        """Take note that it is the block's turn."""
+        block.began = time.monotonic()
+        if len(block.calls) > 1 and not block.fixed:
+            self._time(worker, block)
+        if block.followable and not block.fixed and self._max_tasks is None and block.function.parcel.pace.brief:
+            self._crew.followable[worker] = None
 
     def _time(self, worker: Worker, block: Block) -> None:
-        when = time.monotonic() + block.function.parcel.pace.overdue(len(block.calls))
-        heappush(self._timed, (when, next(self._order), worker, block))
+        when = block.began + block.function.parcel.pace.overdue(len(block.calls))
+        self._alarms.set(when, block, partial(self._hurry, worker, block))
+
+    def _hurry(self, worker: Worker, block: Block) -> None:
+        """Take back what stands behind a call that takes longer than it should."""
+        block.overdue = True
+        self._crew.followable.pop(worker, None)
+        self._crew.followed.pop(worker, None)
+        for behind in self._crew.busy[worker]:
+            if len(behind.calls) > 1 or behind is not block:
+                worker.surrender(behind)
+
+    def _recall(self) -> None:
+        """Take back what waits behind other blocks, for workers that have nothing to do."""
+        crew = self._crew
+        while crew.followed and len(self._recalled) < len(crew.idle):
+            worker, _ = crew.followed.popitem()
+            *_, block = crew.busy[worker]
+            if block.function.parcel.pace.worth_moving(len(block.calls)):
+                self._recalled.add(block)
+                worker.surrender(block)
 
     def _take_back(self, block: Block, count: int) -> None:
         """Let the last `count` calls of a block, which were not run, wait again."""
@@ -253,46 +279,52 @@ class Dispatcher:
         if self._max_tasks is not None:
             self._tasks[worker] += 1 if block.fixed else count
         if block.answered and not block.open:
-            del self._running[worker]
-            if self._tasks_left(worker) == 0:
-                del self._tasks[worker]
-                worker.dismiss()  # `_assign` replaces it, if there is work
-            else:
-                self._idle.append(worker)
+            self._end(worker, block)
         if count:
             block.deliver(outcomes)
 
+    def _end(self, worker: Worker, block: Block) -> None:
+        """Take note that a block is over: its worker begins the next one, or is free."""
+        self._recalled.discard(block)
+        following = self._crew.end(worker, block)
+        if following is not None:
+            self._begin(worker, following)
+        elif self._tasks_left(worker) == 0:
+            del self._tasks[worker]
+            worker.dismiss()  # `_assign` replaces it, if there is work
+        else:
+            self._crew.idle.append(worker)
+
     def _start_workers(self, wanted: int) -> None:
         """See to it that `wanted` workers are idle or starting, within `size`."""
-        room = self.size - len(self.workers)
-        for _ in range(min(room, wanted - len(self._idle) - len(self._starting))):
+        crew = self._crew
+        for _ in range(min(self.size - len(crew), wanted - len(crew.idle) - len(crew.starting))):
             try:
                 worker = self._cluster.start_worker(self._inbox.post)
             except Exception as error:
                 self._do_without("no worker can be started", error)
                 return
-            self._starting.add(worker)
+            crew.starting.add(worker)
 
     def _do_without(self, why: str, error: BaseException) -> None:
         """Start no more workers: go on with those that are up, and break if there are none."""
-        self.size = len(self.workers)
+        self.size = len(self._crew)
         if self.size == 0:
             self._break(_broken(why, error))
         else:
             _log.warning("%s; going on with %d: %s", why, self.size, error)
 
     def _lose(self, worker: Worker, error: BaseException) -> None:
-        self._tasks.pop(worker, None)
-        if worker in self._starting:
-            self._starting.discard(worker)
+        crew = self._crew
+        if worker in crew.starting:
             self._failed_starts += 1
             _log.warning("a worker died before it was up: %s", error)
-        elif worker in self._idle:
-            self._idle.remove(worker)
-        elif (block := self._running.pop(worker, None)) is not None:
-            block.fail(error)
-        else:
+        elif worker not in crew.busy and worker not in crew.idle:
             return  # it was given up before
+        self._tasks.pop(worker, None)
+        for block in crew.remove(worker):
+            self._recalled.discard(block)
+            block.fail(error)
         worker.dismiss()
         if not self._cluster.replaceable:
             self.size -= 1
@@ -336,10 +368,11 @@ class Dispatcher:
                 self._note(message)
             except Exception:  # as of the message that broke it; what is running is resolved below
                 _log.exception("lost a message")
-        for worker, block in list(self._running.items()):
-            del self._running[worker]
-            self._idle.append(worker)
-            block.fail(error)
+        for worker in list(self._crew.busy):
+            blocks = self._crew.remove(worker)
+            self._crew.idle.append(worker)
+            for block in blocks:
+                block.fail(error)
         for item in self._waiting.drain():
             if isinstance(item, Series):
                 item.end(error)

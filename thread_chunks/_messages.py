@@ -23,11 +23,14 @@ class Worker(Protocol):
 
     handle: Any
 
-    def run(self, block: Block) -> None:
-        """Send a block. Later `Finished` is posted, or `Failed`, or `Lost`."""
+    def run(self, block: Block) -> bool:
+        """Send a block, which waits for its turn. Later `Finished` is posted, or `Failed`, or `Lost`.
+
+        Returns whether another one may be sent before this one is over.
+        """
 
     def surrender(self, block: Block) -> None:
-        """Ask for what there is of the block. `Surrendered` is posted, or `NotBegun`, unless it is over."""
+        """Ask for what there is of the block, and to leave the rest. `Surrendered` is posted, unless it is over."""
 
     def store(self, function: Function) -> None:
         """Replace the stored function, after what the worker runs now."""
@@ -91,13 +94,14 @@ class Started:
 
 @dataclass(slots=True, eq=False)
 class Finished:
-    """A worker has run its block, or what was left of it when it surrendered the rest.
+    """A worker has run a block, or what was left of it when it surrendered the rest.
 
     `collect` rebuilds the outcomes, which takes time, and never raises. The last `left` calls that were not
     given back before were not run.
     """
 
     worker: Worker
+    block: Block
     collect: Callable[[], Outcomes]
     left: int = 0
 
@@ -106,7 +110,8 @@ class Finished:
 class Surrendered:
     """A worker has given the outcomes that it had, and gives back the last `left` calls of the block.
 
-    The call that runs, if one does, comes with `Finished`, which may have been posted before this.
+    The call that runs, if one does, comes with `Finished`, which may have been posted before this. A block that
+    had not begun is given back whole, and comes with `Finished` all the same when it is its turn.
     """
 
     worker: Worker
@@ -116,18 +121,11 @@ class Surrendered:
 
 
 @dataclass(slots=True, eq=False)
-class NotBegun:
-    """A block that should be surrendered has not come to its worker's turn yet."""
+class Failed:
+    """A block failed as a whole, for a reason that is not the worker's; `error` is for all its calls."""
 
     worker: Worker
     block: Block
-
-
-@dataclass(slots=True, eq=False)
-class Failed:
-    """A worker's block failed as a whole, for a reason that is not the worker's; `error` is for all its calls."""
-
-    worker: Worker
     error: BaseException
 
 
@@ -170,7 +168,7 @@ class Inspect:
 
 
 Work = Call | Series | More | StartAll | Store | Inspect
-News = Started | Finished | Surrendered | NotBegun | Failed | Lost | Broken
+News = Started | Finished | Surrendered | Failed | Lost | Broken
 Message = Work | News | Abandon | Close
 
 

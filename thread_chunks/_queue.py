@@ -78,6 +78,14 @@ class Queue:
                 return head
         return None
 
+    @property
+    def may_go_ahead(self) -> bool:
+        """Whether the next block may wait behind one that runs, and can be taken back from there at any time."""
+        head = self.head()
+        if head is None or not self._adaptive or not head.function.parcel.pace.brief:
+            return False
+        return head.chunksize is None if isinstance(head, Series) else not (isinstance(head, Block) and head.fixed)
+
     def demand(self, limit: int) -> int:
         """Return how many workers the waiting calls could use; at most `limit`."""
         if len(self._items) >= limit:

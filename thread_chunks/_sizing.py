@@ -6,10 +6,15 @@ block has as many calls as fill a target time, by what the calls of its function
 
 from __future__ import annotations
 
-# What a block should take (s). Less, and what the messages cost shows: calls of 10 ms lose 5 % at this target, and
-# 10 % at half of it. More, and people see that values come in bunches, there is more to be taken back when a call
-# takes long, and a lost worker costs more calls.
+# What a block should take (s). Less, and what the messages cost shows: a message and its answer take some 2 ms of
+# CPU time, which calls that use all CPUs have to give up. More, and people see that values come in bunches, there is
+# more to be taken back when a call takes long, and a lost worker costs more calls.
 TARGET = 0.1
+
+# Up to which length of its calls (s) a block may be sent to a worker that runs another one, to wait there for its
+# turn: that hides the milliseconds which a message and its answer take. Longer ones lose less than that by
+# waiting for the answer, and lose more if they have to be taken back.
+_BRIEF = 0.1
 
 # By how much a block may be longer than the longest so far. Less, and a million short calls need
 # many blocks until they travel well; more, and a few calls by chance short bring a block that
@@ -54,6 +59,15 @@ class Pace:
         latest = max(seconds / calls, 1e-9)
         self._seconds = max(latest, (latest + self._seconds) / 2)
         self._length = max(1, min(int(TARGET / self._seconds), max(self._length, calls) * _GROWTH))
+
+    @property
+    def brief(self) -> bool:
+        """Whether calls are known to be so short that the time between two blocks matters."""
+        return 0.0 < self._seconds < _BRIEF
+
+    def worth_moving(self, calls: int) -> bool:
+        """Whether so many calls take longer than messages that give them to another worker."""
+        return calls * self._seconds > _SHORTEST
 
     def doubt(self) -> None:
         """Begin anew, with single calls: a block took far longer than it should have."""

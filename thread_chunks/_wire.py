@@ -80,6 +80,12 @@ class Request:
     writable: bool
     largest: int | None = None
 
+    @property
+    def size(self) -> int:
+        """How many bytes of arguments it has."""
+        calls = [self.calls] if isinstance(self.calls, Packed) else self.calls
+        return sum(call.size for call in calls if call is not None)
+
 
 @dataclass(slots=True)
 class Reply:

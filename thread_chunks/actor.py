@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType
@@ -74,14 +76,16 @@ class LabelledActor:
     _func: Callable[..., Any] | None
     _functions: dict[bytes, Callable[..., Any]]  # those of series and `submit`, by key
 
-    # The control thread reads these.
+    # Under the lock, because the control thread has to do with them.
     _block: RunningBlock | None  # what runs
-    _over: bytes  # the token of what ran last
+    _over: deque[bytes]  # the tokens of those that ran last, as many as an executor sends without an answer
+    _given_back: set[bytes]  # the tokens of those that were surrendered before they began
 
     def __init__(self, func: Callable[..., Any] | None = None) -> None:
         self._func = func
         self._functions = {CARRIED_KEY: _call}
-        self._block, self._over = None, b""
+        self._lock = threading.Lock()
+        self._block, self._over, self._given_back = None, deque(maxlen=2), set()
         self._streams = Streams()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -162,11 +166,18 @@ class LabelledActor:
         actor does not hold, is the outcome of all calls of the block.
         """
         request: Request = unseal(sealed)
-        block = self._block = RunningBlock(request)
+        block = RunningBlock(request)
+        with self._lock:
+            if block.token in self._given_back:
+                self._given_back.discard(block.token)
+                block.surrender()  # so that none of it is run; but the function that it brings is kept
+            self._block = block
         try:
             self._run(block, self._function(request, function, block), request.largest)
         finally:
-            self._block, self._over = None, block.token
+            with self._lock:
+                self._block = None
+                self._over.append(block.token)
         return seal(block.take())
 
     def _run(self, block: RunningBlock, call: Callable[..., Any], largest: int | None) -> None:
@@ -194,15 +205,19 @@ class LabelledActor:
                 block.give_up()
 
     def surrender(self, token: bytes) -> bytes | Reply | bool:
-        """Hand over what there is of a block that runs, and do not start the rest of it.
+        """Hand over what there is of a block, and do not start the rest of it.
 
         Called by the executor, in the thread of the control group. If the block does not run: whether
-        it did.
+        it did. One that did not never will.
         """
-        block = self._block
-        if block is not None and block.token == token:
-            return seal(block.surrender())
-        return self._over == token
+        with self._lock:
+            block = self._block
+            if block is None or block.token != token:
+                if token in self._over:
+                    return True
+                self._given_back.add(token)
+                return False
+        return seal(block.surrender())
 
     def end_worker(self, keys: list[bytes]) -> None:
         """Let go of what is the executor's, which stops using the actor; others may go on to use it."""

@@ -1,0 +1,78 @@
+"""Which workers there are, and which blocks each of them has."""
+
+from __future__ import annotations
+
+from ._calls import Block
+from ._messages import Worker
+
+
+class Crew:
+    """Workers: starting, idle, or busy with one block, behind which another may wait for its turn.
+
+    All of it belongs to the dispatcher's thread.
+
+    Attributes
+    ----------
+    starting : set of Worker
+        Those that are not up yet.
+    idle : list of Worker
+        Those that have nothing to do. The last one is the warmest, and used first.
+    busy : dict of Worker to list of Block
+        What the others have: the first block runs, the second, if there is one, waits behind it.
+    followable : dict of Worker to None
+        Those that run a block behind which another may be sent. The first has run its block for longest.
+    followed : dict of Worker to None
+        Those that have a second block, but for those from which it is being taken back. The last one got it last.
+    """
+
+    def __init__(self) -> None:
+        self.starting: set[Worker] = set()
+        self.idle: list[Worker] = []
+        self.busy: dict[Worker, list[Block]] = {}
+        self.followable: dict[Worker, None] = {}
+        self.followed: dict[Worker, None] = {}
+
+    def __len__(self) -> int:
+        return len(self.idle) + len(self.busy) + len(self.starting)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """All workers."""
+        return [*self.idle, *self.busy, *self.starting]
+
+    def has(self, worker: Worker, block: Block) -> bool:
+        """Whether a worker has a block. One that was given up may answer all the same, and is not ours any more."""
+        return block in self.busy.get(worker, ())
+
+    def send(self, worker: Worker, block: Block) -> Block:
+        """Send a block to a worker that is idle or followable; return the one that it runs."""
+        blocks = self.busy.setdefault(worker, [])
+        blocks.append(block)
+        block.followable = worker.run(block)
+        if self.followable.pop(worker, self) is None:
+            self.followed[worker] = None
+        return blocks[0]
+
+    def end(self, worker: Worker, block: Block) -> Block | None:
+        """Take a block from a worker; return the one that is next."""
+        block.over = True
+        blocks = self.busy[worker]
+        blocks.remove(block)
+        self.followable.pop(worker, None)
+        self.followed.pop(worker, None)
+        if blocks:
+            return blocks[0]
+        del self.busy[worker]
+        return None
+
+    def remove(self, worker: Worker) -> list[Block]:
+        """Forget a worker, which is lost; return what it had."""
+        self.starting.discard(worker)
+        if worker in self.idle:
+            self.idle.remove(worker)
+        self.followable.pop(worker, None)
+        self.followed.pop(worker, None)
+        blocks = self.busy.pop(worker, [])
+        for block in blocks:
+            block.over = True
+        return blocks
