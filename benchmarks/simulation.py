@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from thread_chunks._calls import Block, Function, Outcomes, Parcel, Series
+from thread_chunks._blocks import Block, Series
+from thread_chunks._calls import Function, Outcomes, Parcel
 from thread_chunks._dispatcher import Dispatcher
 from thread_chunks._mailbox import Mailbox
 from thread_chunks._messages import Finished, Inbox, Message, StartAll, Started
@@ -19,6 +20,8 @@ class SimulatedWorker:
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self.handle: Any = self
+        self.host, self.pid = "simulated", 0
+        self.place = "simulated"
         self._cluster = cluster
 
     def run(self, block: Block) -> bool:
@@ -28,6 +31,9 @@ class SimulatedWorker:
 
     def surrender(self, block: Block) -> None:
         """Have nothing to give back."""
+
+    def look(self, block: Block, with_stack: bool) -> None:
+        """Have nothing to say."""
 
     def store(self, function: Function) -> None:
         """Keep nothing."""
@@ -54,6 +60,10 @@ class SimulatedCluster:
         """Make a worker."""
         self.workers.append(SimulatedWorker(self))
         return self.workers[-1]
+
+    def reachable(self) -> bool:
+        """Say that it is there."""
+        return True
 
     def close(self) -> None:
         """End."""

@@ -57,7 +57,7 @@ class FakeHandle:
     """An actor with a thread for each of its groups, which ends when its last handle is dropped."""
 
     def __init__(self, actor_class):
-        self._tasks = {"calls": SimpleQueue(), "control": SimpleQueue()}
+        self._tasks = {group: SimpleQueue() for group in ("calls", "control", "watch")}
         self._unanswered = set()
         self._dead = False
         self.up = threading.Event()
@@ -111,6 +111,9 @@ def _resolve(resolve, outcome):
 
 class FakeCluster(RayCluster):
     alive = True
+
+    def reachable(self):
+        return True
 
     def _join(self, actor_class, actor_options, persistent):
         self._actor_class = actor_class

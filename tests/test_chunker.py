@@ -91,12 +91,12 @@ def test_custom_actors(custom):
 def test_chunker():
     chunker = Chunker(power, chunk_size=2, progress_bar=True)
     assert (chunker.chunk_size, chunker.progress_bar, chunker.persistent, chunker.path) == (2, True, False, None)
-    pids = set(chunker([[]] * 8, slow_pid))
+    pids = set(chunker([[]] * 20, slow_pid))
     assert len(pids) == 2
     assert chunker([[2, 3]], power, progress_bar=False) == [8]
     assert chunker(PARAMETERS, total, False) == [3, 4, 5, 6]
     assert chunker(PARAMETERS) == [3, 4, 5, 6], "the function is replaced for good"
-    assert set(chunker([[]] * 8, slow_pid)) == pids, "and the actors are kept"
+    assert set(chunker([[]] * 20, slow_pid)) == pids, "and the actors are kept"
     assert chunker([]) == []
     chunker(PARAMETERS, total)
     actors = chunker.actors

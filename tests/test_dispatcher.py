@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import CancelledError, Future
 
 import pytest
@@ -15,13 +14,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from thread_chunks._calls import Call, Delivery, Function, Given, Outcomes, Parcel, Series, SeriesEnd
+from thread_chunks._blocks import Delivery, Series, SeriesEnd
+from thread_chunks._calls import Call, Function, Given, Limits, Outcomes, Parcel
 from thread_chunks._dispatcher import Dispatcher
 from thread_chunks._mailbox import Mailbox
 from thread_chunks._messages import (
     Abandon,
     Broken,
+    Cancel,
     Close,
+    Exceeded,
     Failed,
     Finished,
     Inbox,
@@ -32,7 +34,7 @@ from thread_chunks._messages import (
     Store,
     Surrendered,
 )
-from thread_chunks.errors import ExecutorBroken, WorkerLost
+from thread_chunks.errors import CallTimeout, ExecutorBroken, WorkerLost, WorkerOutOfMemory
 
 
 class Argument:
@@ -47,6 +49,8 @@ class ManualWorker:
 
     What it answers lies in `mail` until the test delivers it.
     """
+
+    place, host, pid = "here", "here", 0
 
     def __init__(self, cluster):
         self.handle = self
@@ -128,6 +132,16 @@ class ManualWorker:
     def surrender(self, block):
         self.asked.append(block)
 
+    def retire(self):
+        """Have too much memory: begin nothing any more, and say what there is."""
+        error = WorkerOutOfMemory("too much")
+        if self.block is None:
+            self.mail.append(Exceeded(self, error))
+            return
+        left, outcomes = max(0, len(self.calls) - 1), self.take()
+        del self.calls[1:]
+        self.mail.append(Exceeded(self, error, self.block, lambda: outcomes, left))
+
     def store(self, function):
         self.stored = function
 
@@ -137,6 +151,7 @@ class ManualWorker:
 
     def kill(self):
         self.killed = True
+        self.die()
 
 
 class ManualCluster:
@@ -154,6 +169,9 @@ class ManualCluster:
         self.started.append(ManualWorker(self))
         return self.started[-1]
 
+    def reachable(self):
+        return self.alive
+
     def close(self):
         self.closed = True
 
@@ -165,23 +183,24 @@ class Driver:
         self.cluster = ManualCluster(limit)
         self.function = Function(None, Parcel(b"stored"))
         self.inbox = Inbox()
-        self.dispatcher = Dispatcher(self.cluster, self.inbox, size, max_tasks)
+        self.now = 0.0
+        self.dispatcher = Dispatcher(self.cluster, self.inbox, size, max_tasks, lambda: self.now)
 
     def pump(self):
         for message in self.inbox.drain():
             if not self.dispatcher.finished:
                 self.dispatcher.handle([message])
-                self.dispatcher.ring(-math.inf)
+                self.dispatcher.ring(self.now)
 
-    def submit(self, name):
-        call = Call(self.function, Given((Argument(name),), {}))
+    def submit(self, name, **limits):
+        call = Call(self.function, Given((Argument(name),), {}), Limits(**limits))
         self.inbox.admit(call)
         self.pump()
         return call.future
 
-    def map(self, names, chunksize=None):
+    def map(self, names, chunksize=None, **limits):
         outbox = Mailbox()
-        series = Series(self.function, weakref.ref(outbox), chunksize)
+        series = Series(self.function, weakref.ref(outbox), chunksize, limits=Limits(**limits))
         series.calls.extend((Argument(name),) for name in names)
         self.inbox.admit(series)
         self.pump()
@@ -203,11 +222,22 @@ class Driver:
 
     def surrender(self):
         """Let the time come at which each running block is overdue."""
-        self.dispatcher.ring(math.inf)
+        self.sleep(1000)
 
-    def lose(self, worker):
+    def sleep(self, seconds):
+        """Let time pass."""
+        self.now += seconds
+        if not self.dispatcher.finished:
+            self.dispatcher.ring(self.now)
+
+    def lose(self, worker, error=WorkerLost):
         worker.die()
-        self.post(Lost(worker, WorkerLost("died")))
+        self.post(Lost(worker, error("died")))
+
+    def exceed(self, worker):
+        """Let a worker find out that it has too much memory."""
+        worker.retire()
+        self.deliver(worker)
 
     @property
     def running(self):
@@ -289,9 +319,13 @@ def test_lost_worker_is_replaced_while_calls_remain():
 def test_workers_that_die_at_their_start_break_the_executor(caplog):
     driver = Driver(2)
     future = driver.submit("a")
-    for number in range(3):
+    for number in range(5):
         assert not future.done()
+        assert len(driver.cluster.started) == number + 1
         driver.lose(driver.cluster.started[number])
+        driver.sleep(0.4 * 2**number)
+        assert len(driver.cluster.started) == number + 1, "the next one is waited for, longer each time"
+        driver.sleep(0.2 * 2**number)
     assert "in a row" in str(future.exception(0))
     with pytest.raises(ExecutorBroken, match="in a row"):
         driver.submit("b")
@@ -302,8 +336,9 @@ def test_workers_that_cannot_be_started_do_no_harm_to_those_that_run(caplog):
     running = driver.submit("a")
     driver.up(driver.cluster.started[0])
     waiting = [driver.submit(name) for name in "bc"]
-    for number in (1, 2, 3):
+    for number in range(1, 6):
         driver.lose(driver.cluster.started[number])
+        driver.sleep(10)
     assert "going on" in caplog.text
     while driver.running:
         driver.finish(driver.running[0])
@@ -337,8 +372,9 @@ def test_only_deaths_in_a_row_break_the_executor():
     driver = Driver(1)
     future = driver.submit("a")
     for _ in range(3):
-        driver.lose(driver.cluster.started[-1])
-        driver.lose(driver.cluster.started[-1])
+        for _ in range(4):
+            driver.lose(driver.cluster.started[-1])
+            driver.sleep(10)
         driver.up(driver.cluster.started[-1])
         driver.lose(driver.cluster.started[-1])
         assert isinstance(future.exception(0), WorkerLost)
@@ -648,12 +684,228 @@ def test_calls_that_were_given_back_when_the_executor_is_shut_down():
     assert [type(outcome.errors[0]) for outcome in outcomes if outcome.errors] == [CancelledError]
 
 
+# Limits
+
+
+def test_lost_calls_are_run_again_alone():
+    driver, (worker,) = fast_driver(1)
+    _, outbox = driver.map("abcd", retries=1)
+    assert len(worker.block.calls) > 1
+    worker.run_call()
+    driver.lose(worker)
+    assert not outbox
+    second = driver.cluster.started[-1]
+    driver.up(second)
+    for name in "abcd"[: len(worker.mail) + 2]:
+        assert [arguments[0].name for arguments in second.block.calls] == [name]
+        assert len(second.blocks) == 1, "nothing behind it"
+        driver.finish(second)
+    while driver.running:
+        driver.finish(second)
+    got = {}
+    while outbox:
+        delivery = outbox.get()
+        got.update(enumerate(delivery.outcomes.values, delivery.first))
+    assert got == dict(enumerate("abcd"))
+
+
+def test_call_that_ends_its_worker_each_time():
+    driver = Driver(1)
+    guilty, innocent = driver.submit("a", retries=2), driver.submit("b")
+    for _ in range(3):
+        assert not guilty.done()
+        driver.up(driver.cluster.started[-1])
+        driver.cluster.started[-1].run_call()
+        driver.lose(driver.cluster.started[-1])
+    assert isinstance(guilty.exception(0), WorkerLost)
+    driver.up(driver.cluster.started[-1])
+    driver.finish(driver.cluster.started[-1])
+    assert innocent.result(0) == "b"
+    assert driver.dispatcher.tallies["the stored function"].retries == 2
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_killed_for_memory(retries, caplog):
+    driver = Driver(3)
+    futures = [driver.submit(name, retries=retries) for name in "abc"]
+    for worker in driver.cluster.started:
+        driver.up(worker)
+    for size in (2, 1):
+        driver.lose(driver.running[-1], WorkerOutOfMemory)
+        assert driver.dispatcher.size == size
+        assert f"chunk_size={size} would fit" in caplog.text
+    assert len(driver.cluster.started) == 3, "they are not replaced"
+    driver.lose(driver.running[0], WorkerOutOfMemory)
+    assert driver.dispatcher.size == 1
+    while not all(future.done() for future in futures):
+        if not driver.running:
+            driver.up(driver.cluster.started[-1])
+        driver.finish(driver.running[0])
+    failed = [future for future in futures if future.exception(0) is not None]
+    assert len(failed) == (0 if retries else 3)
+
+
+def test_killed_for_memory_while_only_one_runs():
+    driver = Driver(1)
+    future = driver.submit("a", retries=1)
+    for _ in range(2):
+        driver.up(driver.cluster.started[-1])
+        driver.lose(driver.running[0], WorkerOutOfMemory)
+    assert isinstance(future.exception(0), WorkerOutOfMemory)
+    assert isinstance(future.exception(0), MemoryError)
+
+
+def test_memory_limit():
+    driver, (worker,) = fast_driver(1)
+    _, outbox = driver.map("abcd")
+    while len(worker.block.calls) == 1:
+        driver.finish(worker)
+    worker.run_call()
+    first = worker.calls[0][0].name
+    driver.exceed(worker)
+    assert worker.killed
+    second = driver.cluster.started[-1]
+    assert second is not worker
+    driver.up(second)
+    while driver.running:
+        driver.finish(second)
+    got = {}
+    while outbox:
+        delivery = outbox.get()
+        for index, value in enumerate(delivery.outcomes.values):
+            got["abcd"[delivery.first + index]] = delivery.outcomes.errors.get(index, value)
+    assert isinstance(got.pop(first), WorkerOutOfMemory)
+    assert all(name == value for name, value in got.items())
+    assert len(got) == 3
+
+
+def answer(worker, running, seconds):
+    """Let a worker say since when a call runs."""
+    worker.answer_surrender(running)
+    worker.mail[-1].collect().running = seconds
+
+
+def test_time_out():
+    driver = Driver(1)
+    future, following = driver.submit("a", timeout=5), driver.submit("b", timeout=5)
+    (worker,) = driver.cluster.started
+    driver.sleep(100)
+    driver.up(worker)
+    driver.sleep(6)
+    answer(worker, 1, seconds=4.0)  # the function had to be loaded
+    driver.deliver(worker)
+    driver.sleep(0.9)
+    assert not future.done(), "it counts from its start"
+    driver.sleep(0.2)
+    assert isinstance(future.exception(0), CallTimeout)
+    assert worker.killed
+    driver.up(driver.cluster.started[-1])
+    driver.sleep(4)
+    driver.finish(driver.cluster.started[-1])
+    assert following.result(0) == "b"
+    driver.sleep(100)
+    assert not driver.cluster.started[-1].killed
+
+
+def test_time_out_in_a_block():
+    driver, (worker,) = fast_driver(1)
+    _, outbox = driver.map("abcd", chunksize=4, timeout=5)
+    worker.run_call()
+    driver.sleep(6)
+    answer(worker, 1, seconds=2.0)
+    driver.deliver(worker)
+    driver.sleep(2.9)
+    assert not worker.killed
+    driver.sleep(0.2)
+    assert worker.killed
+    driver.up(driver.cluster.started[-1])
+    while driver.running:
+        driver.finish(driver.running[0])
+    got = {}
+    while outbox:
+        delivery = outbox.get()
+        for index, value in enumerate(delivery.outcomes.values):
+            got["abcd"[delivery.first + index]] = delivery.outcomes.errors.get(index, value)
+    assert isinstance(got.pop("b"), CallTimeout)
+    assert got == {name: name for name in "acd"}
+
+
+def test_time_out_of_a_worker_that_does_not_answer():
+    driver, (worker,) = fast_driver(1)
+    _, outbox = driver.map("abc", chunksize=3, timeout=5)
+    for _ in range(3):
+        assert not worker.killed
+        driver.sleep(5)
+    assert worker.killed
+    assert [type(error) for error in outbox.get(timeout=0).outcomes.errors.values()] == [WorkerLost] * 3
+
+
+@pytest.mark.parametrize("finishes", [False, True])
+def test_cancel_of_a_call_that_runs(finishes):
+    driver, (worker,) = fast_driver(1)
+    futures = [driver.submit(name) for name in "abcde"]
+    while len(worker.block.calls) == 1:
+        driver.finish(worker)
+    names = [arguments[0].name for arguments in worker.block.calls]
+    wanted = futures["abcde".index(names[0])]
+    driver.post(Cancel(wanted))
+    if finishes:
+        worker.run_call()
+    while worker.asked:
+        worker.answer_surrender(running=1)
+    while worker.mail:
+        driver.deliver(worker)
+    assert worker.killed != finishes
+    while driver.running or driver.dispatcher._crew.starting:
+        for starting in list(driver.dispatcher._crew.starting):
+            driver.up(starting)
+        driver.finish(driver.running[0])
+    if finishes:
+        assert wanted.result(0) == names[0]
+    else:
+        assert isinstance(wanted.exception(0), CancelledError)
+    assert all(future.result(0) == name for future, name in zip(futures, "abcde", strict=True) if future is not wanted)
+
+
+def test_cancel_of_a_call_that_stands_behind_another_one():
+    driver, (worker,) = fast_driver(1)
+    futures = [driver.submit(name) for name in "abcde"]
+    while len(worker.block.calls) == 1:
+        driver.finish(worker)
+    names = [arguments[0].name for arguments in worker.block.calls]
+    wanted = futures["abcde".index(names[-1])]
+    driver.post(Cancel(wanted))
+    while worker.asked:
+        worker.answer_surrender(running=1)
+    while worker.mail:
+        driver.deliver(worker)
+    assert isinstance(wanted.exception(0), CancelledError)
+    assert not worker.killed, "it had not begun"
+    while driver.running:
+        driver.finish(driver.running[0])
+    assert names[-1] not in driver.cluster.ran
+    assert all(future.result(0) == name for future, name in zip(futures, "abcde", strict=True) if future is not wanted)
+
+
+def test_cluster_that_is_gone_while_calls_run():
+    driver = Driver(1)
+    running, waiting = driver.submit("a"), driver.submit("b")
+    driver.up(driver.cluster.started[0])
+    driver.sleep(20)
+    assert not running.done()
+    driver.cluster.alive = False
+    driver.sleep(20)
+    for future in (running, waiting):
+        assert isinstance(future.exception(0), ExecutorBroken)
+
+
 def test_no_wake_up_while_nothing_happens():
     driver, (worker,) = fast_driver(1)
     assert driver.dispatcher._patience() is None
     driver.map("abc")
     assert driver.dispatcher._patience() > 0
-    driver.finish(worker)
+    while driver.running:
+        driver.finish(worker)
     assert driver.dispatcher._patience() is None
 
 
@@ -693,8 +945,12 @@ def test_series_fed_while_it_is_emptied():
     assert driver.cluster.ran == ["a", "b"]
 
 
+RETRIES = st.integers(0, 2)
+TIMEOUTS = st.sampled_from([None, None, 10.0])
+
+
 class Machine(RuleBasedStateMachine):
-    """Submits, maps, cancels, drops, shuts down and loses workers, in any order."""
+    """Submits, maps, cancels, drops, shuts down and loses workers, in any order; lets time pass, and memory run out."""
 
     futures = Bundle("futures")
     series = Bundle("series")
@@ -704,6 +960,7 @@ class Machine(RuleBasedStateMachine):
         self.driver = None
         self.names = 0
         self.submitted = {}  # future -> name
+        self.retries = {}  # name -> how often it may be run again
         self.expected = {}  # outbox -> names, for series that were not dropped
         self.arguments = {}  # name -> weak reference
         self.received = {}  # outbox -> {label: outcome}
@@ -732,7 +989,8 @@ class Machine(RuleBasedStateMachine):
             assert sorted(outcomes) == list(range(end)), "promise a: each call of a series has one outcome"
             for label, outcome in outcomes.items():
                 assert isinstance(outcome, Exception) or outcome == names[label]
-        assert len(set(self.driver.cluster.ran)) == len(self.driver.cluster.ran), "promise b: runs at most once"
+        for name, times in Counter(self.driver.cluster.ran).items():
+            assert times <= 1 + self.retries[name], "promise b: runs at most once, or as often as it may"
         for worker in self.driver.cluster.started:  # what a worker still has when the executor breaks
             worker.die()
             worker.mail.clear()
@@ -764,9 +1022,11 @@ class Machine(RuleBasedStateMachine):
             else:
                 continue
             return
+        self.driver.sleep(10)
 
-    def name(self):
+    def name(self, retries):
         self.names += 1
+        self.retries[self.names] = retries
         return self.names
 
     def remember(self, calls):
@@ -791,24 +1051,31 @@ class Machine(RuleBasedStateMachine):
     def create(self, size, handed):
         self.driver = Driver(size, limit=size if handed else None)
 
-    @rule(target=futures)
+    @rule(target=futures, retries=RETRIES, timeout=TIMEOUTS)
     @precondition(lambda self: self.driver is not None)
-    def submit(self):
-        name = self.name()
+    def submit(self, retries, timeout):
+        name, timeout = self.name(retries), timeout if self.driver.cluster.replaceable else None
         try:
-            future = self.driver.submit(name)
+            future = self.driver.submit(name, retries=retries, timeout=timeout)
         except RuntimeError:
             assert self.closed or self.driver.dispatcher._broken
             return None
         self.submitted[future] = name
         return future
 
-    @rule(target=series, count=st.integers(1, 9), chunksize=st.none() | st.integers(1, 4))
+    @rule(
+        target=series,
+        count=st.integers(1, 9),
+        chunksize=st.none() | st.integers(1, 4),
+        retries=RETRIES,
+        timeout=TIMEOUTS,
+    )
     @precondition(lambda self: self.driver is not None)
-    def map(self, count, chunksize):
-        names = [self.name() for _ in range(count)]
+    def map(self, count, chunksize, retries, timeout):
+        names = [self.name(retries) for _ in range(count)]
+        timeout = timeout if self.driver.cluster.replaceable else None
         try:
-            series, outbox = self.driver.map(names, chunksize)
+            series, outbox = self.driver.map(names, chunksize, retries=retries, timeout=timeout)
         except RuntimeError:
             assert self.closed or self.driver.dispatcher._broken
             return None
@@ -822,7 +1089,7 @@ class Machine(RuleBasedStateMachine):
             return
         series, outbox = item
         for _ in range(count):
-            name = self.name()
+            name = self.name(series.limits.retries)
             argument = Argument(name)
             try:
                 self.driver.inbox.feed(series, (argument,))
@@ -839,6 +1106,23 @@ class Machine(RuleBasedStateMachine):
         started = self.submitted[future] in self.driver.cluster.sent
         was_done = future.done() and not future.cancelled()
         assert future.cancel() == (not started and not was_done), "promise c"
+
+    @rule(future=futures)
+    def cancel_though_it_runs(self, future):
+        if future is not None and not self.driver.dispatcher.finished and self.driver.cluster.replaceable:
+            self.driver.post(Cancel(future))
+
+    @rule(seconds=st.sampled_from([0.3, 3, 300]))
+    @precondition(lambda self: self.driver is not None)
+    def sleep(self, seconds):
+        self.driver.sleep(seconds)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.driver is not None and self.driver.cluster.replaceable)
+    def exceed(self, data):
+        alive = [w for w in self.driver.cluster.started if not w.dismissed and not w.killed and not w.mail]
+        if alive and not self.driver.dispatcher.finished:
+            self.driver.exceed(data.draw(st.sampled_from(alive)))
 
     @rule(item=consumes(series))
     def abandon(self, item):
@@ -902,12 +1186,12 @@ class Machine(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from([w for w in self.driver.cluster.started if w.mail]))
         self.driver.deliver(worker, data.draw(st.integers(0, len(worker.mail) - 1)))
 
-    @rule(data=st.data())
+    @rule(data=st.data(), error=st.sampled_from([WorkerLost, WorkerOutOfMemory]))
     @precondition(lambda self: self.driver is not None and self.driver.dispatcher.workers)
-    def lose(self, data):
+    def lose(self, data, error):
         alive = [worker for worker in self.driver.cluster.started if not worker.dismissed]
         if alive:
-            self.driver.lose(data.draw(st.sampled_from(alive)))
+            self.driver.lose(data.draw(st.sampled_from(alive)), error)
 
     @rule()
     @precondition(lambda self: self.driver is not None and self.names > 15)  # rarely: it ends the run

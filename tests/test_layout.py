@@ -11,14 +11,17 @@ import thread_chunks
 
 ROOT = Path(thread_chunks.__file__).parent
 LEVELS = [
-    {"errors", "config", "progress", "_mailbox", "_sizing", "_exceptions", "_main_functions", "_terminal", "_identity"},
+    {"errors", "config", "progress", "report", "_mailbox", "_sizing", "_memory", "_exceptions", "_main_functions"}
+    | {"_terminal", "_identity"},
     {"_calls"},
+    {"_blocks"},
     {"_wire", "_messages", "_queue", "_alarms", "_arguments", "_session"},
     {"_running", "_crew", "_mapping", "_rows", "_inspection"},
-    {"_dispatcher"},
-    {"actor", "_store"},
-    {"_recorder", "checkpoint", "_cluster"},
-    {"_threads", "_resuming"},
+    {"_endings", "actor", "_store"},
+    {"_assignment"},
+    {"_dispatcher", "_recorder", "checkpoint", "_workers"},
+    {"_threads", "_resuming", "_cluster"},
+    {"_running_calls", "_options"},
     {"executor"},
     {"chunker"},
     {"__init__"},
@@ -27,7 +30,7 @@ LEVELS = [
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES = sorted(ROOT.glob("*.py"))
 THIRD_PARTY = {
-    "ray": {"_cluster", "_session"},
+    "ray": {"_cluster", "_session", "_workers"},
     "cloudpickle": {"_wire"},
     "tqdm": {"progress"},
     "joblib": {"_identity"},

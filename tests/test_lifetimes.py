@@ -859,11 +859,105 @@ def test_ctrl_c(tmp_path):
             print("waiting", flush=True)
             list(executor.map(time.sleep, [600] * 3))
     except KeyboardInterrupt:
-        say(type(future.exception()).__name__, up())
+        say(type(future.exception()).__name__, until(lambda: not up()))
     say(chunk(abs, [[-1]]))
     """
     process = start(script, tmp_path)
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
     end(process)
-    assert (tmp_path / "said").read_text().splitlines() == ["WorkerLost False", "[1]"]
+    assert (tmp_path / "said").read_text().splitlines() == ["WorkerLost True", "[1]"]
+
+
+def test_ctrl_c_in_a_session_that_goes_on(tmp_path):
+    script = """
+    def work(x):
+        if x >= 20:
+            open("works", "a").close()
+            time.sleep(600)
+        return x
+    for _ in range(2):
+        try:
+            chunk(work, [[x] for x in range(40)], chunk_size=2, path="checkpoint")
+        except KeyboardInterrupt:
+            say("interrupted")
+    from thread_chunks import Checkpoint
+    say(len(Checkpoint.load("checkpoint")))
+    say(chunk(work, [[x] for x in range(20)], chunk_size=2, path="checkpoint") == list(range(20)))
+    say(chunk(abs, [[-1]]))
+    """
+    process = start(script, tmp_path)
+    for _ in range(2):
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "works").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (tmp_path / "works").unlink()
+        process.send_signal(signal.SIGINT)
+    end(process)
+    assert (tmp_path / "said").read_text().splitlines() == ["interrupted", "interrupted", "20", "True", "[1]"]
+
+
+def test_ray_that_the_user_shuts_down_while_calls_run(tmp_path):
+    script = """
+    from thread_chunks import ExecutorBroken
+    executor = ChunkExecutor(2)
+    future = executor.submit(time.sleep, 600)
+    until(future.running)
+    threading.Timer(0.5, ray.shutdown).start()
+    say(type(future.exception(30)).__name__ in ("ExecutorBroken", "WorkerLost"))
+    say(chunk(abs, [[-1]]))
+    """
+    end(start(script, tmp_path))
+    assert (tmp_path / "said").read_text().splitlines() == ["True", "[1]"]
+
+
+def test_head_of_ray_that_is_killed_while_calls_run(tmp_path):
+    script = """
+    import psutil
+    from thread_chunks import ExecutorBroken
+    executor = ChunkExecutor(2)
+    futures = [executor.submit(time.sleep, 600) for _ in range(3)]
+    until(futures[0].running)
+    for process in psutil.Process().children(recursive=True):
+        if process.name() in ("raylet", "gcs_server"):
+            process.kill()
+    say([type(future.exception(30)).__name__ in ("ExecutorBroken", "WorkerLost") for future in futures])
+    executor.shutdown()
+    say(chunk(abs, [[-1]]))
+    """
+    process = start(script, tmp_path)
+    try:
+        process.wait(120)
+    finally:  # Ray leaves some of its processes behind if it is killed
+        for orphan in descendants(process.mark):
+            if orphan.pid != process.pid:
+                orphan.kill()
+    end(process)
+    assert (tmp_path / "said").read_text().splitlines() == ["[True, True, True]", "[1]"]
+
+
+def test_workers_that_ray_kills_for_memory(tmp_path):
+    # Four at once do not fit, and two do.
+    script = """
+    import logging, psutil
+    logging.basicConfig(filename="log")
+    GIB = 2**30
+    memory = psutil.virtual_memory()
+    used = memory.total - memory.available
+    os.environ["RAY_memory_usage_threshold"] = repr((used + 3.2 * GIB) / memory.total)
+    os.environ["RAY_memory_monitor_refresh_ms"] = "100"
+    os.environ["RAY_max_kill_memory_buffer_bytes"] = "0"
+    def hold(x):
+        held = []
+        while sum(map(len, held)) < GIB:
+            held.append(bytearray(b"x") * (16 * 2**20))
+            time.sleep(0.005)
+        time.sleep(1)
+        return x
+    with ChunkExecutor(4, max_retries=10) as executor:
+        values = list(executor.map(hold, range(8)))
+        say(values == list(range(8)), 1 <= executor.size < 4, executor.chunk_size)
+    """
+    end(start(script, tmp_path))
+    assert (tmp_path / "said").read_text().splitlines() == ["True True 4"]
+    assert "would fit" in (tmp_path / "log").read_text()

@@ -32,15 +32,20 @@ A module imports only from those below it.
 ``__main__``         ``python -m thread_chunks status``
 `chunker`            `chunk`, `Chunker`: thin facades
 `executor`           `ChunkExecutor`: the contract of `concurrent.futures.Executor`
+``_options``         the options of series, and an executor with other limits
+``_running_calls``   what runs now
 ``_resuming``        the consumer's side of a series with a checkpoint
 ``_recorder``        writes the values of a series to its checkpoint
 `checkpoint`         `Checkpoint`: a look into a checkpoint file
 ``_store``           the checkpoint file: an SQLite database, and all that is asked of it
 ``_threads``         the dispatchers' threads, and the end of the program
 ``_mapping``         the consumer's side of a series: order, buffer, time-out, bar
-``_cluster``         Ray's actors as workers, Ray's errors as ours
+``_cluster``         makes workers of Ray actors, ships functions
+``_workers``         one Ray actor as a worker, Ray's errors as ours
 ``_session``         who starts Ray, and who stops it
 ``_dispatcher``      owns every call from its submission to its outcome
+``_assignment``      which worker gets which block
+``_endings``         ends calls that run: out of time, or cancelled
 ``_crew``            which workers there are, and which blocks each of them has
 ``_alarms``          what is to be done about running blocks when their time comes
 ``_queue``           what waits for a worker, and how blocks are cut from it
@@ -49,7 +54,8 @@ A module imports only from those below it.
 ``_running``         the block that an actor runs, and how it is taken back
 ``_wire``            calls and outcomes to bytes and buffers, and back
 ``_arguments``       what users pass, checked
-``_calls``           the nouns
+``_blocks``          the nouns: series and blocks
+``_calls``           the nouns: calls and outcomes
 ``_main_functions``  functions of ``__main__``, which travel by value
 ``_exceptions``      exceptions that survive pickling
 ``_mailbox``         a queue that a time-out can be relied on with
@@ -58,6 +64,8 @@ A module imports only from those below it.
 ``_identity``        what makes a call the same call as one of an earlier run
 ``_sizing``          how many calls make the next block
 ``_terminal``        lets workers print where the driver prints
+`report`             what an executor says about its calls
+``_memory``          how much memory a process has
 `progress`           a bar, or nothing
 `config`             the defaults
 `errors`             every failure of the package's own
@@ -70,6 +78,7 @@ from .actor import LabelledActor
 from .checkpoint import Checkpoint
 from .chunker import Chunker, chunk
 from .errors import (
+    CallTimeout,
     CheckpointFailedWarning,
     CheckpointRefused,
     CheckpointStaleWarning,
@@ -78,10 +87,13 @@ from .errors import (
     RemoteTraceback,
     UnpicklingFailed,
     WorkerLost,
+    WorkerOutOfMemory,
 )
 from .executor import ChunkExecutor
+from .report import FunctionReport, Report, RunningCall, Spread
 
 __all__ = [
+    "CallTimeout",
     "Checkpoint",
     "CheckpointFailedWarning",
     "CheckpointRefused",
@@ -89,12 +101,17 @@ __all__ = [
     "ChunkExecutor",
     "Chunker",
     "ExecutorBroken",
+    "FunctionReport",
     "LabelledActor",
     "PicklingFailed",
     "RemoteLabelledActor",
     "RemoteTraceback",
+    "Report",
+    "RunningCall",
+    "Spread",
     "UnpicklingFailed",
     "WorkerLost",
+    "WorkerOutOfMemory",
     "chunk",
     "config",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 
-from ._calls import Block
+from ._blocks import Block
 
 
 class Alarms:
@@ -26,8 +26,12 @@ class Alarms:
             heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def ring(self, now: float) -> None:
-        """Do what is due."""
+    def ring(self, now: float) -> bool:
+        """Do what is due by `now`, and return whether there was anything."""
+        due = []
         while (when := self.next()) is not None and when <= now:
-            _, _, _, action = heappop(self._heap)
-            action()
+            due.append(heappop(self._heap))
+        for _, _, block, action in due:
+            if not block.over:  # one of the actions before may have ended it
+                action()
+        return bool(due)

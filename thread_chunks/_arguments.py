@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any
 
 from . import config
-from ._calls import Arguments
+from ._calls import Arguments, Limits
 
 
 def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: Sequence[Any] | None) -> int:
@@ -34,6 +35,20 @@ def check_positive(name: str, value: int | None) -> None:
     """Raise TypeError unless `value` is None or an integer, ValueError if it is less than 1."""
     if value is not None and operator.index(value) < 1:
         raise ValueError(f"{name} must be greater than 0, not {value!r}")
+
+
+def check_limits(max_retries: int, call_timeout: float | None) -> Limits:
+    """Return what calls may take; raise TypeError or ValueError if it makes no sense."""
+    if operator.index(max_retries) < 0:
+        raise ValueError(f"max_retries must not be negative: {max_retries!r}")
+    if call_timeout is not None and not call_timeout > 0:
+        raise ValueError(f"call_timeout must be greater than 0, not {call_timeout!r}")
+    return Limits(call_timeout, operator.index(max_retries))
+
+
+def short_form(args: Arguments, kwargs: dict[str, Any]) -> str:
+    """Return arguments as they are written in a call, shortened."""
+    return ", ".join([*map(reprlib.repr, args), *(f"{name}={reprlib.repr(value)}" for name, value in kwargs.items())])
 
 
 def check_callable(name: str, value: object) -> None:

@@ -7,15 +7,13 @@ for each, because a million no-ops must not cost a million objects on the dispat
 from __future__ import annotations
 
 import logging
-import weakref
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
+from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any, Protocol
+from typing import Any
 
-from ._mailbox import Mailbox
 from ._sizing import Pace
 
 _log = logging.getLogger("thread_chunks")
@@ -47,20 +45,37 @@ class Parcel:
 
 @dataclass(slots=True, eq=False)
 class Function:
-    """A function as the dispatcher knows it; `fn` is None for the stored function."""
+    """A function as the dispatcher knows it; `fn` is None for the stored function, whose name is `stored`."""
 
     fn: Callable[..., Any] | None
     parcel: Parcel
+    stored: str = "the stored function"
 
     @property
     def name(self) -> str:
         """The function's name, for messages."""
-        if self.fn is None:
-            return "the stored function"
-        # Not by `repr` or `getattr`, which are the user's code for an object and may raise.
-        if isinstance(self.fn, (FunctionType, BuiltinFunctionType, MethodType, type)):
-            return self.fn.__qualname__
-        return f"an object of type {type(self.fn).__qualname__!r}"
+        return self.stored if self.fn is None else name_of(self.fn)
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """Return a function's name, for messages."""
+    if type(fn) is partial:
+        return name_of(fn.func)
+    # Not by `repr` or `getattr`, which are the user's code for an object and may raise.
+    if isinstance(fn, (FunctionType, BuiltinFunctionType, MethodType, type)):
+        return fn.__qualname__
+    return f"an object of type {type(fn).__qualname__!r}"
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """What a call may take: so many seconds (None: any), and so many more runs after its worker was lost."""
+
+    timeout: float | None = None
+    retries: int = 0
+
+
+UNLIMITED = Limits()
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +84,7 @@ class Outcomes:
 
     `values` has an item for each call, None where `errors` has one. Indices count from 0. The first
     of the calls is the `offset`-th of those that were sent; all took `seconds` together. `packed` has what
-    some of the values were made from, for who stores them.
+    some of the values were made from, for who stores them. The last three are as in `_wire.Reply`.
     """
 
     values: list[Any]
@@ -77,21 +92,14 @@ class Outcomes:
     offset: int = 0
     seconds: float = 0.0
     packed: dict[int, Any] = field(default_factory=dict)
+    running: float = 0.0
+    short: float = 0.0
+    long: list[tuple[float, int]] = field(default_factory=list)
 
     @classmethod
     def all_failed(cls, count: int, error: BaseException) -> Outcomes:
         """Return the outcomes of `count` calls that share one fate."""
         return cls([None] * count, dict.fromkeys(range(count), error))
-
-
-class Receiver(Protocol):
-    """Whoever waits for the outcomes of a block."""
-
-    abandoned: bool  # dispatcher thread: nobody wants what has not started
-
-    def start(self, first: int, calls: list[Arguments]) -> None: ...
-
-    def deliver(self, first: int, outcomes: Outcomes) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -112,6 +120,7 @@ class Call:
 
     function: Function
     given: Given
+    limits: Limits = UNLIMITED
     future: Future[Any] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
@@ -123,6 +132,10 @@ class Call:
             return self.future.set_running_or_notify_cancel()
         except RuntimeError:  # somebody else resolved it; the standard library logs that
             return False
+
+    def travels_with(self, other: Call) -> bool:
+        """Whether the two may be in one block."""
+        return self.limits == other.limits and self.function.parcel.travels_with(other.function.parcel)
 
     def cancel(self) -> None:
         """Cancel the call, which runs the user's callbacks here."""
@@ -145,201 +158,3 @@ class Call:
             _log.warning("a future of %s was resolved by somebody else; its outcome is dropped", self.function.name)
         except BaseException:  # a callback's SystemExit, say, must not end the dispatcher
             _log.exception("a callback of a future of %s raised", self.function.name)
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Calls from `submit` that travel together. They are let go of one by one, as they are resolved."""
-
-    calls: list[Call | None]
-    abandoned = False  # nobody can want the rest of it
-
-    def start(self, first: int, calls: list[Arguments]) -> None:
-        """Take note of calls that are sent."""
-
-    def deliver(self, first: int, outcomes: Outcomes) -> None:
-        """Resolve the futures of the calls from `first` on."""
-        values, errors = outcomes.values, outcomes.errors
-        for index in range(len(values)):
-            call, self.calls[first + index] = self.calls[first + index], None
-            value, values[index] = values[index], None
-            assert call is not None
-            call.resolve(value, errors.pop(index, None))
-
-
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """What a series' consumer receives: outcomes from label `first` on."""
-
-    first: int
-    outcomes: Outcomes
-
-
-@dataclass(slots=True, eq=False)
-class Stored:
-    """Stands for a value that is in the checkpoint, under the number of its outcome."""
-
-    outcome: int
-
-
-class Recorder(Protocol):
-    """Keeps the values of a series, and knows those that another process has kept."""
-
-    def start(self, label: int, args: Arguments) -> None:
-        """Look at a call's arguments once more, as it is sent."""
-
-    def record(self, first: int, outcomes: Outcomes) -> None:
-        """Keep the values among these outcomes, from label `first` on."""
-
-    def look(self) -> None:
-        """Find out whether others have finished calls of the function by now."""
-
-    def found(self, label: int) -> int | None:
-        """Return the number of the outcome of a call that has not started, if another process has finished it."""
-
-    def forget(self, label: int) -> None:
-        """Note that a call needs no outcome any more."""
-
-
-@dataclass(slots=True, eq=False)
-class SeriesEnd:
-    """What a series' consumer receives when no call from label `first` on will be run."""
-
-    first: int
-    error: BaseException
-
-
-Outbox = Mailbox[Delivery | SeriesEnd]
-
-
-@dataclass(slots=True, eq=False)
-class Series:
-    """Many calls of one function, without a future each.
-
-    The consumer holds `outbox` and the dispatcher only a weak reference to it: outcomes that
-    nobody can ask for any more are dropped on arrival.
-    """
-
-    function: Function
-    outbox: weakref.ref[Outbox]
-    chunksize: int | None
-    recorder: Recorder | None = None
-    # Appended to by the thread that feeds the series, taken from by the dispatcher's.
-    calls: deque[Arguments] = field(default_factory=deque)
-    taken: int = 0  # dispatcher thread: calls up to this label are in blocks, or were
-    queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
-    abandoned: bool = False  # dispatcher thread: nobody wants what has not started
-
-    def take(self, length: int) -> Block | None:
-        """Take the next `length` calls for running, or fewer, but for those that another process has finished."""
-        if self.recorder is not None:
-            length = self._pass_over(self.recorder, length)
-            if length == 0:
-                return None
-        calls = [self.calls.popleft() for _ in range(length)]
-        first, self.taken = self.taken, self.taken + length
-        return Block(self.function, self, first, calls, fixed=self.chunksize is not None)
-
-    def start(self, first: int, calls: list[Arguments]) -> None:
-        """Take note of calls that are sent, the first of which has label `first`."""
-        if self.recorder is not None:
-            for label, args in enumerate(calls, first):
-                self.recorder.start(label, args)
-
-    def _pass_over(self, recorder: Recorder, length: int) -> int:
-        """Deliver the next calls as far as they are kept elsewhere, and return how many follow that are not."""
-        recorder.look()
-        while self.calls and (outcome := recorder.found(self.taken)) is not None:
-            self.calls.popleft()
-            recorder.forget(self.taken)
-            self._put(Delivery(self.taken, Outcomes([Stored(outcome)])))
-            self.taken += 1
-        count = 0
-        while count < min(length, len(self.calls)) and recorder.found(self.taken + count) is None:
-            count += 1
-        return count
-
-    def deliver(self, first: int, outcomes: Outcomes) -> None:
-        """Hand outcomes to the consumer."""
-        if self.recorder is not None:
-            self.recorder.record(first, outcomes)
-        outcomes.packed = {}  # else it would wait for the consumer too
-        self._put(Delivery(first, outcomes))
-
-    def end(self, error: BaseException) -> None:
-        """Resolve all calls that are not in a block."""
-        self.calls.clear()
-        self._put(SeriesEnd(self.taken, error))
-
-    def _put(self, item: Delivery | SeriesEnd) -> None:
-        outbox = self.outbox()
-        if outbox is not None:
-            outbox.put(item)
-
-
-@dataclass(slots=True, eq=False)
-class Block:
-    """The calls that go to a worker in one message; the first has label `first`.
-
-    `keywords` has an item for each call, or is None where no call has any. `fixed` is whether the
-    user chose its length. All belongs to the dispatcher's thread.
-    """
-
-    function: Function
-    receiver: Receiver
-    first: int
-    calls: list[Arguments]
-    keywords: list[dict[str, Any]] | None = None
-    fixed: bool = False
-    # Spans of the calls that have no outcome yet, and were not given back.
-    open: list[tuple[int, int]] = field(init=False)
-    answered: bool = field(default=False, init=False)  # the worker is done with it
-    over: bool = field(default=False, init=False)  # answered, and nothing is open; or its worker was lost
-    began: float = field(default=0.0, init=False)  # when its worker had nothing before it, on `time.monotonic`'s clock
-    overdue: bool = field(default=False, init=False)  # it has taken longer than it should
-    followable: bool = field(default=False, init=False)  # its worker can take another one before it is over
-
-    def __post_init__(self) -> None:
-        self.open = [(0, len(self.calls))]
-
-    def settle(self, start: int, stop: int) -> None:
-        """Note that the calls from `start` to before `stop` are no longer open, and let go of them."""
-        for index, (first, last) in enumerate(self.open):
-            if first <= start < stop <= last:
-                self.open[index : index + 1] = [span for span in ((first, start), (stop, last)) if span[0] < span[1]]
-        self.calls[start:stop] = [()] * (stop - start)
-        if self.keywords is not None:
-            self.keywords[start:stop] = [{}] * (stop - start)
-
-    def deliver(self, outcomes: Outcomes) -> None:
-        """Hand outcomes to whoever waits for them."""
-        self.receiver.deliver(self.first + outcomes.offset, outcomes)
-
-    def fail(self, error: BaseException) -> None:
-        """Give all open calls one error."""
-        for start, stop in list(self.open):
-            self.settle(start, stop)
-            outcomes = Outcomes.all_failed(stop - start, error)
-            outcomes.offset = start
-            self.deliver(outcomes)
-
-    def give_back(self, count: int) -> Block:
-        """Return the last `count` of the open calls, which are at the end, as a block of their own."""
-        _, stop = self.open[-1]
-        last = self._part(stop - count, stop)
-        self.settle(stop - count, stop)
-        return last
-
-    def cut(self, length: int) -> Block:
-        """Take the first `length` calls off the block, which waits; return them as a block of their own."""
-        first = self._part(0, length)
-        del self.calls[:length]
-        if self.keywords is not None:
-            del self.keywords[:length]
-        self.first += length
-        self.open = [(0, len(self.calls))]
-        return first
-
-    def _part(self, start: int, stop: int) -> Block:
-        keywords = None if self.keywords is None else self.keywords[start:stop]
-        return Block(self.function, self.receiver, self.first + start, self.calls[start:stop], keywords, self.fixed)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from ._calls import Block
+from ._blocks import Block
 from ._messages import Worker
+
+# After so many workers in a row that died before they were up, no more are started. Fewer, and a
+# passing fault would end hours of work; more, and the user waits for an image that can't import.
+MAX_FAILED_STARTS = 5
+
+# How long to wait before the next one is started (s), after the first that failed; twice as long after each other.
+_BACK_OFF = 0.5
 
 
 class Crew:
@@ -23,6 +30,10 @@ class Crew:
         Those that run a block behind which another may be sent. The first has run its block for longest.
     followed : dict of Worker to None
         Those that have a second block, but for those from which it is being taken back. The last one got it last.
+    failed_starts : int
+        How many in a row died before they were up.
+    next_start : float
+        When the next one may be started, by the dispatcher's clock.
     """
 
     def __init__(self) -> None:
@@ -31,6 +42,8 @@ class Crew:
         self.busy: dict[Worker, list[Block]] = {}
         self.followable: dict[Worker, None] = {}
         self.followed: dict[Worker, None] = {}
+        self.failed_starts = 0
+        self.next_start = 0.0
 
     def __len__(self) -> int:
         return len(self.idle) + len(self.busy) + len(self.starting)
@@ -39,6 +52,21 @@ class Crew:
     def workers(self) -> list[Worker]:
         """All workers."""
         return [*self.idle, *self.busy, *self.starting]
+
+    def knows(self, worker: Worker) -> bool:
+        """Whether a worker is of the crew, and was not given up."""
+        return worker in self.busy or worker in self.starting or worker in self.idle
+
+    def started(self, worker: Worker) -> None:
+        """Take note that a worker is up."""
+        self.failed_starts = 0
+        self.starting.discard(worker)
+        self.idle.append(worker)
+
+    def failed_to_start(self, now: float) -> None:
+        """Take note that one was not, so that the next one is started later."""
+        self.next_start = now + _BACK_OFF * 2**self.failed_starts
+        self.failed_starts += 1
 
     def has(self, worker: Worker, block: Block) -> bool:
         """Whether a worker has a block. One that was given up may answer all the same, and is not ours any more."""
@@ -52,6 +80,12 @@ class Crew:
         if self.followable.pop(worker, self) is None:
             self.followed[worker] = None
         return blocks[0]
+
+    def surrender(self, worker: Worker, block: Block) -> None:
+        """Ask a worker to surrender a block, unless there is nothing to surrender, or the answer is still to come."""
+        if block.open and not block.asked:
+            block.asked = True
+            worker.surrender(block)
 
     def end(self, worker: Worker, block: Block) -> Block | None:
         """Take a block from a worker; return the one that is next."""

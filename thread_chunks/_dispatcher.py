@@ -9,10 +9,10 @@
                         |        ^  ^           | take a block (how long: _sizing)     |
  map / starmap          |        |  |           v                                      |
    Series, then More ---admit----+  |      busy: {worker: [Block, Block]} - run -------+-> run_block
-   Abandon -------------post-----+  |      idle: [worker]                              |    an outcome per call
+   Abandon, Cancel -----post-----+  |      idle: [worker]                              |    an outcome per call
  shutdown               |        |  |      starting: {worker} <----- start_worker -----+-> actor comes up
    StartAll, Store -----admit----+  |           |                                      |
-   Close(cancel?) ------post-----+  +--- Started | Finished | Failed | Lost | Broken <-+--- its answer
+   Close(cancel?) ------post-----+  +--- Started|Finished|Failed|Lost|Exceeded|Broken <+--- its answer
                         |           |           |                                      |
                         |           |           | alarm, or idle workers: surrender ---+-> (control group)
                         |           +---- Surrendered <--------------------------------+--- what it has so far
@@ -28,6 +28,8 @@
 * A block that is *overdue* is surrendered, and what waits behind it: the worker hands over what is finished and
   gives back what has not started, though a call still runs, and the rest goes to the front of the queue. So
   is a block that waits behind another while there are idle workers, and nothing else for them to do.
+* What was *lost* with a worker is run again if its `Limits` allow it, one call to a block, so that the call that
+  ends its worker does so alone. What is to *end* (time-out, cancellation) costs the worker: see `_endings`.
 
 A series with a checkpoint has a recorder: it sees the calls as they are sent, and the values before the
 consumer does.
@@ -39,20 +41,26 @@ a thread.
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
-from functools import partial
 
 from ._alarms import Alarms
-from ._calls import Batch, Block, Call, Outcomes, Series
-from ._crew import Crew
+from ._assignment import Assignment
+from ._blocks import Batch, Block, Series
+from ._calls import Call, Outcomes
+from ._crew import MAX_FAILED_STARTS, Crew
+from ._endings import Endings
 from ._messages import (
+    GONE,
     Abandon,
     Broken,
+    Cancel,
     Close,
     Cluster,
+    Exceeded,
     Failed,
     Finished,
     Inbox,
@@ -68,13 +76,16 @@ from ._messages import (
     Worker,
 )
 from ._queue import Queue
-from .errors import ExecutorBroken
+from .errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
+from .report import Tally
 
 _log = logging.getLogger("thread_chunks")
 
-# After so many workers in a row that died before they were up, the executor is broken. Fewer, and
-# a passing fault would end hours of work; more, and the user waits for an image that can't import.
-_MAX_FAILED_STARTS = 3
+# How often to see whether the cluster is there, while something is expected of it (s). Less costs wake-ups, of a
+# millisecond; more, and calls wait longer for what will never answer.
+_LOOKS = 2.0
+
+_ENDED = "a worker ({}) was killed to end another call of the same block, which it did not give back"
 
 
 class Dispatcher:
@@ -85,10 +96,10 @@ class Dispatcher:
     a. Every call that passed the gate gets an outcome, whatever fails: a worker, a pickle, the
        cluster, or this class itself (`_break`).
     b. At most `size` calls run at once, and none runs twice (a worker runs one call at a time, and
-       a call leaves `_waiting` before it is sent).
+       a call leaves `_waiting` before it is sent), but for retries (`_lost`).
     c. A call can be cancelled until it is put in a block (`Queue.take`).
-    d. No call waits behind one that runs while a worker is idle, or not for long (`_hurry`,
-       `_recall`), but for those that the user's `chunksize` put into one block, and as
+    d. No call waits behind one that runs while a worker is idle, or not for long
+       (`Assignment`), but for those that the user's `chunksize` put into one block, and as
        long as the one that runs holds the interpreter lock of its process.
     e. Once a call is resolved, nothing here refers to its arguments, value or error.
     f. Nothing here refers to the executor.
@@ -106,17 +117,26 @@ class Dispatcher:
         what the standard library counts: a call, or a block whose length the user chose.
     """
 
-    def __init__(self, cluster: Cluster, inbox: Inbox, size: int, max_tasks: int | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        inbox: Inbox,
+        size: int,
+        max_tasks: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.size = size
-        self._max_tasks = max_tasks
+        self.settled = threading.Event()  # every call has its outcome, and none will be let in
+        self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._cluster = cluster
         self._inbox = inbox
+        self._clock = clock
         self._waiting = Queue(adaptive=cluster.interruptible)
         self._crew = Crew()
         self._alarms = Alarms()
-        self._recalled: set[Block] = set()  # that are being taken back for workers that are idle
-        self._tasks: Counter[Worker] = Counter()  # that each has run, if `_max_tasks` limits them
-        self._failed_starts = 0  # in a row
+        self._endings = Endings(self._crew, self._alarms, self._waiting, clock, self._kill)
+        self._assignment = Assignment(self._crew, self._waiting, self._alarms, self._endings, clock, max_tasks)
+        self._next_look = 0.0  # when to see next whether the cluster is still there
         self._closing = self._cancelling = self._killing = False
         self._broken = False
 
@@ -124,6 +144,11 @@ class Dispatcher:
     def workers(self) -> list[Worker]:
         """All workers: idle, busy, starting."""
         return self._crew.workers
+
+    @property
+    def running(self) -> list[tuple[Worker, Block]]:
+        """The blocks that run."""
+        return [(worker, blocks[0]) for worker, blocks in self._crew.busy.items()]
 
     @property
     def finished(self) -> bool:
@@ -135,12 +160,17 @@ class Dispatcher:
         try:
             while not self.finished:
                 self.handle(self._inbox.get(self._patience()))
-                self.ring(time.monotonic())
+                self.ring(self._clock())
         except BaseException as error:
             _log.exception("the dispatcher failed")
             self._break(_broken("the executor itself failed", error))
         finally:
             self._inbox.close()  # it is open still if the executor was dropped
+            self.settled.set()
+            self._inbox.end()
+            for message in self._inbox.drain():
+                if isinstance(message, Inspect):
+                    message.reply(self)
             for worker in self.workers:
                 worker.dismiss()
             self._cluster.close()
@@ -168,10 +198,10 @@ class Dispatcher:
             case Store(function):
                 for worker in self.workers:
                     worker.store(function)
+            case Cancel(future):
+                self._endings.cancel(future)
             case Started(worker):
-                self._failed_starts = 0
-                self._crew.starting.discard(worker)
-                self._crew.idle.append(worker)
+                self._crew.started(worker)
             case Finished(worker, block, collect, left):
                 if self._crew.has(worker, block):
                     outcomes = collect()
@@ -182,15 +212,17 @@ class Dispatcher:
                     self._settle(worker, block, outcomes)
             case Surrendered(worker, block, collect, left):
                 if self._crew.has(worker, block):
-                    self._recalled.discard(block)
-                    self._take_back(block, left)
-                    if block.overdue:
-                        block.function.parcel.pace.doubt()
-                    self._settle(worker, block, collect())
+                    self._take_over(worker, block, collect(), left)
+                    self._endings.settle(worker)
+            case Exceeded(worker, error, block, collect, left):
+                if self._crew.knows(worker):
+                    if block is not None and collect is not None and self._crew.has(worker, block):
+                        self._take_over(worker, block, collect(), left)
+                    self._kill(worker, block, error, others_began=False)
             case Failed(worker, block, error):
                 if self._crew.has(worker, block):
                     self._end(worker, block)
-                    block.fail(error)
+                    self._fail(block, error)
             case Lost(worker, error):
                 self._lose(worker, error)
             case Broken(explain):
@@ -202,102 +234,78 @@ class Dispatcher:
 
     def ring(self, now: float) -> None:
         """Do what is due by `now`."""
-        self._alarms.ring(now)
+        rang = self._alarms.ring(now)
+        if not self._waits_for_the_cluster:
+            self._next_look = now + _LOOKS
+        elif now >= self._next_look:
+            self._next_look = now + _LOOKS
+            if not self._cluster.reachable():
+                self._break(_broken(GONE))
+        if (rang or self._crew.failed_starts) and not self.finished:
+            self._assign()
+
+    @property
+    def _waits_for_the_cluster(self) -> bool:
+        return bool(self._crew.busy or self._crew.starting)
 
     def _patience(self) -> float | None:
         """Return for how long nothing is due (s)."""
-        return None if (when := self._alarms.next()) is None else max(0.0, when - time.monotonic())
+        due = [self._alarms.next(), self._next_look if self._waits_for_the_cluster else None]
+        now = self._clock()
+        if self._crew.next_start > now and self._waiting:
+            due.append(self._crew.next_start)
+        times = [when for when in due if when is not None]
+        return max(0.0, min(times) - now) if times else None
 
     def _assign(self) -> None:
         """Give workers the next blocks, and start workers if there is more work than that."""
-        crew, waiting = self._crew, self._waiting
-        while crew.idle and (block := waiting.take(self.size, self._tasks_left(crew.idle[-1]))) is not None:
-            self._send(crew.idle.pop(), block)
-        if waiting.head() is None:
-            self._recall()
-            return
-        while crew.followable and waiting.may_go_ahead and (block := waiting.take(self.size, None)) is not None:
-            self._send(next(iter(crew.followable)), block)
-        if len(crew) < self.size and waiting.head() is not None:
-            self._start_workers(waiting.demand(self.size))
+        self._assignment.give_out(self.size)
+        if len(self._crew) < self.size and self._waiting.head() is not None:
+            self._start_workers(self._waiting.demand(self.size))
 
-    def _send(self, worker: Worker, block: Block) -> None:
-        block.receiver.start(block.first, block.calls)
-        first = self._crew.send(worker, block)
-        if first is block:
-            self._begin(worker, block)
-        elif len(first.calls) == 1:  # now there is something to be taken back, if it takes long
-            self._time(worker, first)
-
-    def _begin(self, worker: Worker, block: Block) -> None:
-        """Take note that it is the block's turn."""
-        block.began = time.monotonic()
-        if len(block.calls) > 1 and not block.fixed:
-            self._time(worker, block)
-        if block.followable and not block.fixed and self._max_tasks is None and block.function.parcel.pace.brief:
-            self._crew.followable[worker] = None
-
-    def _time(self, worker: Worker, block: Block) -> None:
-        when = block.began + block.function.parcel.pace.overdue(len(block.calls))
-        self._alarms.set(when, block, partial(self._hurry, worker, block))
-
-    def _hurry(self, worker: Worker, block: Block) -> None:
-        """Take back what stands behind a call that takes longer than it should."""
-        block.overdue = True
-        self._crew.followable.pop(worker, None)
-        self._crew.followed.pop(worker, None)
-        for behind in self._crew.busy[worker]:
-            if len(behind.calls) > 1 or behind is not block:
-                worker.surrender(behind)
-
-    def _recall(self) -> None:
-        """Take back what waits behind other blocks, for workers that have nothing to do."""
-        crew = self._crew
-        while crew.followed and len(self._recalled) < len(crew.idle):
-            worker, _ = crew.followed.popitem()
-            *_, block = crew.busy[worker]
-            if block.function.parcel.pace.worth_moving(len(block.calls)):
-                self._recalled.add(block)
-                worker.surrender(block)
+    def _take_over(self, worker: Worker, block: Block, outcomes: Outcomes, left: int) -> None:
+        """Take what a worker has of a block that it surrendered."""
+        block.asked = False
+        self._assignment.surrendered(block)
+        self._take_back(block, left)
+        if block.overdue:
+            block.function.parcel.pace.doubt()
+        block.began = self._clock() - outcomes.running
+        self._endings.begin(worker, block, is_exact=outcomes.running > 0)
+        self._settle(worker, block, outcomes)
 
     def _take_back(self, block: Block, count: int) -> None:
         """Let the last `count` calls of a block, which were not run, wait again."""
         if count:
-            rest = block.give_back(count)
-            if self._killing or (self._cancelling and not isinstance(rest.receiver, Batch)):
-                rest.fail(CancelledError())
-            else:
-                self._waiting.put_back(rest)
+            self._wait_again(block.give_back(count))
 
-    def _tasks_left(self, worker: Worker) -> int | None:
-        return None if self._max_tasks is None else self._max_tasks - self._tasks[worker]
+    def _wait_again(self, block: Block) -> None:
+        if self._killing or (self._cancelling and not isinstance(block.receiver, Batch)):
+            block.fail(CancelledError())
+        else:
+            self._waiting.put_back(block)
 
     def _settle(self, worker: Worker, block: Block, outcomes: Outcomes) -> None:
         """Take in some outcomes of a block; when it is over, the worker is free again."""
         count = len(outcomes.values)
         block.settle(outcomes.offset, outcomes.offset + count)
-        if self._max_tasks is not None:
-            self._tasks[worker] += 1 if block.fixed else count
+        self._assignment.count(worker, block, count)
         if block.answered and not block.open:
             self._end(worker, block)
         if count:
+            tally = self.tallies[block.function.name]
+            tally.add(count, len(outcomes.errors), outcomes.short, outcomes.long)
             block.deliver(outcomes)
 
     def _end(self, worker: Worker, block: Block) -> None:
-        """Take note that a block is over: its worker begins the next one, or is free."""
-        self._recalled.discard(block)
-        following = self._crew.end(worker, block)
-        if following is not None:
-            self._begin(worker, following)
-        elif self._tasks_left(worker) == 0:
-            del self._tasks[worker]
-            worker.dismiss()  # `_assign` replaces it, if there is work
-        else:
-            self._crew.idle.append(worker)
+        self._endings.forget(block)
+        self._assignment.end(worker, block)
 
     def _start_workers(self, wanted: int) -> None:
         """See to it that `wanted` workers are idle or starting, within `size`."""
         crew = self._crew
+        if crew.failed_starts and self._clock() < crew.next_start:
+            return
         for _ in range(min(self.size - len(crew), wanted - len(crew.idle) - len(crew.starting))):
             try:
                 worker = self._cluster.start_worker(self._inbox.post)
@@ -314,45 +322,69 @@ class Dispatcher:
         else:
             _log.warning("%s; going on with %d: %s", why, self.size, error)
 
-    def _lose(self, worker: Worker, error: BaseException) -> None:
+    def _lose(self, worker: Worker, error: WorkerLost) -> None:
+        """Go on without a worker that is dead."""
         crew = self._crew
-        if worker in crew.starting:
-            self._failed_starts += 1
-            _log.warning("a worker died before it was up: %s", error)
-        elif worker not in crew.busy and worker not in crew.idle:
-            return  # it was given up before
-        self._tasks.pop(worker, None)
-        for block in crew.remove(worker):
-            self._recalled.discard(block)
-            block.fail(error)
+        if not crew.knows(worker):  # it was given up before
+            return
+        was_idle, was_starting = worker in crew.idle, worker in crew.starting
+        for_memory = isinstance(error, WorkerOutOfMemory) and not was_idle
+        counts = not for_memory or self.size == 1
+        for block in reversed(self._assignment.remove(worker)):
+            self._lost(worker, block, error, counts)
         worker.dismiss()
         if not self._cluster.replaceable:
             self.size -= 1
             if self.size == 0:
                 self._break(_broken("all actors that the executor was given are dead", error))
-        elif self._failed_starts >= _MAX_FAILED_STARTS:
-            self._do_without(f"{_MAX_FAILED_STARTS} workers in a row died before they were up", error)
+        elif for_memory and self.size > 1:
+            self.size -= 1
+            _log.warning("%s From now on %d calls run at once: chunk_size=%d would fit.", error, self.size, self.size)
+        elif was_starting:
+            _log.warning("a worker died before it was up: %s", error)
+            crew.failed_to_start(self._clock())
+            if crew.failed_starts >= MAX_FAILED_STARTS:
+                self._do_without(f"{MAX_FAILED_STARTS} workers in a row died before they were up", error)
+
+    def _lost(self, worker: Worker, block: Block, error: BaseException, counts: bool = True) -> None:
+        """Run the open calls of a block again, each by itself, or give them an error, as any of them may have run."""
+        self._endings.forget(block)
+        if block.runs < block.limits.retries and not self._killing:
+            self.tallies[block.function.name].retries += block.open_calls
+            for single in reversed(block.singly(block.runs + counts)):
+                self._wait_again(single)
+        else:
+            self._fail(block, error)
+
+    def _fail(self, block: Block, error: BaseException) -> None:
+        if count := block.open_calls:
+            self.tallies[block.function.name].add(count, count, 0.0, ())
+            block.fail(error)
+
+    def _kill(self, worker: Worker, block: Block | None, error: BaseException, *, others_began: bool = True) -> None:
+        """End a worker for the sake of one call, the only one of `block` that is open, as far as is known."""
+        for other in reversed(self._assignment.remove(worker)):
+            if not others_began and other is not block:
+                if other.open_calls:
+                    self._wait_again(other.give_back(other.open_calls))
+            elif other is block and other.open_calls == 1 and not isinstance(error, WorkerLost):
+                self._endings.forget(other)
+                self._fail(other, error)
+            else:
+                lost = error if isinstance(error, WorkerLost) else WorkerLost(_ENDED.format(worker.place))
+                self._lost(worker, other, lost)
+        worker.kill()
+        worker.dismiss()
 
     def _close(self, cancel: bool, kill: bool) -> None:
         self._closing = True
         if not self._cluster.alive:  # nothing will ever answer
-            self._break(_broken("Ray was shut down while the executor had need of it"))
+            self._break(_broken(GONE))
             return
         self._cancelling |= cancel
         self._killing |= kill
         if cancel or kill:
-            kept = []
-            for item in self._waiting.drain():
-                if isinstance(item, Series):
-                    item.end(CancelledError())
-                elif isinstance(item, Call):
-                    item.cancel()
-                elif kill or not isinstance(item.receiver, Batch):
-                    item.fail(CancelledError())
-                else:
-                    kept.append(item)  # their futures are running, and can't be cancelled any more
-            for item in reversed(kept):
-                self._waiting.put_back(item)
+            self._waiting.cancel_all(started=kill)
         if kill:
             for worker in self.workers:
                 worker.kill()  # `Lost` comes of it, and resolves what it ran
@@ -369,7 +401,7 @@ class Dispatcher:
             except Exception:  # as of the message that broke it; what is running is resolved below
                 _log.exception("lost a message")
         for worker in list(self._crew.busy):
-            blocks = self._crew.remove(worker)
+            blocks = self._assignment.remove(worker)
             self._crew.idle.append(worker)
             for block in blocks:
                 block.fail(error)

@@ -17,7 +17,8 @@ from itertools import islice
 from queue import Empty
 from typing import Any, Protocol
 
-from ._calls import Arguments, Delivery, Function, Outbox, Outcomes, Recorder, Series, SeriesEnd
+from ._blocks import Delivery, Outbox, Recorder, Series, SeriesEnd
+from ._calls import UNLIMITED, Arguments, Function, Limits, Outcomes
 from ._mailbox import Mailbox
 from ._messages import Abandon, Inbox
 from .progress import Bar
@@ -65,6 +66,8 @@ class SeriesFeed:
         The executor, if it is to be fed later on: until then it must not end by being dropped.
     recorder : Recorder or None
         Where values are kept.
+    limits : Limits
+        What the calls may take.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class SeriesFeed:
         at_once: bool,
         owner: object,
         recorder: Recorder | None = None,
+        limits: Limits = UNLIMITED,
     ) -> None:
         self.outbox: Outbox = Mailbox()
         self.admitted = 0
@@ -85,7 +89,7 @@ class SeriesFeed:
         self._owner = owner
         self._inbox = inbox
         self._rest = calls
-        self._series: Series | None = Series(function, weakref.ref(self.outbox), chunksize, recorder)
+        self._series: Series | None = Series(function, weakref.ref(self.outbox), chunksize, recorder, limits)
         if at_once and not self.lazy:
             self._series.calls.extend(calls)
             self.admitted = len(self._series.calls)

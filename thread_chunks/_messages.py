@@ -10,18 +10,28 @@ from dataclasses import dataclass
 from queue import Empty
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ._calls import Arguments, Block, Call, Function, Outcomes, Series
+from ._blocks import Block, Series
+from ._calls import Arguments, Call, Function, Outcomes
 from ._mailbox import Mailbox
-from .errors import ExecutorBroken
+from .errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
 
 if TYPE_CHECKING:
     from ._dispatcher import Dispatcher
+
+
+GONE = "Ray was shut down, or is gone, while the executor had need of it"
 
 
 class Worker(Protocol):
     """One actor, as the dispatcher sees it."""
 
     handle: Any
+    host: str  # empty until the worker is up
+    pid: int
+
+    @property
+    def place(self) -> str:
+        """Process and host, for messages."""
 
     def run(self, block: Block) -> bool:
         """Send a block, which waits for its turn. Later `Finished` is posted, or `Failed`, or `Lost`.
@@ -31,6 +41,9 @@ class Worker(Protocol):
 
     def surrender(self, block: Block) -> None:
         """Ask for what there is of the block, and to leave the rest. `Surrendered` is posted, unless it is over."""
+
+    def look(self, block: Block, with_stack: bool) -> Future[Any] | None:
+        """Ask which call of a block runs. The answer is an `actor.Look`. None if there is nobody to ask."""
 
     def store(self, function: Function) -> None:
         """Replace the stored function, after what the worker runs now."""
@@ -52,6 +65,9 @@ class Cluster(Protocol):
     def alive(self) -> bool:
         """Whether it is there, and can be heard from again."""
 
+    def reachable(self) -> bool:
+        """Whether it still answers. May take seconds, and is asked while something is expected of it."""
+
     def start_worker(self, post: Callable[[Message], None]) -> Worker:
         """Begin to start a worker. Later `Started` is posted, or `Lost`, or `Broken`."""
 
@@ -71,6 +87,13 @@ class Abandon:
     """Nobody wants the rest of a series."""
 
     series: Series
+
+
+@dataclass(slots=True, eq=False)
+class Cancel:
+    """A call is not wanted any more, though it may run."""
+
+    future: Future[Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +144,20 @@ class Surrendered:
 
 
 @dataclass(slots=True, eq=False)
+class Exceeded:
+    """A worker has more memory than a call may take. Nothing else begins there.
+
+    If a block runs, the rest is as with `Surrendered`; the call that runs is what took the memory.
+    """
+
+    worker: Worker
+    error: WorkerOutOfMemory
+    block: Block | None = None
+    collect: Callable[[], Outcomes] | None = None
+    left: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class Failed:
     """A block failed as a whole, for a reason that is not the worker's; `error` is for all its calls."""
 
@@ -131,10 +168,13 @@ class Failed:
 
 @dataclass(slots=True, eq=False)
 class Lost:
-    """A worker is dead; `error` is for the calls that it ran."""
+    """A worker is dead; `error` is for the calls that it ran.
+
+    If it is a `WorkerOutOfMemory`, Ray or the kernel killed it, and there is memory for fewer workers only.
+    """
 
     worker: Worker
-    error: BaseException
+    error: WorkerLost
 
 
 @dataclass(slots=True, eq=False)
@@ -168,8 +208,8 @@ class Inspect:
 
 
 Work = Call | Series | More | StartAll | Store | Inspect
-News = Started | Finished | Surrendered | Failed | Lost | Broken
-Message = Work | News | Abandon | Close
+News = Started | Finished | Surrendered | Exceeded | Failed | Lost | Broken
+Message = Work | News | Abandon | Cancel | Close
 
 
 class Inbox:
@@ -182,6 +222,7 @@ class Inbox:
         self._messages: Mailbox[Message] = Mailbox()
         self._gate = threading.Lock()
         self._closed = False  # under the gate
+        self._ended = False  # under the gate
         self._broken: ExecutorBroken | None = None  # under the gate
 
     def admit(self, work: Work) -> None:
@@ -213,6 +254,18 @@ class Inbox:
         # Read after the append: see `Queue._unqueue`.
         if not series.queued:
             self.admit(More(series))
+
+    def ask(self, question: Inspect) -> bool:
+        """Let a question in, also when work is refused. Returns whether it will be answered: False after the end."""
+        with self._gate:
+            if not self._ended:
+                self._messages.put(question)
+            return not self._ended
+
+    def end(self) -> None:
+        """Let no question in any more."""
+        with self._gate:
+            self._ended = True
 
     def close(self, broken: ExecutorBroken | None = None) -> None:
         """Shut the gate."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from typing import Any
 
-from ._calls import Batch, Block, Call, Function, Series
+from ._blocks import Batch, Block, Series
+from ._calls import Call, Function, Outcomes
 
 
 class Queue:
@@ -84,7 +87,11 @@ class Queue:
         head = self.head()
         if head is None or not self._adaptive or not head.function.parcel.pace.brief:
             return False
-        return head.chunksize is None if isinstance(head, Series) else not (isinstance(head, Block) and head.fixed)
+        return (
+            head.chunksize is None
+            if isinstance(head, Series)
+            else not (isinstance(head, Block) and (head.fixed or head.alone))
+        )
 
     def demand(self, limit: int) -> int:
         """Return how many workers the waiting calls could use; at most `limit`."""
@@ -99,6 +106,34 @@ class Queue:
             if demand >= limit:
                 return limit
         return demand
+
+    def cancel(self, future: Future[Any]) -> bool:
+        """Cancel a call that was given back: it counts as running, and can't be cancelled by its future."""
+        for position, block in enumerate(self._items):
+            if isinstance(block, Block) and isinstance(block.receiver, Batch):
+                label, call = block.receiver.find(future) or (-1, None)
+                index = label - block.first
+                if call is not None and 0 <= index < len(block.calls):
+                    del self._items[position]
+                    for part in reversed(block.without(index)):
+                        self._items.insert(position, part)
+                    block.receiver.deliver(label, Outcomes.all_failed(1, CancelledError()))
+                    return True
+        return False
+
+    def cancel_all(self, *, started: bool) -> None:
+        """Cancel all that waits; what was given back and counts as started only if `started` says so."""
+        kept = []
+        for item in self.drain():
+            if isinstance(item, Series):
+                item.end(CancelledError())
+            elif isinstance(item, Call):
+                item.cancel()
+            elif started or not isinstance(item.receiver, Batch):
+                item.fail(CancelledError())
+            else:
+                kept.append(item)  # their futures are running, and can't be cancelled any more
+        self._items.extend(kept)
 
     def drain(self) -> Iterator[Call | Series | Block]:
         """Yield all that waits, and wait for it no more."""
@@ -125,7 +160,7 @@ class Queue:
         calls = [call] if call.claim() else []
         while len(calls) < length and self._items:
             following = self._items[0]
-            if not isinstance(following, Call) or not following.function.parcel.travels_with(call.function.parcel):
+            if not isinstance(following, Call) or not following.travels_with(call):
                 break
             self._items.popleft()
             if following.claim():
@@ -134,7 +169,7 @@ class Queue:
             return None
         given = [call.given for call in calls]
         keywords = [g.kwargs for g in given] if any(g.kwargs for g in given) else None
-        return Block(call.function, Batch([*calls]), 0, [g.args for g in given], keywords)
+        return Block(call.function, Batch([*calls]), 0, [g.args for g in given], keywords, limits=call.limits)
 
     def _unqueue(self, series: Series) -> None:
         # The feeding thread appends a call, then reads `queued`; here it is written, then the calls

@@ -14,7 +14,8 @@ from contextlib import closing, nullcontext, suppress
 from itertools import islice
 from typing import Any
 
-from ._calls import Arguments, Outbox, Stored
+from ._blocks import Outbox, Stored
+from ._calls import Arguments
 from ._identity import hash_of, identify
 from ._mailbox import Mailbox
 from ._mapping import Feed, results

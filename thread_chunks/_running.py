@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import Any
+from typing import Any, TypeVar
 
 from ._calls import Arguments
+from ._memory import take_peak
 from ._wire import Packed, Reply, Request, unpack
+
+_T = TypeVar("_T")
 
 
 class RunningBlock:
@@ -25,6 +28,8 @@ class RunningBlock:
     values, packed, errors
         As in `Reply`, from the first call on. Appended to by the thread that runs the calls, `values`
         last, so that a call that is in `values` is complete.
+    since : float or None
+        When the call that runs was begun; None before the first. Written by the thread that runs the calls.
     """
 
     def __init__(self, request: Request) -> None:
@@ -40,16 +45,24 @@ class RunningBlock:
         self._lock = threading.Lock()
         self._taken = 0  # under the lock: outcomes that were handed over
         self._left = 0  # thread that runs the calls: calls that it gives back itself
-        self._began = time.perf_counter()
+        self.since: float | None = None
+        self._began = self._told = time.perf_counter()
+        self._long: dict[int, tuple[float, int]] = {}  # what `note_long` noted, by call
 
     @property
     def label(self) -> int:
         """The label of the call that runs."""
         return self._first + len(self.values)
 
-    def begin(self) -> None:
-        """Start the clock: the function is there."""
-        self._began = time.perf_counter()
+    def begin(self) -> float:
+        """Start the clock, and return what it says: the function is there."""
+        take_peak()
+        self._began = self.since = self._told = time.perf_counter()
+        return self._began
+
+    def note_long(self, seconds: float) -> None:
+        """Take note of the call that has just run, and took long."""
+        self._long[len(self.values)] = seconds, take_peak()
 
     def give_up(self) -> None:
         """Run no more calls, and give them back with the outcomes."""
@@ -61,7 +74,10 @@ class RunningBlock:
 
     def surrender(self) -> Reply:
         """Hand over the outcomes that there are, and keep all other calls but the one that runs from being run."""
-        return self._take(self._drain())
+        reply = self._take(self._drain())
+        if self.since is not None:
+            reply.running = time.perf_counter() - self.since
+        return reply
 
     def _drain(self) -> int:
         count = 0
@@ -78,8 +94,12 @@ class RunningBlock:
             self._taken = stop
             values, self.values[start:stop] = self.values[start:stop], [None] * (stop - start)
             packed, errors = _pop(self.packed, start, stop), _pop(self.errors, start, stop)
-        return Reply(values, packed, errors, start, time.perf_counter() - self._began, left)
+            long = list(_pop(self._long, start, stop).values())
+            told, self._told = self._told, self.since or self._told
+            short = max(0.0, self._told - told - sum(seconds for seconds, _ in long))
+        seconds = time.perf_counter() - self._began
+        return Reply(values, packed, errors, start, seconds, left, short=short, long=long)
 
 
-def _pop(column: dict[int, Packed], start: int, stop: int) -> dict[int, Packed]:
+def _pop(column: dict[int, _T], start: int, stop: int) -> dict[int, _T]:
     return {index - start: column.pop(index) for index in list(column) if index < stop}

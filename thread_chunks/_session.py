@@ -9,9 +9,11 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 import ray.dag  # Ray imports it as it ends, and then Python forgets that Ctrl-C ended the program
@@ -23,6 +25,10 @@ from .errors import ExecutorBroken
 # Options of ``ray.init`` that it refuses when it connects to a cluster that runs already.
 _OPTIONS_OF_NEW_CLUSTERS = frozenset({"num_cpus", "num_gpus", "resources", "labels", "object_store_memory"})
 
+# How long Ray's head may take to answer (s), and how often in a row it may be missed: it may be started anew, and
+# Ray itself waits for a minute; but who waits for calls should not.
+_PATIENCE = 3.0
+_MISSES = 8
 
 _lock = threading.Lock()
 _inherited = False  # whether this process was forked while Ray was up
@@ -36,12 +42,26 @@ class Session:
     identity: str
     ours: bool  # the package started it, and no persistent executor wants it to go on
     users: int = 0
+    _missed: int = 0  # dispatchers' threads: how often in a row it did not answer
     outlet: Outlet | None = None  # where workers get this process's standard output and error
 
     @property
     def alive(self) -> bool:
         """Whether it has not ended."""
         return ray.is_initialized() and _identity() == self.identity
+
+    def reachable(self) -> bool:
+        """Whether Ray answers, and this process's node is one that it counts on."""
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+        except OSError:
+            self._missed += 1
+            return self._missed < _MISSES
+        self._missed = 0
+        mine = ray.get_runtime_context().get_node_id()
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        return all(node["Alive"] for node in nodes if node["NodeID"] == mine)
 
     def leave(self) -> None:
         """Use Ray no more; the last user of what the package started stops it."""

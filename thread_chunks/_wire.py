@@ -92,7 +92,9 @@ class Reply:
     """Outcomes on their way back: those from the `offset`-th call of the block on.
 
     `values` has an item for each call; None where `packed` or `errors` has one. The block has taken
-    `seconds` so far. The last `left` calls of the block are given back, and will not be run.
+    `seconds` so far. The last `left` calls of the block are given back, and will not be run. One call has
+    been running for `running` seconds, if any does. `long` has duration (s) and peak memory (bytes) of the calls
+    that took long, the others took `short` seconds together.
     """
 
     values: list[Any]
@@ -101,6 +103,9 @@ class Reply:
     offset: int
     seconds: float
     left: int = 0
+    running: float = 0.0
+    short: float = 0.0
+    long: list[tuple[float, int]] = field(default_factory=list)
 
 
 _Message = TypeVar("_Message", "Request", "Reply")

@@ -11,6 +11,7 @@ import pickle
 from concurrent.futures.process import BrokenProcessPool
 
 __all__ = [
+    "CallTimeout",
     "CheckpointFailedWarning",
     "CheckpointRefused",
     "CheckpointStaleWarning",
@@ -19,6 +20,7 @@ __all__ = [
     "RemoteTraceback",
     "UnpicklingFailed",
     "WorkerLost",
+    "WorkerOutOfMemory",
 ]
 
 
@@ -27,8 +29,8 @@ class WorkerLost(BrokenProcessPool):
 
     Unlike `ProcessPoolExecutor`'s, this `BrokenProcessPool` concerns the block only that the worker
     had: one call, or several if they are short or `map` was given a `chunksize`. The call may have
-    run in part, or not at all if it stood behind another or the worker died while it was idle. The
-    text names the call, the process, its host and how it died.
+    run in part, or not at all if it stood behind another or the worker died while it was idle. With
+    `max_retries` such calls are run again. The text names the call, the process, its host and how it died.
 
     Examples
     --------
@@ -40,6 +42,18 @@ class WorkerLost(BrokenProcessPool):
     ...     except WorkerLost as error:
     ...         print(error)
     """
+
+
+class WorkerOutOfMemory(WorkerLost, MemoryError):
+    """A worker was killed for its memory while it ran this call: by Ray, the kernel, or because of `memory_limit`.
+
+    After Ray or the kernel killed a worker, one call fewer runs at once. Give the executor a smaller `chunk_size`,
+    or `max_retries`, which runs such calls again among fewer others.
+    """
+
+
+class CallTimeout(TimeoutError):
+    """A call took longer than its `call_timeout`, and its worker was killed. Other calls are not touched."""
 
 
 class ExecutorBroken(BrokenProcessPool):

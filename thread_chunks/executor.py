@@ -13,23 +13,33 @@ from functools import partial
 from itertools import count
 from multiprocessing.context import BaseContext
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, TracebackType
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 from uuid import uuid4
 
-from ._arguments import argument_list, check_callable, check_positive, number_of_workers
-from ._calls import CARRIED_KEY, Arguments, Call, Function, Given, Parcel, Recorder
+from ._arguments import argument_list, check_callable, check_limits, check_positive, number_of_workers
+from ._blocks import Recorder
+from ._calls import CARRIED_KEY, Arguments, Call, Function, Given, Limits, Parcel
 from ._cluster import RayCluster, check_actor
 from ._dispatcher import Dispatcher
 from ._mapping import Feed, FutureFeed, SeriesFeed, is_collection, results
-from ._messages import Close, Inbox, Inspect, StartAll, Store
+from ._memory import number_of_bytes
+from ._messages import Cancel, Close, Inbox, Inspect, StartAll, Store
+from ._options import ExecutorWithOptions, SeriesOptions
 from ._recorder import Writer
 from ._resuming import Resumption
+from ._running_calls import running_calls
 from ._sizing import Pace
 from ._threads import close_dropped, start_thread
 from .actor import LabelledActor, class_identity
 from .progress import progress
+from .report import Report, RunningCall
 
 __all__ = ["ChunkExecutor"]
+
+_T = TypeVar("_T")
+
+# How long Ctrl-C waits for calls to be killed (s), which takes some 20 ms unless Ray is gone.
+_PROMPT = 0.5
 
 
 class ChunkExecutor(Executor):
@@ -82,6 +92,18 @@ class ChunkExecutor(Executor):
         ``{"num_gpus": 1}``. Default: ``{"num_cpus": 0}``, which reserves nothing.
     persistent : bool, optional
         Leave Ray up, whoever started it. Default: False.
+    max_retries : int, optional
+        How often a call is run again after its worker was lost. Such calls are run one to a block, so that one
+        that ends its worker each time fails after ``max_retries + 1`` runs, alone. Default: 0, no call is run twice.
+    call_timeout : float, optional
+        Seconds after which a call that runs gets `CallTimeout`, and its worker is killed and replaced. Each call counts
+        from its own start. Default: none.
+    memory_limit : int or str, optional
+        How much memory a worker may have for itself: bytes, or a string like ``"2GiB"``. A call that exceeds it gets
+        `WorkerOutOfMemory`, and its worker is killed and replaced. What workers share does not count: Ray's object
+        store, mapped files. Workers look every 20 ms, which costs less than 0.2 % of their time; a call that takes
+        1 GB/s is found 20 MB too late, and one that holds the interpreter lock not before it lets go. Ray, too, is
+        told, as the option `memory` of the actors, so that a node gets no more of them than fit. Default: none.
 
     Attributes
     ----------
@@ -89,7 +111,7 @@ class ChunkExecutor(Executor):
         How many calls may run at once.
     size : int
         How many workers there may be at present; fewer than `chunk_size` after actors that cannot
-        be replaced were lost.
+        be replaced were lost, or workers were killed by Ray or the kernel for want of memory.
     actors : list of actor handles
         The present workers' actors.
 
@@ -135,6 +157,9 @@ class ChunkExecutor(Executor):
         actor_class: type[LabelledActor] | None = None,
         actor_options: dict[str, Any] | None = None,
         persistent: bool = False,
+        max_retries: int = 0,
+        call_timeout: float | None = None,
+        memory_limit: int | str | None = None,
     ) -> None:
         if isinstance(chunk_size, (BaseContext, ModuleType)):  # the second argument of `ProcessPoolExecutor`
             chunk_size = None
@@ -152,8 +177,11 @@ class ChunkExecutor(Executor):
         if actor_class is not None and not (isinstance(actor_class, type) and issubclass(actor_class, LabelledActor)):
             raise TypeError(f"actor_class must be a plain subclass of LabelledActor, not {actor_class!r}")
         check_positive("max_tasks_per_child", max_tasks_per_child)
-        if actors is not None and max_tasks_per_child is not None:
-            raise ValueError("max_tasks_per_child is for actors that the executor makes itself, and can replace")
+        self._limits = check_limits(max_retries, call_timeout)
+        if actors is not None and (max_tasks_per_child or call_timeout or memory_limit) is not None:
+            raise ValueError(
+                "max_tasks_per_child, call_timeout and memory_limit are for actors that the executor can replace"
+            )
         for actor in actors or ():
             check_actor(actor)
         self._max_workers = number_of_workers(chunk_size, max_workers, actors)
@@ -170,6 +198,7 @@ class ChunkExecutor(Executor):
             actor_options or {},
             persistent=persistent,
             zero_copy=zero_copy,
+            memory_limit=None if memory_limit is None else number_of_bytes(memory_limit),
         )
         # What the stored function is, and how the dispatcher knows it; one attribute, so that they agree.
         self._stored = None if func is None and actors is None else (func, self._cluster.stored)
@@ -248,13 +277,7 @@ class ChunkExecutor(Executor):
         ...     executor.submit(divmod, 7, 2).result()
         (3, 1)
         """
-        self._check_process()
-        function = self._submitted(fn)
-        if function.parcel.key == CARRIED_KEY:
-            args = (fn, *args)
-        call = Call(function, Given(args, kwargs))
-        self._inbox.admit(call)
-        return call.future
+        return self._submit(self._limits, fn, args, kwargs)
 
     def map(
         self,
@@ -333,13 +356,18 @@ class ChunkExecutor(Executor):
         ...     list(executor.map([1, 2, 3])), list(executor.map(pow, [2, 3], [5, 2]))
         ([1, 2, 3], [32, 9])
         """
-        if self._stored is not None and not iterables and isinstance(fn, Iterable):
-            fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
-        elif fn is not None and not callable(fn):
-            fn, iterables = None, (fn, *iterables)
-        at_once = all(map(is_collection, iterables))
-        calls = zip(*iterables)  # noqa: B905 (the shortest ends the series)
-        return self._series(fn, calls, timeout, chunksize, buffersize, at_once, unordered, progress_bar, path, key)
+        return self._map(
+            self._limits,
+            fn,
+            *iterables,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
+            unordered=unordered,
+            progress_bar=progress_bar,
+            path=path,
+            key=key,
+        )
 
     def starmap(
         self,
@@ -378,11 +406,133 @@ class ChunkExecutor(Executor):
         ...     list(executor.starmap(pow, [(2, 5), (3, 2)]))
         [32, 9]
         """
-        if iterable is None:
-            fn, iterable = None, fn
-        calls = map(argument_list, iterable, count())
-        at_once = is_collection(iterable)
-        return self._series(fn, calls, timeout, chunksize, buffersize, at_once, unordered, progress_bar, path, key)
+        return self._starmap(
+            self._limits,
+            fn,
+            iterable,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
+            unordered=unordered,
+            progress_bar=progress_bar,
+            path=path,
+            key=key,
+        )
+
+    def with_options(self, *, max_retries: int | None = None, call_timeout: float | None = None) -> ExecutorWithOptions:
+        """Return this executor with other limits for its calls: the same workers, and the same end.
+
+        Parameters
+        ----------
+        max_retries : int, optional
+            As for the class. Default: as it is.
+        call_timeout : float, optional
+            As for the class; ``math.inf`` for none. Default: as it is.
+
+        Returns
+        -------
+        concurrent.futures.Executor
+            With the methods `submit`, `map`, `starmap` and `shutdown` of this one.
+
+        Raises
+        ------
+        ValueError
+            If an option makes no sense, or is for actors that the executor makes itself.
+
+        Examples
+        --------
+        >>> from thread_chunks import ChunkExecutor
+        >>> with ChunkExecutor(2) as executor:
+        ...     executor.with_options(call_timeout=60, max_retries=3).submit(pow, 2, 5).result()
+        32
+        """
+        if call_timeout is not None and not self._cluster.replaceable:
+            raise ValueError("call_timeout is for actors that the executor makes itself, and can replace")
+        limits = check_limits(
+            self._limits.retries if max_retries is None else max_retries,
+            self._limits.timeout if call_timeout is None else call_timeout,
+        )
+        return ExecutorWithOptions(
+            partial(self._submit, limits), partial(self._map, limits), partial(self._starmap, limits), self.shutdown
+        )
+
+    def cancel(self, future: Future[Any]) -> bool:
+        """Cancel a call of `submit`, though it may run.
+
+        Parameters
+        ----------
+        future : concurrent.futures.Future
+            What `submit` returned.
+
+        Returns
+        -------
+        bool
+            False if the call is over, or runs on an actor that the executor was given. If True, a call that waits is
+            cancelled; one that runs is ended within a second, if it does not come to its end before, by killing
+            its worker, which is replaced. `Future.result` then raises `concurrent.futures.CancelledError`.
+
+        Notes
+        -----
+        `Future.cancel` cancels calls that wait, and no others, as in the standard library.
+
+        Examples
+        --------
+        >>> import time
+        >>> from thread_chunks import ChunkExecutor
+        >>> with ChunkExecutor(1) as executor:
+        ...     future = executor.submit(time.sleep, 3600)
+        ...     executor.cancel(future)
+        True
+        """
+        if future.cancel():
+            return True
+        self._check_process()
+        if future.done() or not self._cluster.replaceable:
+            return False
+        self._inbox.post(Cancel(future))
+        return True
+
+    def running(self, *, stacks: bool = False, timeout: float = 2.0) -> list[RunningCall]:
+        """Return what runs now.
+
+        Parameters
+        ----------
+        stacks : bool, optional
+            Ask for the Python stack of each call, too. Default: False.
+        timeout : float, optional
+            For how long to wait for the workers (s), which do not answer while a call holds the interpreter lock.
+
+        Returns
+        -------
+        list of RunningCall
+            One for each call. What a worker did not say in time is None.
+
+        Examples
+        --------
+        >>> from thread_chunks import ChunkExecutor
+        >>> with ChunkExecutor(2) as executor:
+        ...     executor.running()
+        []
+        """
+        return running_calls(self._ask, stacks=stacks, timeout=timeout)
+
+    def report(self) -> Report:
+        """Return what came of the calls so far: for each function, how many, how long, with how much memory.
+
+        Returns
+        -------
+        Report
+            Printed, it is a table.
+
+        Examples
+        --------
+        >>> from thread_chunks import ChunkExecutor
+        >>> with ChunkExecutor(2) as executor:
+        ...     values = list(executor.map(abs, range(100)))
+        >>> executor.report().functions[0].calls
+        100
+        """
+        return self._ask(_report)
 
     def set_func(self, func: Callable[..., Any]) -> None:
         """Replace the stored function, for the calls that are submitted from now on.
@@ -480,50 +630,78 @@ class ChunkExecutor(Executor):
     ) -> None:
         if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
             self.kill_workers()
-        self.shutdown()
+            # Not for the end of Ray, which takes another second: whoever starts it next waits for that, and the
+            # interpreter's exit does.
+            self._dispatcher.settled.wait(_PROMPT)
+        else:
+            self.shutdown()
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
+    def _submit(
+        self, limits: Limits, fn: Callable[..., Any] | None, args: Arguments, kwargs: dict[str, Any]
+    ) -> Future[Any]:
+        self._check_process()
+        function = self._submitted(fn)
+        if function.parcel.key == CARRIED_KEY:
+            args = (fn, *args)
+        call = Call(function, Given(args, kwargs), limits)
+        self._inbox.admit(call)
+        return call.future
+
+    def _map(self, limits: Limits, fn: Any, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
+        if self._stored is not None and not iterables and isinstance(fn, Iterable):
+            fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
+        elif fn is not None and not callable(fn):
+            fn, iterables = None, (fn, *iterables)
+        at_once = all(map(is_collection, iterables))
+        calls = zip(*iterables)  # noqa: B905 (the shortest ends the series)
+        return self._series(limits, fn, calls, at_once, SeriesOptions(**options))
+
+    def _starmap(self, limits: Limits, fn: Any, iterable: Any, **options: Any) -> Iterator[Any]:
+        if iterable is None:
+            fn, iterable = None, fn
+        calls = map(argument_list, iterable, count())
+        return self._series(limits, fn, calls, is_collection(iterable), SeriesOptions(**options))
+
     def _series(
         self,
+        limits: Limits,
         fn: Callable[..., Any] | None,
         calls: Iterator[Arguments],
-        timeout: float | None,
-        chunksize: int | None,
-        buffersize: int | None,
         at_once: bool,
-        unordered: bool,
-        progress_bar: bool,
-        path: str | os.PathLike[str] | None,
-        key: Callable[..., str] | None,
+        options: SeriesOptions,
     ) -> Iterator[Any]:
         started = time.monotonic()
         self._check_process()
-        check_positive("chunksize", chunksize)
-        check_positive("buffersize", buffersize)
-        if timeout is not None and timeout < 0:
-            raise ValueError(f"timeout must not be negative: {timeout!r}")
-        if path is None:
-            if key is not None:
-                raise ValueError("key is for checkpoints: give path too")
-            feed = self._feed(fn, calls, chunksize, buffersize, at_once)
-            bar = partial(progress, progress_bar, None if feed.lazy else feed.admitted)
-            return results(feed, unordered=unordered, timeout=timeout, started=started, bar=bar)
+        options.check()
+        if options.path is None:
+            feed = self._feed(fn, calls, at_once, options.chunksize, options.buffersize, limits)
+            bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
+            return results(feed, unordered=options.unordered, timeout=options.timeout, started=started, bar=bar)
         self._inbox.check()
-        resumption = Resumption(path, self._identified(fn), self._identity_of_actors(), key, calls, buffersize)
-        feed = self._feed(fn, iter(()), chunksize, None, False, resumption.begin(self._writers))
+        resumption = Resumption(
+            options.path, self._identified(fn), self._identity_of_actors(), options.key, calls, options.buffersize
+        )
+        recorder = resumption.begin(self._writers)
+        feed = self._feed(fn, iter(()), False, options.chunksize, None, limits, recorder)
         return resumption.values(
-            feed, unordered=unordered, timeout=timeout, started=started, show_progress=progress_bar
+            feed,
+            unordered=options.unordered,
+            timeout=options.timeout,
+            started=started,
+            show_progress=options.progress_bar,
         )
 
     def _feed(
         self,
         fn: Callable[..., Any] | None,
         calls: Iterator[Arguments],
+        at_once: bool,
         chunksize: int | None,
         buffersize: int | None,
-        at_once: bool,
+        limits: Limits,
         recorder: Recorder | None = None,
     ) -> Feed:
         if "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit:
@@ -541,6 +719,7 @@ class ChunkExecutor(Executor):
             at_once=at_once,
             owner=self if is_fed_later else None,
             recorder=recorder,
+            limits=limits,
         )
 
     def _identity_of_actors(self) -> str:
@@ -598,6 +777,14 @@ class ChunkExecutor(Executor):
                 return function
         return None
 
+    def _ask(self, question: Callable[[Dispatcher], _T]) -> _T:
+        """Ask the dispatcher; itself, or whoever has its place when it has ended, may answer at once."""
+        if threading.current_thread() is not self._thread:
+            answer: Future[_T] = Future()
+            if self._inbox.ask(Inspect(question, answer)):
+                return answer.result()
+        return question(self._dispatcher)
+
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise RuntimeError(
@@ -609,3 +796,7 @@ class ChunkExecutor(Executor):
 
 def _handles(dispatcher: Dispatcher) -> list[Any]:
     return [worker.handle for worker in dispatcher.workers]
+
+
+def _report(dispatcher: Dispatcher) -> Report:
+    return Report(tuple(tally.report(name) for name, tally in sorted(dispatcher.tallies.items())))

@@ -1,0 +1,128 @@
+"""Which worker gets which block, and what is taken back from a worker for others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from ._alarms import Alarms
+from ._blocks import Block
+from ._crew import Crew
+from ._endings import Endings
+from ._messages import Worker
+from ._queue import Queue
+
+
+class Assignment:
+    """All belongs to the dispatcher's thread.
+
+    Parameters
+    ----------
+    crew, waiting, alarms, endings
+        The dispatcher's.
+    clock : callable
+        Tells the time.
+    max_tasks : int or None
+        As for the dispatcher.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        waiting: Queue,
+        alarms: Alarms,
+        endings: Endings,
+        clock: Callable[[], float],
+        max_tasks: int | None,
+    ) -> None:
+        self._crew = crew
+        self._waiting = waiting
+        self._alarms = alarms
+        self._endings = endings
+        self._clock = clock
+        self._max_tasks = max_tasks
+        self._tasks: Counter[Worker] = Counter()  # that each has run, if `_max_tasks` limits them
+        self._recalled: set[Block] = set()  # that are being taken back for workers that are idle
+
+    def give_out(self, size: int) -> None:
+        """Give the next blocks to idle workers, of `size` in all, then to those that can have one more."""
+        crew, waiting = self._crew, self._waiting
+        while crew.idle and (block := waiting.take(size, self._tasks_left(crew.idle[-1]))) is not None:
+            self._send(crew.idle.pop(), block)
+        if waiting.head() is None:
+            self._recall()
+        while crew.followable and waiting.may_go_ahead and (block := waiting.take(size, None)) is not None:
+            self._send(next(iter(crew.followable)), block)
+
+    def count(self, worker: Worker, block: Block, calls: int) -> None:
+        """Take note of calls that a worker has run."""
+        if self._max_tasks is not None:
+            self._tasks[worker] += 1 if block.fixed else calls
+
+    def surrendered(self, block: Block) -> None:
+        """Take note that a block was surrendered."""
+        self._recalled.discard(block)
+
+    def end(self, worker: Worker, block: Block) -> None:
+        """Take note that a block is over: its worker begins the next one, or is free."""
+        self._recalled.discard(block)
+        following = self._crew.end(worker, block)
+        if following is not None:
+            self._begin(worker, following)
+        elif self._tasks_left(worker) == 0:
+            del self._tasks[worker]
+            worker.dismiss()  # it is replaced, if there is work
+        else:
+            self._crew.idle.append(worker)
+
+    def remove(self, worker: Worker) -> list[Block]:
+        """Forget a worker, which is lost; return what it had."""
+        self._tasks.pop(worker, None)
+        blocks = self._crew.remove(worker)
+        self._recalled.difference_update(blocks)
+        return blocks
+
+    def _tasks_left(self, worker: Worker) -> int | None:
+        return None if self._max_tasks is None else self._max_tasks - self._tasks[worker]
+
+    def _send(self, worker: Worker, block: Block) -> None:
+        block.receiver.start(block.first, block.calls)
+        first = self._crew.send(worker, block)
+        if first is block:
+            self._begin(worker, block)
+        elif len(first.calls) == 1:  # now there is something to be taken back, if it takes long
+            self._time(worker, first)
+
+    def _begin(self, worker: Worker, block: Block) -> None:
+        """Take note that it is a block's turn."""
+        block.began = self._clock()
+        if len(block.calls) > 1 and not block.fixed:
+            self._time(worker, block)
+        is_brief = block.function.parcel.pace.brief and not block.fixed and not block.alone
+        if block.followable and is_brief and self._max_tasks is None:
+            self._crew.followable[worker] = None
+        self._endings.begin(worker, block)
+
+    def _time(self, worker: Worker, block: Block) -> None:
+        when = block.began + block.function.parcel.pace.overdue(len(block.calls))
+        self._alarms.set(when, block, partial(self._hurry, worker, block))
+
+    def _hurry(self, worker: Worker, block: Block) -> None:
+        """Take back what stands behind a call that takes longer than it should."""
+        block.overdue = True
+        self._crew.followable.pop(worker, None)
+        self._crew.followed.pop(worker, None)
+        for behind in self._crew.busy[worker]:
+            if len(behind.calls) > 1 or behind is not block:
+                self._crew.surrender(worker, behind)
+
+    def _recall(self) -> None:
+        """Take back what waits behind other blocks, for workers that have nothing to do."""
+        crew = self._crew
+        while crew.followed and len(self._recalled) < len(crew.idle):
+            worker, _ = crew.followed.popitem()
+            *_, block = crew.busy[worker]
+            if block.function.parcel.pace.worth_moving(len(block.calls)):
+                self._recalled.add(block)
+                crew.surrender(worker, block)

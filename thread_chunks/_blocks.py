@@ -1,0 +1,264 @@
+"""Series and blocks: calls that belong together, and what becomes of them."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ._calls import UNLIMITED, Arguments, Call, Function, Limits, Outcomes
+from ._mailbox import Mailbox
+
+
+class Receiver(Protocol):
+    """Whoever waits for the outcomes of a block."""
+
+    abandoned: bool  # dispatcher thread: nobody wants what has not started
+
+    def start(self, first: int, calls: list[Arguments]) -> None: ...
+
+    def deliver(self, first: int, outcomes: Outcomes) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Calls from `submit` that travel together. They are let go of one by one, as they are resolved."""
+
+    calls: list[Call | None]
+    abandoned = False  # nobody can want the rest of it
+
+    def start(self, first: int, calls: list[Arguments]) -> None:
+        """Take note of calls that are sent."""
+
+    def find(self, future: Future[Any]) -> tuple[int, Call] | None:
+        """Return the call that a future is of, and its label."""
+        for label, call in enumerate(self.calls):
+            if call is not None and call.future is future:
+                return label, call
+        return None
+
+    def deliver(self, first: int, outcomes: Outcomes) -> None:
+        """Resolve the futures of the calls from `first` on."""
+        values, errors = outcomes.values, outcomes.errors
+        for index in range(len(values)):
+            call, self.calls[first + index] = self.calls[first + index], None
+            value, values[index] = values[index], None
+            assert call is not None
+            call.resolve(value, errors.pop(index, None))
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """What a series' consumer receives: outcomes from label `first` on."""
+
+    first: int
+    outcomes: Outcomes
+
+
+@dataclass(slots=True, eq=False)
+class Stored:
+    """Stands for a value that is in the checkpoint, under the number of its outcome."""
+
+    outcome: int
+
+
+class Recorder(Protocol):
+    """Keeps the values of a series, and knows those that another process has kept."""
+
+    def start(self, label: int, args: Arguments) -> None:
+        """Look at a call's arguments once more, as it is sent."""
+
+    def record(self, first: int, outcomes: Outcomes) -> None:
+        """Keep the values among these outcomes, from label `first` on."""
+
+    def look(self) -> None:
+        """Find out whether others have finished calls of the function by now."""
+
+    def found(self, label: int) -> int | None:
+        """Return the number of the outcome of a call that has not started, if another process has finished it."""
+
+    def forget(self, label: int) -> None:
+        """Note that a call needs no outcome any more."""
+
+
+@dataclass(slots=True, eq=False)
+class SeriesEnd:
+    """What a series' consumer receives when no call from label `first` on will be run."""
+
+    first: int
+    error: BaseException
+
+
+Outbox = Mailbox[Delivery | SeriesEnd]
+
+
+@dataclass(slots=True, eq=False)
+class Series:
+    """Many calls of one function, without a future each.
+
+    The consumer holds `outbox` and the dispatcher only a weak reference to it: outcomes that
+    nobody can ask for any more are dropped on arrival.
+    """
+
+    function: Function
+    outbox: weakref.ref[Outbox]
+    chunksize: int | None
+    recorder: Recorder | None = None
+    limits: Limits = UNLIMITED
+    # Appended to by the thread that feeds the series, taken from by the dispatcher's.
+    calls: deque[Arguments] = field(default_factory=deque)
+    taken: int = 0  # dispatcher thread: calls up to this label are in blocks, or were
+    queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
+    abandoned: bool = False  # dispatcher thread: nobody wants what has not started
+
+    def take(self, length: int) -> Block | None:
+        """Take the next `length` calls for running, or fewer, but for those that another process has finished."""
+        if self.recorder is not None:
+            length = self._pass_over(self.recorder, length)
+            if length == 0:
+                return None
+        calls = [self.calls.popleft() for _ in range(length)]
+        first, self.taken = self.taken, self.taken + length
+        return Block(self.function, self, first, calls, fixed=self.chunksize is not None, limits=self.limits)
+
+    def start(self, first: int, calls: list[Arguments]) -> None:
+        """Take note of calls that are sent, the first of which has label `first`."""
+        if self.recorder is not None:
+            for label, args in enumerate(calls, first):
+                self.recorder.start(label, args)
+
+    def _pass_over(self, recorder: Recorder, length: int) -> int:
+        """Deliver the next calls as far as they are kept elsewhere, and return how many follow that are not."""
+        recorder.look()
+        while self.calls and (outcome := recorder.found(self.taken)) is not None:
+            self.calls.popleft()
+            recorder.forget(self.taken)
+            self._put(Delivery(self.taken, Outcomes([Stored(outcome)])))
+            self.taken += 1
+        count = 0
+        while count < min(length, len(self.calls)) and recorder.found(self.taken + count) is None:
+            count += 1
+        return count
+
+    def deliver(self, first: int, outcomes: Outcomes) -> None:
+        """Hand outcomes to the consumer."""
+        if self.recorder is not None:
+            self.recorder.record(first, outcomes)
+        outcomes.packed = {}  # else it would wait for the consumer too
+        self._put(Delivery(first, outcomes))
+
+    def end(self, error: BaseException) -> None:
+        """Resolve all calls that are not in a block."""
+        self.calls.clear()
+        self._put(SeriesEnd(self.taken, error))
+
+    def _put(self, item: Delivery | SeriesEnd) -> None:
+        outbox = self.outbox()
+        if outbox is not None:
+            outbox.put(item)
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """The calls that go to a worker in one message; the first has label `first`.
+
+    `keywords` has an item for each call, or is None where no call has any. `fixed` is whether the
+    user chose its length. `runs` is how often its call was run already and lost with a worker; what was lost is
+    sent `alone`. All belongs to the dispatcher's thread.
+    """
+
+    function: Function
+    receiver: Receiver
+    first: int
+    calls: list[Arguments]
+    keywords: list[dict[str, Any]] | None = None
+    fixed: bool = False
+    limits: Limits = UNLIMITED
+    runs: int = 0
+    alone: bool = False
+    # Spans of the calls that have no outcome yet, and were not given back.
+    open: list[tuple[int, int]] = field(init=False)
+    answered: bool = field(default=False, init=False)  # the worker is done with it
+    over: bool = field(default=False, init=False)  # answered, and nothing is open; or its worker was lost
+    began: float = field(default=0.0, init=False)  # when its worker had nothing before it, by the dispatcher's clock
+    asked: bool = field(default=False, init=False)  # its worker was asked to surrender it, and has not answered
+    overdue: bool = field(default=False, init=False)  # it has taken longer than it should
+    followable: bool = field(default=False, init=False)  # its worker can take another one before it is over
+
+    def __post_init__(self) -> None:
+        self.open = [(0, len(self.calls))]
+
+    def settle(self, start: int, stop: int) -> None:
+        """Note that the calls from `start` to before `stop` are no longer open, and let go of them."""
+        for index, (first, last) in enumerate(self.open):
+            if first <= start < stop <= last:
+                self.open[index : index + 1] = [span for span in ((first, start), (stop, last)) if span[0] < span[1]]
+        self.calls[start:stop] = [()] * (stop - start)
+        if self.keywords is not None:
+            self.keywords[start:stop] = [{}] * (stop - start)
+
+    def deliver(self, outcomes: Outcomes) -> None:
+        """Hand outcomes to whoever waits for them."""
+        self.receiver.deliver(self.first + outcomes.offset, outcomes)
+
+    def fail(self, error: BaseException) -> None:
+        """Give all open calls one error."""
+        for start, stop in list(self.open):
+            self.settle(start, stop)
+            outcomes = Outcomes.all_failed(stop - start, error)
+            outcomes.offset = start
+            self.deliver(outcomes)
+
+    def give_back(self, count: int) -> Block:
+        """Return the last `count` of the open calls, which are at the end, as a block of their own."""
+        _, stop = self.open[-1]
+        last = self._part(stop - count, stop)
+        self.settle(stop - count, stop)
+        return last
+
+    @property
+    def open_calls(self) -> int:
+        """How many calls have no outcome yet, and were not given back."""
+        return sum(stop - start for start, stop in self.open)
+
+    def singly(self, runs: int) -> list[Block]:
+        """Return a block for each of the open calls, which have been run and lost `runs` times."""
+        singles = []
+        for start, stop in list(self.open):
+            singles += [self._part(index, index + 1) for index in range(start, stop)]
+            self.settle(start, stop)
+        for single in singles:
+            single.fixed, single.alone, single.runs = False, True, runs
+        return singles
+
+    def without(self, index: int) -> list[Block]:
+        """Return what is left of the block, which waits, if one call is taken out."""
+        parts = [self._part(start, stop) for start, stop in ((0, index), (index + 1, len(self.calls))) if start < stop]
+        self.settle(index, index + 1)
+        return parts
+
+    def cut(self, length: int) -> Block:
+        """Take the first `length` calls off the block, which waits; return them as a block of their own."""
+        first = self._part(0, length)
+        del self.calls[:length]
+        if self.keywords is not None:
+            del self.keywords[:length]
+        self.first += length
+        self.open = [(0, len(self.calls))]
+        return first
+
+    def _part(self, start: int, stop: int) -> Block:
+        keywords = None if self.keywords is None else self.keywords[start:stop]
+        return Block(
+            self.function,
+            self.receiver,
+            self.first + start,
+            self.calls[start:stop],
+            keywords,
+            self.fixed,
+            self.limits,
+            self.runs,
+            self.alone,
+        )

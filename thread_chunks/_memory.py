@@ -1,0 +1,56 @@
+"""How much memory this process has for itself, and what the kernel did for want of it. Linux only; elsewhere 0."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+_UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgt", 1)}
+
+
+def number_of_bytes(size: int | str) -> int:
+    """Return a size in bytes; ``"2GiB"`` is twice 1024**3, ``"2GB"`` twice 1000**3.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no size.
+    """
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?i?)b?\s*", size.lower())
+        if match is None or match[2] not in _UNITS:
+            raise ValueError(f"{size!r} is no size: give bytes, or a string like '2GiB' or '500 MB'")
+        size = int(float(match[1]) * _UNITS[match[2]])
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"a size is a number of bytes, or a string like '2GiB', not {size!r}")
+    if size < 1:
+        raise ValueError(f"a size must be greater than 0, not {size!r}")
+    return size
+
+
+def resident() -> int:
+    """Return the resident bytes that this process does not share: no mapped files, nothing of Ray's object store."""
+    with suppress(OSError), open("/proc/self/statm", "rb") as file:
+        pages = file.read().split()
+        return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGESIZE")
+    return 0
+
+
+def take_peak() -> int:
+    """Return the largest that `resident` was since this was asked last."""
+    with suppress(OSError, KeyError), open("/proc/self/status", "rb") as file:
+        lines = dict(line.split(b":", 1) for line in file if line.startswith((b"VmHWM", b"RssFile", b"RssShmem")))
+        peak, *shared = (int(lines[name].split()[0]) * 1024 for name in (b"VmHWM", b"RssFile", b"RssShmem"))
+        with open("/proc/self/clear_refs", "wb") as clear:
+            clear.write(b"5")  # begins the peak anew
+        return max(peak - sum(shared), resident())
+    return resident()
+
+
+def kernel_kills() -> int:
+    """Return how many processes the kernel of this machine has killed for want of memory."""
+    with suppress(OSError, StopIteration), open("/proc/vmstat", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"oom_kill "))
+    return 0

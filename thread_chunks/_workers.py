@@ -1,0 +1,296 @@
+"""One Ray actor as a worker: what is sent to it, what becomes of its answers, and Ray's errors as ours."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from ray import ObjectRef
+from ray.actor import ActorHandle
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayTaskError
+
+from ._blocks import Block
+from ._calls import CARRIED_KEY, STORED_KEY, Function, Outcomes, Parcel
+from ._messages import GONE, Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
+from ._wire import Packed, Reply, Request, pack_calls, seal, unpack, unpack_error, unseal
+from .actor import Excess, Look, Ready, Setup
+from .errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost, WorkerOutOfMemory
+
+if TYPE_CHECKING:
+    from ._cluster import RayCluster
+
+Post = Callable[[Message], None]
+
+# The groups of threads of an actor beside that which runs calls.
+IN_CONTROL_GROUP = {"concurrency_group": "control"}
+IN_WATCH_GROUP = {"concurrency_group": "watch"}
+
+# So much is shown of what Ray says of a lack of memory, which is pages (characters).
+_LONGEST_TEXT = 300
+
+# Behind a block with more bytes of arguments than this no other is sent, lest two of them fill the worker's memory.
+_LARGEST_FOLLOWED = 2**20
+
+# After so many bytes of values a block ends: the driver has to hold them all at once.
+_LARGEST_REPLY = 16 * 2**20
+
+# So many functions of series and `submit` a worker keeps. Fewer, and calls that alternate between
+# functions ship them again and again; more, and a worker holds on to what nobody will call.
+_FUNCTIONS_KEPT = 16
+
+
+class RayWorker:
+    """One actor, as the dispatcher sees it. All but the callbacks run on the dispatcher's thread."""
+
+    def __init__(self, handle: ActorHandle[Any], cluster: RayCluster, post: Post) -> None:
+        self.handle = handle
+        self._cluster = cluster
+        self._post = post
+        self.host, self.pid = "", 0
+        self._paths = list(sys.path)
+        # The functions that the actor keeps; the one that was used last is last.
+        self._functions: OrderedDict[bytes, weakref.ref[Parcel]] = OrderedDict()
+        self._stored: Parcel | None = cluster.stored.parcel  # what the actor holds as its own
+        self._sent: dict[Block, tuple[bytes, dict[int, PicklingFailed]]] = {}  # tokens, and what could not be sent
+        self._forgetful = False  # whether functions that were sent may not have arrived
+        authkey = bytes(multiprocessing.current_process().authkey)
+        setup = Setup(
+            self._paths, sys.argv, _working_directory(), authkey, cluster.address_of_streams, cluster.initializer
+        )
+        self._when_done(handle.start_worker.remote(setup, cluster.stored.parcel.shipment), self._started)
+        if cluster.memory_limit is not None:
+            self._when_done(handle.watch.options(**IN_WATCH_GROUP).remote(cluster.memory_limit), self._exceeded)
+
+    @property
+    def place(self) -> str:
+        """Process and host, for messages."""
+        return f"process {self.pid} on {self.host}" if self.host else "not started yet"
+
+    def run(self, block: Block) -> bool:
+        """Send a block, as `_messages.Worker` says."""
+        start = time.perf_counter()
+        key = block.function.parcel.key
+        calls, failures = pack_calls(block.calls, block.keywords, carried=key == CARRIED_KEY)
+        if len(failures) == len(block.calls):
+            self._post(Finished(self, block, partial(Outcomes, [None] * len(failures), dict(failures))))
+            return False
+        try:
+            function, forget = self._ship(block.function)
+        except Exception as error:  # it cannot be pickled, or the object store is full
+            self._post(Failed(self, block, error))
+            return False
+        if not self._cluster.alive:  # else Ray would start itself, in its own way
+            self._post(Broken(partial(ExecutorBroken, GONE)))
+            return False
+        token = uuid4().bytes
+        self._sent[block] = token, failures
+        largest = None if block.fixed else _LARGEST_REPLY
+        request = Request(token, block.first, key, calls, forget, self._new_paths(), self._cluster.writable, largest)
+        try:
+            reply = self.handle.run_block.remote(seal(request), *([] if function is None else [function]))
+        except Exception as error:
+            self._post(Lost(self, self._describe(error, block)))
+            return False
+        seconds = time.perf_counter() - start
+        self._when_done(reply, lambda future: self._replied(future, block, failures, seconds))
+        # What comes behind it relies on the function that it brings, which may get lost.
+        return function is None and request.size <= _LARGEST_FOLLOWED
+
+    def surrender(self, block: Block) -> None:
+        """Ask for what there is of the block, as `_messages.Worker` says."""
+        sent = self._sent.get(block)
+        if sent is None or not self._cluster.alive:
+            return
+        token, failures = sent
+        try:
+            reply = self.handle.surrender.options(**IN_CONTROL_GROUP).remote(token)
+        except Exception as error:
+            self._post(Lost(self, self._describe(error, block)))
+        else:
+            self._when_done(reply, lambda future: self._surrendered(future, block, failures))
+
+    def look(self, block: Block, with_stack: bool) -> Future[Look] | None:
+        """Ask what runs, as `_messages.Worker` says."""
+        sent = self._sent.get(block)
+        if sent is None or not (self._cluster.interruptible and self._cluster.alive):
+            return None
+        answer: Future[Look] = self.handle.look.options(**IN_CONTROL_GROUP).remote(sent[0], with_stack).future()
+        return answer
+
+    def store(self, function: Function) -> None:
+        """Replace the actor's stored function. Ray keeps the order of what is sent to an actor."""
+        with suppress(Exception):  # if the actor or Ray is gone, the next block finds out
+            if self._cluster.alive:
+                self.handle.store_function.remote(function.parcel.shipment)
+        self._stored = function.parcel
+
+    def dismiss(self) -> None:
+        """Let go of the actor; it ends when nobody else holds its handle."""
+        with suppress(Exception):  # the actor or Ray may be gone
+            if self._cluster.alive:
+                self.handle.end_worker.remote(list(self._functions))
+        del self.handle
+
+    def kill(self) -> None:
+        """End the actor at once."""
+        if self._cluster.replaceable:
+            self._cluster.kill(self.handle)
+        else:  # the user's, and not ours to kill
+            self._post(Lost(self, WorkerLost(f"the executor gave up on a worker ({self.place}), which may still run")))
+
+    def _when_done(self, reference: ObjectRef[Any], callback: Callable[[Future[Any]], None]) -> None:
+        reference.future().add_done_callback(callback)
+
+    def _started(self, future: Future[Ready]) -> None:
+        if (error := future.exception()) is not None:
+            self._post(Lost(self, self._describe(error)))
+            return
+        ready = future.result()
+        self.host, self.pid = ready.host, ready.pid
+        if ready.error is None:
+            self._post(Started(self))
+        else:
+            self._post(Broken(partial(_initializer_failed, ready.error)))
+
+    def _replied(
+        self, future: Future[bytes | Reply], block: Block, failures: dict[int, PicklingFailed], seconds: float
+    ) -> None:
+        error = future.exception()
+        self._sent.pop(block, None)  # what could not be sent refers to its arguments
+        if error is None:
+            reply: Reply = unseal(future.result())
+            self._post(Finished(self, block, self._collect(reply, failures, seconds), reply.left))
+        elif isinstance(error, (RayTaskError, ObjectLostError)):
+            # The actor lives, but the message failed: it could not be unpickled, or it was lost. A function
+            # that was in it has not arrived, so all are sent again when they are needed.
+            self._forgetful = True
+            self._post(Failed(self, block, error.cause if isinstance(error, RayTaskError) else error))
+        else:
+            self._post(Lost(self, self._describe(error, block)))
+
+    def _surrendered(
+        self, future: Future[bytes | Reply | bool], block: Block, failures: dict[int, PicklingFailed]
+    ) -> None:
+        error = future.exception()
+        if error is not None:
+            self._post(Lost(self, self._describe(error, block)))
+        elif (reply := unseal(future.result())) is False:
+            self._post(Surrendered(self, block, partial(Outcomes, []), len(block.calls)))
+        elif reply is not True:
+            self._post(Surrendered(self, block, self._collect(reply, failures), reply.left))
+
+    def _exceeded(self, future: Future[Excess | None]) -> None:
+        if future.exception() is not None or (excess := future.result()) is None:
+            return  # the actor is dead, which others learn of, or was let go
+        limit = self._cluster.memory_limit
+        error = WorkerOutOfMemory(
+            f"a worker ({self.place}) was killed because it had {excess.memory / 2**20:,.0f} MiB of memory for itself, "
+            f"and memory_limit is {(limit or 0) / 2**20:,.0f} MiB"
+        )
+        for block, (token, failures) in list(self._sent.items()):
+            if token == excess.token:
+                reply: Reply = unseal(excess.reply)
+                self._post(Exceeded(self, error, block, self._collect(reply, failures), reply.left))
+                return
+        self._post(Exceeded(self, error))
+
+    def _collect(
+        self, reply: Reply, failures: dict[int, PicklingFailed], seconds: float = 0.0
+    ) -> Callable[[], Outcomes]:
+        return partial(_outcomes, reply, failures, seconds, self._cluster.writable)
+
+    def _describe(self, error: BaseException, block: Block | None = None) -> WorkerLost:
+        if block is None:
+            doing = "before it was up"
+        else:
+            last = block.first + len(block.calls) - 1
+            labels = f"call {block.first}" if last == block.first else f"calls {block.first} to {last}"
+            doing = f"while it ran {labels} of {block.function.name}"
+        lost: WorkerLost
+        if isinstance(error, OutOfMemoryError):
+            said = str(error).partition("\n")[0][:_LONGEST_TEXT]
+            lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by Ray for want of memory {doing}. {said}")
+        elif self.host == socket.gethostname() and self._cluster.was_kernel():
+            lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by the kernel for want of memory {doing}.")
+        else:
+            lost = WorkerLost(f"a worker ({self.place}) died {doing}. {error}")
+        lost.__cause__ = error
+        return lost
+
+    def _new_paths(self) -> list[str] | None:
+        if sys.path == self._paths:
+            return None
+        self.host, self.pid = "", 0
+        self._paths = list(sys.path)
+        return self._paths
+
+    def _ship(self, function: Function) -> tuple[Packed | ObjectRef[Packed] | None, list[bytes]]:
+        """Return the function if the actor does not hold it, and the keys of those it can forget."""
+        if self._forgetful:
+            self._forgetful = False
+            self._functions.clear()
+            self._stored = None
+        parcel = function.parcel
+        if parcel.key == CARRIED_KEY:
+            return None, []
+        if parcel.shipment is None and function.fn is not None:
+            parcel.shipment = self._cluster.pack_function(function.fn)
+        if parcel.key == STORED_KEY:
+            held, self._stored = self._stored is parcel, parcel
+            return (None if held else parcel.shipment), []
+        held = self._functions.pop(parcel.key, None) is not None
+        forget = [key for key, kept in self._functions.items() if kept() is None]  # of series that are over
+        forget += list(self._functions)[: max(0, len(self._functions) - len(forget) + 1 - _FUNCTIONS_KEPT)]
+        for key in forget:
+            self._functions.pop(key, None)
+        self._functions[parcel.key] = weakref.ref(parcel)
+        return (None if held else parcel.shipment), forget
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed; the worker stays where it starts
+        return None
+
+
+def _initializer_failed(packed: Packed) -> ExecutorBroken:
+    error = unpack_error(packed)
+    broken = ExecutorBroken(f"the initializer failed in a worker: {type(error).__name__}: {error}")
+    broken.__cause__ = error
+    return broken
+
+
+def _outcomes(reply: Reply, failures: dict[int, PicklingFailed], seconds: float, writable: bool) -> Outcomes:
+    """Rebuild outcomes; `failures` are those of calls that were never sent, which took `seconds` to find out."""
+    values = reply.values
+    errors: dict[int, BaseException] = {index: unpack_error(packed) for index, packed in reply.errors.items()}
+    for index, packed in reply.packed.items():
+        try:
+            values[index] = unpack(packed, writable=writable)
+        except UnpicklingFailed as error:
+            errors[index] = error
+    for index, failure in failures.items():
+        if 0 <= index - reply.offset < len(values):
+            errors[index - reply.offset] = failure
+    return Outcomes(
+        values,
+        errors,
+        reply.offset,
+        seconds + reply.seconds,
+        reply.packed,
+        reply.running,
+        reply.short,
+        reply.long,
+    )
