@@ -37,10 +37,10 @@ class FunctionReport:
     retries : int
         How often one was run again.
     seconds : Spread
-        How long they took in the worker. Those of less than 5 ms count with the average of those that ran with them.
+        How long they took in the worker. Those of less than 20 ms count with the average of those that ran with them.
     memory : Spread
         The largest resident memory of the worker during the call (bytes), without what it shares with others. Only
-        calls of 5 ms and more are measured.
+        calls of 20 ms and more are measured.
     """
 
     function: str
