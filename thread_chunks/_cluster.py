@@ -25,6 +25,10 @@ __all__ = ["RemoteLabelledActor"]
 _GROUPS = {"control": 1}
 _GROUPS_WITH_WATCH = {"control": 1, "watch": 1}
 
+# How often in a row Ray's head may be missed, every 2 s, before calls are given up. Ray itself waits for a minute,
+# and then ends the program.
+_MISSES = 8
+
 # From this size (bytes) on, a function goes through the object store once, and not to each actor
 # by itself: below it, one more message to the store costs more than the copies.
 _SHARED = 64 * 1024
@@ -93,6 +97,7 @@ class RayCluster:
         self.writable = not zero_copy
         self.memory_limit = memory_limit
         self._kernel_kills = kernel_kills()
+        self._missed = 0  # how often in a row Ray did not answer
         self.initializer = None if initializer is None else pack((initializer, initargs))
         self._actors = list(reversed(actors or ()))
         self._join(actor_class, actor_options, persistent)
@@ -137,10 +142,13 @@ class RayCluster:
             raise ValueError(f"{', '.join(refused)}: Ray must not restart actors or run calls again; the executor does")
         # The default of Ray would reserve a CPU to place an actor, and so refuse more of them.
         options = {"num_cpus": 0, **actor_options}
-        if self.memory_limit is not None:
-            options.setdefault("memory", self.memory_limit)  # so that no node gets more workers than it has memory for
-        self._actor_class = remote_class(actor_class, watched=self.memory_limit is not None).options(**options)
+        make = remote_class(actor_class, watched=self.memory_limit is not None)
+        self._actor_class = make.options(**options)  # refuses nonsense before Ray is started
         self._session = _session.join(persistent=persistent)
+        if self.memory_limit is not None and "memory" not in options:
+            # So that no node gets more workers than it has memory for; but one, in any case.
+            memory = min(self.memory_limit, int(self._session.largest_memory()))
+            self._actor_class = make.options(memory=memory, **options)
 
     def _leave(self) -> None:
         self._session.leave()
@@ -151,8 +159,14 @@ class RayCluster:
         return self._session.alive
 
     def reachable(self) -> bool:
-        """Whether it still answers."""
-        return self.alive and self._session.reachable()
+        """Whether it still answers, or was missed a few times only: Ray's head may be started anew."""
+        if not self.alive:
+            return False
+        if self._session.reachable():
+            self._missed = 0
+            return self._session.counted_on()
+        self._missed += 1
+        return self._missed < _MISSES
 
     def was_kernel(self) -> bool:
         """Whether the kernel of this machine has killed a process for its memory that was not asked about before."""
@@ -178,7 +192,8 @@ class RayCluster:
 
     def kill(self, handle: ActorHandle[Any]) -> None:
         """End an actor at once."""
-        ray.kill(handle)
+        if self.alive:
+            ray.kill(handle)
 
 
 def check_actor(actor: object) -> None:

@@ -25,10 +25,8 @@ from .errors import ExecutorBroken
 # Options of ``ray.init`` that it refuses when it connects to a cluster that runs already.
 _OPTIONS_OF_NEW_CLUSTERS = frozenset({"num_cpus", "num_gpus", "resources", "labels", "object_store_memory"})
 
-# How long Ray's head may take to answer (s), and how often in a row it may be missed: it may be started anew, and
-# Ray itself waits for a minute; but who waits for calls should not.
+# How long Ray's head may take to answer (s).
 _PATIENCE = 3.0
-_MISSES = 8
 
 _lock = threading.Lock()
 _inherited = False  # whether this process was forked while Ray was up
@@ -42,7 +40,6 @@ class Session:
     identity: str
     ours: bool  # the package started it, and no persistent executor wants it to go on
     users: int = 0
-    _missed: int = 0  # dispatchers' threads: how often in a row it did not answer
     outlet: Outlet | None = None  # where workers get this process's standard output and error
 
     @property
@@ -51,17 +48,22 @@ class Session:
         return ray.is_initialized() and _identity() == self.identity
 
     def reachable(self) -> bool:
-        """Whether Ray answers, and this process's node is one that it counts on."""
+        """Whether Ray answers. It may take `_PATIENCE`."""
         host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
         except OSError:
-            self._missed += 1
-            return self._missed < _MISSES
-        self._missed = 0
+            return False
+        return True
+
+    def counted_on(self) -> bool:
+        """Whether Ray counts on this process's node, after Ray was reachable."""
         mine = ray.get_runtime_context().get_node_id()
-        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        return all(node["Alive"] for node in nodes if node["NodeID"] == mine)
+        return all(node["Alive"] for node in _nodes() if node["NodeID"] == mine)
+
+    def largest_memory(self) -> float:
+        """Return how much memory (bytes) actors may ask for on the node that has most of it."""
+        return max((node["Resources"].get("memory", 0.0) for node in _nodes() if node["Alive"]), default=0.0)
 
     def leave(self) -> None:
         """Use Ray no more; the last user of what the package started stops it."""
@@ -103,6 +105,11 @@ def join(*, persistent: bool) -> Session:
         if persistent:
             _current.ours = False
         return _current
+
+
+def _nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
 
 
 def _identity() -> str:
