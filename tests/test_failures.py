@@ -11,6 +11,7 @@ import time
 from collections import Counter
 
 import pytest
+from fake_cluster import FakeExecutor
 
 from thread_chunks import CallTimeout, ChunkExecutor, Report, WorkerLost, WorkerOutOfMemory, _memory
 
@@ -153,6 +154,20 @@ def test_report(make):
 
 def test_report_of_an_executor_that_ran_nothing(make):
     assert make(1).report().functions == ()
+
+
+def test_workers_that_the_kernel_killed_for_memory(caplog):
+    with FakeExecutor(2, max_retries=1) as executor:
+        list(executor.map(nap, [0.2] * 2))
+        future = executor.submit(nap, 0.5, "done")
+        wait_for(executor.running)
+        executor._cluster._kernel_kills -= 1  # as if the kernel had killed something since
+        (handle,) = executor._ask(lambda dispatcher: [worker.handle for worker, _ in dispatcher.running])
+        handle.die()
+        assert future.result(60) == "done"
+        assert executor.size == 1
+        assert "killed by the kernel" in caplog.text
+        assert "chunk_size=1 would fit" in caplog.text
 
 
 @pytest.mark.parametrize(("text", "size"), [("2GiB", 2**31), ("1.5 kB", 1500), (77, 77), ("10m", 10**7), ("64", 64)])
