@@ -44,7 +44,8 @@ def check_limits(max_retries: int, call_timeout: float | None) -> Limits:
         raise ValueError(f"max_retries must not be negative: {max_retries!r}")
     if call_timeout is not None and not call_timeout > 0:
         raise ValueError(f"call_timeout must be greater than 0, not {call_timeout!r}")
-    return Limits(None if call_timeout == math.inf else call_timeout, operator.index(max_retries))
+    timeout = None if call_timeout is None or call_timeout == math.inf else float(call_timeout)
+    return Limits(timeout, operator.index(max_retries))
 
 
 def short_form(args: Arguments, kwargs: dict[str, Any]) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from contextlib import suppress
+from typing import SupportsIndex
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgt", 1)}
 
 
-def number_of_bytes(size: int | str) -> int:
+def number_of_bytes(size: SupportsIndex | str) -> int:
     """Return a size in bytes; ``"2GiB"`` is twice 1024**3, ``"2GB"`` twice 1000**3.
 
     Raises
@@ -23,8 +25,9 @@ def number_of_bytes(size: int | str) -> int:
         if match is None or match[2] not in _UNITS:
             raise ValueError(f"{size!r} is no size: give bytes, or a string like '2GiB' or '500 MB'")
         size = int(float(match[1]) * _UNITS[match[2]])
-    if isinstance(size, bool) or not isinstance(size, int):
+    if isinstance(size, bool) or not isinstance(size, SupportsIndex):
         raise TypeError(f"a size is a number of bytes, or a string like '2GiB', not {size!r}")
+    size = operator.index(size)
     if size < 1:
         raise ValueError(f"a size must be greater than 0, not {size!r}")
     return size
