@@ -13,7 +13,8 @@ import os
 import pytest
 
 from thread_chunks import ChunkExecutor
-from thread_chunks._calls import Call, Series
+from thread_chunks._blocks import Series
+from thread_chunks._calls import Call
 from thread_chunks._messages import Inbox
 
 pytestmark = [
