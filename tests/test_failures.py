@@ -258,7 +258,7 @@ class Killer:
                     pass
 
 
-NAPS = [random.Random(1).choice([0.0, 0.0, 0.001, 0.005, 0.05]) for _ in range(2000)]
+NAPS = random.Random(1).choices([0.0, 0.0, 0.001, 0.005, 0.02], k=2000)
 
 
 def test_chaos_with_retries(executor_on_ray, tmp_path):
@@ -268,7 +268,7 @@ def test_chaos_with_retries(executor_on_ray, tmp_path):
     with Killer(executor) as killer:
         values = list(executor.map(note_and_nap, [str(ledger)] * 2000, range(2000), NAPS))
     assert values == [(number, number * number) for number in range(2000)]
-    assert killer.kills > 2
+    assert killer.kills > 10
     assert set(times(ledger)) == set(range(2000))
     assert list(executor.map(nap, [0.3] * 8)) == [None] * 8
     assert executor.size == 4
