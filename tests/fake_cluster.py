@@ -61,7 +61,7 @@ class FakeHandle:
         self._unanswered = set()
         self._dead = False
         self.up = threading.Event()
-        actor = actor_class(None)
+        self._actor = actor = actor_class(None)
         for tasks in self._tasks.values():
             threading.Thread(target=_work, args=(tasks, actor, self.up), daemon=True).start()
 
@@ -75,6 +75,10 @@ class FakeHandle:
 
     def die(self):
         self._dead = True
+        with self._actor._lock:
+            self._actor._retired, block = True, self._actor._block
+        if block is not None:
+            block.surrender()  # nothing of it is run any more, but for the call that runs
         for future in list(self._unanswered):
             _resolve(future.set_exception, ActorDiedError())
 

@@ -21,7 +21,6 @@ from thread_chunks._mailbox import Mailbox
 from thread_chunks._messages import (
     Abandon,
     Broken,
-    Cancel,
     Close,
     Exceeded,
     Failed,
@@ -210,6 +209,12 @@ class Driver:
         self.inbox.post(message)
         self.pump()
 
+    def cancel(self, future):
+        answer = Future()
+        self.inbox.ask(Inspect(lambda dispatcher: dispatcher.endings.cancel(future), answer))
+        self.pump()
+        return answer.result(0)
+
     def up(self, worker):
         self.post(Started(worker))
 
@@ -372,7 +377,7 @@ def test_only_deaths_in_a_row_break_the_executor():
     driver = Driver(1)
     future = driver.submit("a")
     for _ in range(3):
-        for _ in range(4):
+        for _ in range(4):  # a call that came to an end between them, though by the loss of its worker
             driver.lose(driver.cluster.started[-1])
             driver.sleep(10)
         driver.up(driver.cluster.started[-1])
@@ -617,7 +622,7 @@ def test_surrender_that_comes_too_late():
     worker.answer_surrender(running=0)
     driver.deliver(worker)
     assert outbox.get(timeout=0).outcomes.values == ["a", "b", "c"]
-    assert driver.dispatcher._crew.idle == [worker]
+    assert driver.dispatcher.crew.idle == [worker]
 
 
 def test_surrender_and_the_end_of_the_block_cross():
@@ -629,7 +634,7 @@ def test_surrender_and_the_end_of_the_block_cross():
     worker.finish()
     driver.deliver(worker, 1)  # the end overtakes
     assert outbox.get(timeout=0).outcomes.values == ["b"]
-    assert driver.dispatcher._crew.idle == [], "the rest is still to come"
+    assert driver.dispatcher.crew.idle == [], "the rest is still to come"
     driver.deliver(worker)
     assert outbox.get(timeout=0).outcomes.values == ["a"]
     assert [arguments[0].name for arguments in worker.block.calls] == ["c"]
@@ -848,7 +853,7 @@ def test_cancel_of_a_call_that_runs(finishes):
         driver.finish(worker)
     names = [arguments[0].name for arguments in worker.block.calls]
     wanted = futures["abcde".index(names[0])]
-    driver.post(Cancel(wanted))
+    driver.cancel(wanted)
     if finishes:
         worker.run_call()
     while worker.asked:
@@ -856,8 +861,8 @@ def test_cancel_of_a_call_that_runs(finishes):
     while worker.mail:
         driver.deliver(worker)
     assert worker.killed != finishes
-    while driver.running or driver.dispatcher._crew.starting:
-        for starting in list(driver.dispatcher._crew.starting):
+    while driver.running or driver.dispatcher.crew.starting:
+        for starting in list(driver.dispatcher.crew.starting):
             driver.up(starting)
         driver.finish(driver.running[0])
     if finishes:
@@ -874,7 +879,7 @@ def test_cancel_of_a_call_that_stands_behind_another_one():
         driver.finish(worker)
     names = [arguments[0].name for arguments in worker.block.calls]
     wanted = futures["abcde".index(names[-1])]
-    driver.post(Cancel(wanted))
+    driver.cancel(wanted)
     while worker.asked:
         worker.answer_surrender(running=1)
     while worker.mail:
@@ -885,6 +890,41 @@ def test_cancel_of_a_call_that_stands_behind_another_one():
         driver.finish(driver.running[0])
     assert names[-1] not in driver.cluster.ran
     assert all(future.result(0) == name for future, name in zip(futures, "abcde", strict=True) if future is not wanted)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_cancel_of_a_call_in_a_block_whose_worker_does_not_answer(retries):
+    driver, (worker,) = fast_driver(1)
+    futures = [driver.submit(name, retries=retries) for name in "abcde"]
+    while len(worker.block.calls) == 1:
+        driver.finish(worker)
+    names = [arguments[0].name for arguments in worker.block.calls]
+    wanted = futures["abcde".index(names[1])]
+    assert driver.cancel(wanted)
+    driver.sleep(1)
+    assert worker.killed
+    assert isinstance(wanted.exception(0), CancelledError)
+    assert not driver.cancel(wanted)
+    while driver.running or driver.dispatcher.crew.starting:
+        for starting in list(driver.dispatcher.crew.starting):
+            driver.up(starting)
+        if driver.running:
+            driver.finish(driver.running[0])
+    others = [future for future, name in zip(futures, "abcde", strict=True) if name in names and future is not wanted]
+    assert [future.exception(0) is None for future in others] == [bool(retries)] * len(others)
+
+
+def test_memory_limit_that_is_less_than_an_idle_worker_has():
+    driver = Driver(1)
+    future = driver.submit("a")
+    for _ in range(5):
+        assert not future.done()
+        worker = driver.cluster.started[-1]
+        worker.mail.append(Exceeded(worker, WorkerOutOfMemory("too much")))
+        driver.up(worker)
+        driver.deliver(worker)
+        driver.sleep(10)
+    assert isinstance(future.exception(0), ExecutorBroken)
 
 
 def test_cluster_that_is_gone_while_calls_run():
@@ -1011,7 +1051,7 @@ class Machine(RuleBasedStateMachine):
                 continue
             if worker.killed:
                 self.driver.lose(worker)
-            elif worker in self.driver.dispatcher._crew.starting:
+            elif worker in self.driver.dispatcher.crew.starting:
                 self.driver.up(worker)
             elif worker.mail:
                 self.driver.deliver(worker)
@@ -1110,7 +1150,7 @@ class Machine(RuleBasedStateMachine):
     @rule(future=futures)
     def cancel_though_it_runs(self, future):
         if future is not None and not self.driver.dispatcher.finished and self.driver.cluster.replaceable:
-            self.driver.post(Cancel(future))
+            self.driver.cancel(future)
 
     @rule(seconds=st.sampled_from([0.3, 3, 300]))
     @precondition(lambda self: self.driver is not None)
@@ -1140,7 +1180,7 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.driver is not None)
     def start(self, data):
-        if starting := sorted(self.driver.dispatcher._crew.starting, key=self.driver.cluster.started.index):
+        if starting := sorted(self.driver.dispatcher.crew.starting, key=self.driver.cluster.started.index):
             self.driver.up(data.draw(st.sampled_from(starting)))
 
     @rule(data=st.data())
@@ -1215,7 +1255,7 @@ class Machine(RuleBasedStateMachine):
         sent = len(self.driver.cluster.sent), len(self.driver.cluster.started)
         assert self.limit in (None, sent), "nothing starts after a kill"
         assert len(self.driver.running) <= dispatcher.size or dispatcher.finished, "promise b"
-        if dispatcher._crew.idle and not dispatcher.finished:
+        if dispatcher.crew.idle and not dispatcher.finished:
             waiting = [item for item in dispatcher._waiting if not (isinstance(item, Call) and item.future.cancelled())]
             assert not waiting, "promise d: nothing waits while a worker is idle"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import gc
+import itertools
 import threading
 
 from fake_cluster import FakeExecutor
@@ -19,6 +20,8 @@ from test_contract import BreaksOnArrival, Counter, ReducesToNoException, Unpick
 from thread_chunks import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost
 
 LOST = (WorkerLost, ExecutorBroken, cf.CancelledError)
+# Never the same one twice, as what plays an actor that was killed may be late, and run its call in the next example.
+numbers = itertools.count(1)
 ran = []  # the numbers that were squared, in whatever thread plays the actor
 
 
@@ -30,9 +33,7 @@ def note(x):
 class Machine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
-        ran.clear()
         self.executor = None
-        self.number = 0
         self.futures = []  # (future, what it may end with)
         self.series = []  # (iterator, numbers)
         self.threads = []
@@ -63,8 +64,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.executor is not None)
     @rule()
     def submit(self):
-        self.number += 1
-        self.futures.append((self.executor.submit(note, self.number), self.number**2))
+        number = next(numbers)
+        self.futures.append((self.executor.submit(note, number), number**2))
 
     @precondition(lambda self: self.executor is not None)
     @rule(
@@ -74,11 +75,10 @@ class Machine(RuleBasedStateMachine):
         again=st.booleans(),
     )
     def map(self, count, chunksize, buffersize, again):
-        numbers = list(range(self.number + 1, self.number + count + 1))
-        self.number += count
+        xs = list(itertools.islice(numbers, count))
         fn = note if again else (lambda x, note=note: note(x))
-        values = self.executor.map(fn, iter(numbers), chunksize=chunksize, buffersize=buffersize)
-        self.series.append((values, [x * x for x in numbers]))
+        values = self.executor.map(fn, iter(xs), chunksize=chunksize, buffersize=buffersize)
+        self.series.append((values, [x * x for x in xs]))
 
     @precondition(lambda self: self.series)
     @rule(data=st.data(), close=st.booleans())

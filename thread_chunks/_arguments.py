@@ -7,7 +7,7 @@ import operator
 import reprlib
 from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, SupportsIndex
 
 from . import config
 from ._calls import Arguments, Limits
@@ -40,8 +40,12 @@ def check_positive(name: str, value: int | None) -> None:
 
 def check_limits(max_retries: int, call_timeout: float | None) -> Limits:
     """Return what calls may take; raise TypeError or ValueError if it makes no sense."""
+    if not isinstance(max_retries, SupportsIndex):
+        raise TypeError(f"max_retries must be an integer, not {max_retries!r}")
     if operator.index(max_retries) < 0:
         raise ValueError(f"max_retries must not be negative: {max_retries!r}")
+    if isinstance(call_timeout, str):
+        raise TypeError(f"call_timeout must be a number of seconds, not {call_timeout!r}")
     if call_timeout is not None and not call_timeout > 0:
         raise ValueError(f"call_timeout must be greater than 0, not {call_timeout!r}")
     timeout = None if call_timeout is None or call_timeout == math.inf else float(call_timeout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -232,6 +232,15 @@ class Block:
         for single in singles:
             single.fixed, single.alone, single.runs = False, True, runs
         return singles
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Give an open call of `submit` the error that a cancelled one gets."""
+        if isinstance(self.receiver, Batch) and (found := self.receiver.find(future)) is not None:
+            index = found[0] - self.first
+            self.settle(index, index + 1)
+            outcomes = Outcomes.all_failed(1, CancelledError())
+            outcomes.offset = index
+            self.deliver(outcomes)
 
     def without(self, index: int) -> list[Block]:
         """Return what is left of the block, which waits, if one call is taken out."""

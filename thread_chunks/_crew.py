@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ._blocks import Block
 from ._messages import Worker
+from .errors import WorkerLost
 
-# After so many workers in a row that died before they were up, no more are started. Fewer, and a
+# After so many workers in a row that were lost before they ran anything, no more are started. Fewer, and a
 # passing fault would end hours of work; more, and the user waits for an image that can't import.
 MAX_FAILED_STARTS = 5
 
@@ -31,7 +32,9 @@ class Crew:
     followed : dict of Worker to None
         Those that have a second block, but for those from which it is being taken back. The last one got it last.
     failed_starts : int
-        How many in a row died before they were up.
+        How many in a row were lost, without a single call that came to an end.
+    failure : WorkerLost or None
+        Why the last one was.
     next_start : float
         When the next one may be started, by the dispatcher's clock.
     """
@@ -43,6 +46,7 @@ class Crew:
         self.followable: dict[Worker, None] = {}
         self.followed: dict[Worker, None] = {}
         self.failed_starts = 0
+        self.failure: WorkerLost | None = None
         self.next_start = 0.0
 
     def __len__(self) -> int:
@@ -53,18 +57,23 @@ class Crew:
         """All workers."""
         return [*self.idle, *self.busy, *self.starting]
 
+    @property
+    def running(self) -> list[tuple[Worker, Block]]:
+        """The blocks that run, with their workers."""
+        return [(worker, blocks[0]) for worker, blocks in self.busy.items()]
+
     def knows(self, worker: Worker) -> bool:
         """Whether a worker is of the crew, and was not given up."""
         return worker in self.busy or worker in self.starting or worker in self.idle
 
     def started(self, worker: Worker) -> None:
         """Take note that a worker is up."""
-        self.failed_starts = 0
         self.starting.discard(worker)
         self.idle.append(worker)
 
-    def failed_to_start(self, now: float) -> None:
-        """Take note that one was not, so that the next one is started later."""
+    def failed_to_start(self, error: WorkerLost, now: float) -> None:
+        """Take note that one was of no use from the start, so that the next one is started later."""
+        self.failure = error
         self.next_start = now + _BACK_OFF * 2**self.failed_starts
         self.failed_starts += 1
 

@@ -9,7 +9,7 @@
                         |        ^  ^           | take a block (how long: _sizing)     |
  map / starmap          |        |  |           v                                      |
    Series, then More ---admit----+  |      busy: {worker: [Block, Block]} - run -------+-> run_block
-   Abandon, Cancel -----post-----+  |      idle: [worker]                              |    an outcome per call
+   Abandon -------------post-----+  |      idle: [worker]                              |    an outcome per call
  shutdown               |        |  |      starting: {worker} <----- start_worker -----+-> actor comes up
    StartAll, Store -----admit----+  |           |                                      |
    Close(cancel?) ------post-----+  +--- Started|Finished|Failed|Lost|Exceeded|Broken <+--- its answer
@@ -57,7 +57,6 @@ from ._messages import (
     GONE,
     Abandon,
     Broken,
-    Cancel,
     Close,
     Cluster,
     Exceeded,
@@ -85,7 +84,10 @@ _log = logging.getLogger("thread_chunks")
 # millisecond; more, and calls wait longer for what will never answer.
 _LOOKS = 2.0
 
-_ENDED = "a worker ({}) was killed to end another call of the same block, which it did not give back"
+_ENDED = (
+    "a worker ({}) was killed to end a call ({}), and did not say before which of several calls ran: "
+    "this one was among them"
+)
 
 
 class Dispatcher:
@@ -132,10 +134,10 @@ class Dispatcher:
         self._inbox = inbox
         self._clock = clock
         self._waiting = Queue(adaptive=cluster.interruptible)
-        self._crew = Crew()
+        self.crew = Crew()
         self._alarms = Alarms()
-        self._endings = Endings(self._crew, self._alarms, self._waiting, clock, self._kill)
-        self._assignment = Assignment(self._crew, self._waiting, self._alarms, self._endings, clock, max_tasks)
+        self.endings = Endings(self.crew, self._alarms, self._waiting, clock, self._kill)
+        self._assignment = Assignment(self.crew, self._waiting, self._alarms, self.endings, clock, max_tasks)
         self._next_look = 0.0  # when to see next whether the cluster is still there
         self._closing = self._cancelling = self._killing = False
         self._broken = False
@@ -143,17 +145,12 @@ class Dispatcher:
     @property
     def workers(self) -> list[Worker]:
         """All workers: idle, busy, starting."""
-        return self._crew.workers
-
-    @property
-    def running(self) -> list[tuple[Worker, Block]]:
-        """The blocks that run."""
-        return [(worker, blocks[0]) for worker, blocks in self._crew.busy.items()]
+        return self.crew.workers
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do, now or later."""
-        return self._broken or (self._closing and not self._waiting and not self._crew.busy)
+        return self._broken or (self._closing and not self._waiting and not self.crew.busy)
 
     def run(self) -> None:
         """Handle messages until all is done. The body of the dispatcher thread."""
@@ -163,7 +160,7 @@ class Dispatcher:
                 self.ring(self._clock())
         except BaseException as error:
             _log.exception("the dispatcher failed")
-            self._break(_broken("the executor itself failed", error))
+            self._break(ExecutorBroken.because("the executor itself failed", error))
         finally:
             self._inbox.close()  # it is open still if the executor was dropped
             self.settled.set()
@@ -198,12 +195,10 @@ class Dispatcher:
             case Store(function):
                 for worker in self.workers:
                     worker.store(function)
-            case Cancel(future):
-                self._endings.cancel(future)
             case Started(worker):
-                self._crew.started(worker)
+                self.crew.started(worker)
             case Finished(worker, block, collect, left):
-                if self._crew.has(worker, block):
+                if self.crew.has(worker, block):
                     outcomes = collect()
                     block.answered = True
                     self._take_back(block, left)
@@ -211,16 +206,18 @@ class Dispatcher:
                         block.function.parcel.pace.observe(len(outcomes.values), outcomes.seconds)
                     self._settle(worker, block, outcomes)
             case Surrendered(worker, block, collect, left):
-                if self._crew.has(worker, block):
+                if self.crew.has(worker, block):
                     self._take_over(worker, block, collect(), left)
-                    self._endings.settle(worker)
+                    self.endings.settle(worker)
             case Exceeded(worker, error, block, collect, left):
-                if self._crew.knows(worker):
-                    if block is not None and collect is not None and self._crew.has(worker, block):
+                if self.crew.knows(worker):
+                    if block is not None and collect is not None and self.crew.has(worker, block):
                         self._take_over(worker, block, collect(), left)
+                    if block is None:  # it has too much before any call ran
+                        self._failed_to_start(error)
                     self._kill(worker, block, error, others_began=False)
             case Failed(worker, block, error):
-                if self._crew.has(worker, block):
+                if self.crew.has(worker, block):
                     self._end(worker, block)
                     self._fail(block, error)
             case Lost(worker, error):
@@ -240,27 +237,27 @@ class Dispatcher:
         elif now >= self._next_look:
             self._next_look = now + _LOOKS
             if not self._cluster.reachable():
-                self._break(_broken(GONE))
-        if (rang or self._crew.failed_starts) and not self.finished:
+                self._break(ExecutorBroken.because(GONE))
+        if (rang or self.crew.failed_starts) and not self.finished:
             self._assign()
 
     @property
     def _waits_for_the_cluster(self) -> bool:
-        return bool(self._crew.busy or self._crew.starting)
+        return bool(self.crew.busy or self.crew.starting)
 
     def _patience(self) -> float | None:
         """Return for how long nothing is due (s)."""
         due = [self._alarms.next(), self._next_look if self._waits_for_the_cluster else None]
         now = self._clock()
-        if self._crew.next_start > now and self._waiting:
-            due.append(self._crew.next_start)
+        if self.crew.next_start > now and self._waiting:
+            due.append(self.crew.next_start)
         times = [when for when in due if when is not None]
         return max(0.0, min(times) - now) if times else None
 
     def _assign(self) -> None:
         """Give workers the next blocks, and start workers if there is more work than that."""
         self._assignment.give_out(self.size)
-        if len(self._crew) < self.size and self._waiting.head() is not None:
+        if len(self.crew) < self.size and self._waiting.head() is not None:
             self._start_workers(self._waiting.demand(self.size))
 
     def _take_over(self, worker: Worker, block: Block, outcomes: Outcomes, left: int) -> None:
@@ -271,7 +268,7 @@ class Dispatcher:
         if block.overdue:
             block.function.parcel.pace.doubt()
         block.began = self._clock() - outcomes.running
-        self._endings.begin(worker, block, is_exact=outcomes.running > 0)
+        self.endings.begin(worker, block, is_exact=outcomes.running > 0)
         self._settle(worker, block, outcomes)
 
     def _take_back(self, block: Block, count: int) -> None:
@@ -293,17 +290,23 @@ class Dispatcher:
         if block.answered and not block.open:
             self._end(worker, block)
         if count:
+            self.crew.failed_starts = 0
             tally = self.tallies[block.function.name]
             tally.add(count, len(outcomes.errors), outcomes.short, outcomes.long)
             block.deliver(outcomes)
 
     def _end(self, worker: Worker, block: Block) -> None:
-        self._endings.forget(block)
+        self.endings.forget(block)
         self._assignment.end(worker, block)
 
     def _start_workers(self, wanted: int) -> None:
         """See to it that `wanted` workers are idle or starting, within `size`."""
-        crew = self._crew
+        crew = self.crew
+        if crew.failed_starts >= MAX_FAILED_STARTS:
+            self._do_without(
+                f"{crew.failed_starts} workers in a row were lost before a call came to its end", crew.failure
+            )
+            return
         if crew.failed_starts and self._clock() < crew.next_start:
             return
         for _ in range(min(self.size - len(crew), wanted - len(crew.idle) - len(crew.starting))):
@@ -314,17 +317,17 @@ class Dispatcher:
                 return
             crew.starting.add(worker)
 
-    def _do_without(self, why: str, error: BaseException) -> None:
+    def _do_without(self, why: str, error: BaseException | None) -> None:
         """Start no more workers: go on with those that are up, and break if there are none."""
-        self.size = len(self._crew)
+        self.size = len(self.crew)
         if self.size == 0:
-            self._break(_broken(why, error))
+            self._break(ExecutorBroken.because(why, error))
         else:
             _log.warning("%s; going on with %d: %s", why, self.size, error)
 
     def _lose(self, worker: Worker, error: WorkerLost) -> None:
         """Go on without a worker that is dead."""
-        crew = self._crew
+        crew = self.crew
         if not crew.knows(worker):  # it was given up before
             return
         was_idle, was_starting = worker in crew.idle, worker in crew.starting
@@ -336,19 +339,21 @@ class Dispatcher:
         if not self._cluster.replaceable:
             self.size -= 1
             if self.size == 0:
-                self._break(_broken("all actors that the executor was given are dead", error))
+                self._break(ExecutorBroken.because("all actors that the executor was given are dead", error))
         elif for_memory and self.size > 1:
             self.size -= 1
             _log.warning("%s From now on %d calls run at once: chunk_size=%d would fit.", error, self.size, self.size)
         elif was_starting:
-            _log.warning("a worker died before it was up: %s", error)
-            crew.failed_to_start(self._clock())
-            if crew.failed_starts >= MAX_FAILED_STARTS:
-                self._do_without(f"{MAX_FAILED_STARTS} workers in a row died before they were up", error)
+            self._failed_to_start(error)
+
+    def _failed_to_start(self, error: WorkerLost) -> None:
+        """Go on without a worker that is of no use from the start, though it may be up."""
+        _log.warning("a worker was lost before it was of use: %s", error)
+        self.crew.failed_to_start(error, self._clock())
 
     def _lost(self, worker: Worker, block: Block, error: BaseException, counts: bool = True) -> None:
         """Run the open calls of a block again, each by itself, or give them an error, as any of them may have run."""
-        self._endings.forget(block)
+        self.endings.forget(block)
         if block.runs < block.limits.retries and not self._killing:
             self.tallies[block.function.name].retries += block.open_calls
             for single in reversed(block.singly(block.runs + counts)):
@@ -358,6 +363,7 @@ class Dispatcher:
 
     def _fail(self, block: Block, error: BaseException) -> None:
         if count := block.open_calls:
+            self.crew.failed_starts = 0
             self.tallies[block.function.name].add(count, count, 0.0, ())
             block.fail(error)
 
@@ -368,10 +374,10 @@ class Dispatcher:
                 if other.open_calls:
                     self._wait_again(other.give_back(other.open_calls))
             elif other is block and other.open_calls == 1 and not isinstance(error, WorkerLost):
-                self._endings.forget(other)
+                self.endings.forget(other)
                 self._fail(other, error)
             else:
-                lost = error if isinstance(error, WorkerLost) else WorkerLost(_ENDED.format(worker.place))
+                lost = error if isinstance(error, WorkerLost) else WorkerLost(_ENDED.format(worker.place, error))
                 self._lost(worker, other, lost)
         worker.kill()
         worker.dismiss()
@@ -379,7 +385,7 @@ class Dispatcher:
     def _close(self, cancel: bool, kill: bool) -> None:
         self._closing = True
         if not self._cluster.alive:  # nothing will ever answer
-            self._break(_broken(GONE))
+            self._break(ExecutorBroken.because(GONE))
             return
         self._cancelling |= cancel
         self._killing |= kill
@@ -400,9 +406,9 @@ class Dispatcher:
                 self._note(message)
             except Exception:  # as of the message that broke it; what is running is resolved below
                 _log.exception("lost a message")
-        for worker in list(self._crew.busy):
+        for worker in list(self.crew.busy):
             blocks = self._assignment.remove(worker)
-            self._crew.idle.append(worker)
+            self.crew.idle.append(worker)
             for block in blocks:
                 block.fail(error)
         for item in self._waiting.drain():
@@ -412,9 +418,3 @@ class Dispatcher:
                 item.fail(error)
             elif item.claim():
                 item.resolve(None, error)
-
-
-def _broken(text: str, cause: BaseException | None = None) -> ExecutorBroken:
-    error = ExecutorBroken(text if cause is None else f"{text}: {type(cause).__name__}: {cause}")
-    error.__cause__ = cause
-    return error

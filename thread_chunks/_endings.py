@@ -72,17 +72,20 @@ class Endings:
         if (ending := self._wanted.pop(block, None)) is not None and ending.call is not None:
             self._waiting.cancel(ending.call.future)  # if it was given back, and nothing is left of its block
 
-    def cancel(self, future: Future[object]) -> None:
-        """End a call of `submit`, whether it waits or runs."""
-        if future.done() or self._waiting.cancel(future):
-            return
+    def cancel(self, future: Future[object]) -> bool:
+        """End a call of `submit`, whether it waits or runs. Return whether there is one to end."""
+        if future.done():
+            return False
+        if self._waiting.cancel(future):
+            return True
         for worker, blocks in self._crew.busy.items():
             for block in blocks:
                 if isinstance(block.receiver, Batch) and (found := block.receiver.find(future)) is not None:
                     label, call = found
                     if block.first <= label < block.first + len(block.calls):
                         self._end(worker, block, Ending(CancelledError(), call))
-                        return
+                        return True
+        return False
 
     def settle(self, worker: Worker) -> None:
         """Carry out what is wanted of a worker's block, if nothing but the call that runs would be lost."""
@@ -123,7 +126,8 @@ class Endings:
         if (ending := self._wanted.pop(block, None)) is None:
             return
         call = ending.call
-        if call is not None and (call.future.done() or self._waiting.cancel(call.future)):
-            return  # it has come to its end meanwhile, or was given back
-        if block.open_calls:
-            self._kill(worker, block, ending.error)
+        if call is not None:
+            if call.future.done() or self._waiting.cancel(call.future):
+                return  # it has come to its end meanwhile, or was given back
+            block.cancel(call.future)  # by itself, since others may be open if the worker did not answer
+        self._kill(worker, block, ending.error)

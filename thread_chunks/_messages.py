@@ -90,13 +90,6 @@ class Abandon:
 
 
 @dataclass(slots=True, eq=False)
-class Cancel:
-    """A call is not wanted any more, though it may run."""
-
-    future: Future[Any]
-
-
-@dataclass(slots=True, eq=False)
 class StartAll:
     """Start all workers now, and not only when there is work for them."""
 
@@ -209,7 +202,7 @@ class Inspect:
 
 Work = Call | Series | More | StartAll | Store | Inspect
 News = Started | Finished | Surrendered | Exceeded | Failed | Lost | Broken
-Message = Work | News | Abandon | Cancel | Close
+Message = Work | News | Abandon | Close
 
 
 class Inbox:

@@ -43,7 +43,7 @@ def running_calls(
 
 def _candidates(dispatcher: Dispatcher, stacks: bool) -> list[Candidate]:
     candidates = []
-    for worker, block in dispatcher.running:
+    for worker, block in dispatcher.crew.running:
         if block.open:
             answer = worker.look(block, stacks)
             is_carried = block.function.parcel.key == CARRIED_KEY

@@ -193,17 +193,16 @@ class RayWorker:
     def _exceeded(self, future: Future[Excess | None]) -> None:
         if future.exception() is not None or (excess := future.result()) is None:
             return  # the actor is dead, which others learn of, or was let go
-        limit = self._cluster.memory_limit
-        error = WorkerOutOfMemory(
-            f"a worker ({self.place}) was killed because it had {excess.memory / 2**20:,.0f} MiB of memory for itself, "
-            f"and memory_limit is {(limit or 0) / 2**20:,.0f} MiB"
-        )
+        used, limit = (f"{size / 2**20:,.0f} MiB" for size in (excess.memory, self._cluster.memory_limit or 0))
+        text = f"a worker ({self.place}) was killed because it had {used} for itself, and memory_limit is {limit}"
         for block, (token, failures) in list(self._sent.items()):
             if token == excess.token:
                 reply: Reply = unseal(excess.reply)
+                ran = f"call {block.first + reply.offset + len(reply.values)} of {block.function.name}"
+                error = WorkerOutOfMemory(f"{text}, while it ran {ran}")
                 self._post(Exceeded(self, error, block, self._collect(reply, failures), reply.left))
                 return
-        self._post(Exceeded(self, error))
+        self._post(Exceeded(self, WorkerOutOfMemory(f"{text}, while no call ran")))
 
     def _collect(
         self, reply: Reply, failures: dict[int, PicklingFailed], seconds: float = 0.0

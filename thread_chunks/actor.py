@@ -270,7 +270,9 @@ class LabelledActor:
             return None
         stack = None
         if with_stack and (frame := sys._current_frames().get(self._thread)) is not None:  # noqa: SLF001 (documented)
-            stack = "".join(traceback.format_stack(frame))
+            frames = traceback.extract_stack(frame)
+            ours = max((index for index, entry in enumerate(frames) if entry.filename == __file__), default=-1)
+            stack = "".join(traceback.format_list(frames[ours + 1 :]))
         return Look(len(block.values), time.perf_counter() - since, resident(), stack)
 
     def watch(self, limit: int) -> Excess | None:

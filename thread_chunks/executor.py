@@ -23,7 +23,7 @@ from ._cluster import RayCluster, check_actor
 from ._dispatcher import Dispatcher
 from ._mapping import Feed, FutureFeed, SeriesFeed, is_collection, results
 from ._memory import number_of_bytes
-from ._messages import Cancel, Close, Inbox, Inspect, StartAll, Store
+from ._messages import Close, Inbox, Inspect, StartAll, Store
 from ._options import ExecutorWithOptions, SeriesOptions
 from ._recorder import Writer
 from ._resuming import Resumption
@@ -100,10 +100,11 @@ class ChunkExecutor(Executor):
         from its own start. Default: none.
     memory_limit : int or str, optional
         How much memory a worker may have for itself: bytes, or a string like ``"2GiB"``. A call that exceeds it gets
-        `WorkerOutOfMemory`, and its worker is killed and replaced. What workers share does not count: Ray's object
-        store, mapped files. Workers look every 20 ms, which costs less than 0.2 % of their time; a call that takes
-        1 GB/s is found 20 MB too late, and one that holds the interpreter lock not before it lets go. Ray, too, is
-        told, as the option `memory` of the actors, so that a node gets no more of them than fit. Default: none.
+        `WorkerOutOfMemory`, and its worker is killed and replaced. What workers share does not count (Ray's object
+        store, mapped files), nor do processes that a call starts. Workers look every 20 ms, which costs less than
+        0.2 % of their time; a call that takes 1 GB/s is found 20 MB too late, and one that holds the interpreter lock
+        not before it lets go. Ray, too, is told, as the option `memory` of the actors, so that a node gets no more of
+        them than fit. Default: none.
 
     Attributes
     ----------
@@ -467,9 +468,16 @@ class ChunkExecutor(Executor):
         Returns
         -------
         bool
-            False if the call is over, or runs on an actor that the executor was given. If True, a call that waits is
-            cancelled; one that runs is ended within a second, if it does not come to its end before, by killing
-            its worker, which is replaced. `Future.result` then raises `concurrent.futures.CancelledError`.
+            False if the call is over, not of this executor, or runs on an actor that the executor was given. If True, a
+            call that waits is cancelled; one that runs is ended within a second, if it does not come to its end
+            before, by killing its worker, which is replaced. `Future.result` then raises
+            `concurrent.futures.CancelledError`, which is its `exception`; `Future.cancelled` is for those that had
+            not been sent, as the standard library knows no other.
+
+        Raises
+        ------
+        TypeError
+            If `future` is none.
 
         Notes
         -----
@@ -484,13 +492,12 @@ class ChunkExecutor(Executor):
         ...     executor.cancel(future)
         True
         """
+        if not isinstance(future, Future):
+            raise TypeError(f"future must be what submit returned, not {future!r}")
         if future.cancel():
             return True
         self._check_process()
-        if future.done() or not self._cluster.replaceable:
-            return False
-        self._inbox.post(Cancel(future))
-        return True
+        return self._cluster.replaceable and self._ask(lambda dispatcher: dispatcher.endings.cancel(future))
 
     def running(self, *, stacks: bool = False, timeout: float = 2.0) -> list[RunningCall]:
         """Return what runs now.
