@@ -11,11 +11,13 @@ from thread_chunks import LabelledActor
 from thread_chunks._calls import CARRIED_KEY
 from thread_chunks._wire import Request, pack, pack_calls, unpack_error, unseal
 
+TOKEN = b"sender", 1
+
 
 def request(key, xs, forget=()):
     calls, errors = pack_calls([(x,) for x in xs], None)
     assert errors == {}
-    return Request(b"token", 0, key, calls, list(forget), None, True)
+    return Request(TOKEN, 0, key, calls, list(forget), None, True)
 
 
 def run(actor, *args):
@@ -64,7 +66,7 @@ def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_start
 
     def f(x):
         if x == 3:  # another thread would ask while this call runs
-            replies.extend(unseal(actor.surrender(b"token")) for _ in range(2))
+            replies.extend(unseal(actor.surrender(TOKEN)) for _ in range(2))
         return x
 
     actor.set_func(f)
@@ -73,13 +75,13 @@ def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_start
     assert (first.values, first.offset, first.left) == ([0, 1, 2], 0, 6)
     assert (again.values, again.offset, again.left) == ([], 3, 0)
     assert (last.values, last.offset, last.left) == ([3], 3, 0)
-    assert actor.surrender(b"token") is True, "the block is over"
-    assert actor.surrender(b"next") is False, "this one has not begun"
+    assert actor.surrender(TOKEN) is True, "the block is over"
+    assert actor.surrender((b"sender", 2)) is False, "this one has not begun"
 
 
 def test_a_block_that_is_surrendered_before_it_begins_is_not_run():
     actor = LabelledActor()
-    assert actor.surrender(b"token") is False
+    assert actor.surrender(TOKEN) is False
     reply = run(actor, request(b"a", [1, 2]), pack(abs))
     assert (reply.values, reply.left) == ([], 0)
     assert run(actor, request(b"a", [-3])).values == [3], "the function that it brought is there"
@@ -87,7 +89,7 @@ def test_a_block_that_is_surrendered_before_it_begins_is_not_run():
 
 def test_only_the_block_that_is_meant_is_surrendered():
     replies, actor = [], LabelledActor()
-    actor.set_func(lambda x: replies.append(actor.surrender(b"another")))
+    actor.set_func(lambda x: replies.append(actor.surrender((b"sender", 2))))
     assert run(actor, request(b"stored", [1, 2])).values == [None, None]
     assert replies == [False, False]
 
@@ -97,7 +99,7 @@ def test_errors_and_packed_values_keep_their_places_when_a_block_is_surrendered(
 
     def f(x):
         if x == 2:
-            replies.append(unseal(actor.surrender(b"token")))
+            replies.append(unseal(actor.surrender(TOKEN)))
         return 1 / x if x == 0 else [x]
 
     actor.set_func(f)
@@ -114,7 +116,7 @@ def test_surrender_while_short_calls_are_run():
     try:
         for _ in range(60):
             ran.clear()
-            actor._over.clear()
+            actor._begun.clear()
             replies = []
             control = threading.Thread(target=lambda: replies.append(surrender_when_it_runs(actor)))
             control.start()
@@ -129,9 +131,9 @@ def test_surrender_while_short_calls_are_run():
 
 
 def surrender_when_it_runs(actor):
-    while actor._block is None and not actor._over:
+    while actor._block is None and not actor._begun:
         pass
-    reply = actor.surrender(b"token")
+    reply = actor.surrender(TOKEN)
     return reply if reply is True else unseal(reply)
 
 

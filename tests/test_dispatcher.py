@@ -21,6 +21,7 @@ from thread_chunks._mailbox import Mailbox
 from thread_chunks._messages import (
     Abandon,
     Broken,
+    Cancel,
     Close,
     Exceeded,
     Failed,
@@ -56,6 +57,7 @@ class ManualWorker:
         self.cluster = cluster
         self.blocks = []  # as they were sent; the first one runs
         self.given_back = set()  # blocks that were surrendered before they began
+        self.retired = False
         self.dismissed = False
         self.killed = False
         self.asked = []  # blocks that it was asked to surrender
@@ -78,8 +80,11 @@ class ManualWorker:
         self.calls = list(self.block.calls)  # as the actor has them; those that were run are taken off
         self.outcomes = []
         self.handed = 0
+        self.left = 0  # how many calls are given back with the next answer
         if self.block in self.given_back:
             self.calls.clear()
+        elif self.retired:
+            self.give_up()
 
     @property
     def done(self):
@@ -97,15 +102,20 @@ class ManualWorker:
         self.handed = self.done
         return outcomes
 
+    def give_up(self, keep=0):
+        """Give back the calls that have not been run, but for the first of them."""
+        self.left += max(0, len(self.calls) - keep)
+        del self.calls[keep:]
+
     def finish(self):
         """Run the calls that are left, and answer."""
         while self.calls:
             self.run_call()
         self.end()
 
-    def end(self, left=0):
+    def end(self):
         """Answer for the block that runs, and begin the next."""
-        outcomes, block = self.take(), self.blocks.pop(0)
+        outcomes, block, left = self.take(), self.blocks.pop(0), self.left
         self.calls = self.outcomes = None
         self.mail.append(Finished(self, block, lambda: outcomes, left))
         if self.blocks:
@@ -123,23 +133,19 @@ class ManualWorker:
             self.given_back.add(block)
             self.mail.append(Surrendered(self, block, lambda: Outcomes([]), len(block.calls)))
             return
-        left = len(self.calls) - min(running, len(self.calls))
-        del self.calls[len(self.calls) - left :]
-        outcomes = self.take()
+        self.give_up(running)
+        outcomes, left, self.left = self.take(), self.left, 0
         self.mail.append(Surrendered(self, block, lambda: outcomes, left))
 
     def surrender(self, block):
         self.asked.append(block)
 
     def retire(self):
-        """Have too much memory: begin nothing any more, and say what there is."""
-        error = WorkerOutOfMemory("too much")
-        if self.block is None:
-            self.mail.append(Exceeded(self, error))
-            return
-        left, outcomes = max(0, len(self.calls) - 1), self.take()
-        del self.calls[1:]
-        self.mail.append(Exceeded(self, error, self.block, lambda: outcomes, left))
+        """Have too much memory: begin nothing any more."""
+        self.retired = True
+        if self.block is not None:
+            self.give_up(1)
+        self.mail.append(Exceeded(self, WorkerOutOfMemory("too much"), self.block))
 
     def store(self, function):
         self.stored = function
@@ -210,10 +216,10 @@ class Driver:
         self.pump()
 
     def cancel(self, future):
-        answer = Future()
-        self.inbox.ask(Inspect(lambda dispatcher: dispatcher.endings.cancel(future), answer))
-        self.pump()
-        return answer.result(0)
+        if future.done() or not self.dispatcher.has(future):
+            return False
+        self.post(Cancel(future))
+        return True
 
     def up(self, worker):
         self.post(Started(worker))
@@ -578,7 +584,8 @@ def test_worker_that_gives_back_calls_with_the_end_of_its_block():
     driver.surrender()
     for _ in range(2):
         worker.run_call()
-    worker.end(left=2)
+    worker.give_up()
+    worker.end()
     driver.deliver(worker)
     assert outbox.get(timeout=0).outcomes.values == ["a", "b"]
     assert [arguments[0].name for arguments in worker.block.calls] == ["c", "d"]
@@ -768,6 +775,9 @@ def test_memory_limit():
     worker.run_call()
     first = worker.calls[0][0].name
     driver.exceed(worker)
+    assert not worker.killed, "what is finished is brought to safety"
+    worker.answer_surrender(1)
+    driver.deliver(worker)
     assert worker.killed
     second = driver.cluster.started[-1]
     assert second is not worker
@@ -920,9 +930,10 @@ def test_memory_limit_that_is_less_than_an_idle_worker_has():
     for _ in range(5):
         assert not future.done()
         worker = driver.cluster.started[-1]
-        worker.mail.append(Exceeded(worker, WorkerOutOfMemory("too much")))
+        worker.retire()
         driver.up(worker)
         driver.deliver(worker)
+        driver.finish(worker)
         driver.sleep(10)
     assert isinstance(future.exception(0), ExecutorBroken)
 
@@ -1086,10 +1097,10 @@ class Machine(RuleBasedStateMachine):
                 assert label not in self.received[outbox], "one outcome for each call"
                 self.received[outbox][label] = item.outcomes.errors.get(index, value)
 
-    @rule(size=st.integers(1, 4), handed=st.booleans())
+    @rule(size=st.integers(1, 4), handed=st.booleans(), max_tasks=st.sampled_from([None, None, 1, 3]))
     @precondition(lambda self: self.driver is None)
-    def create(self, size, handed):
-        self.driver = Driver(size, limit=size if handed else None)
+    def create(self, size, handed, max_tasks):
+        self.driver = Driver(size, limit=size, max_tasks=None) if handed else Driver(size, max_tasks=max_tasks)
 
     @rule(target=futures, retries=RETRIES, timeout=TIMEOUTS)
     @precondition(lambda self: self.driver is not None)
@@ -1152,6 +1163,14 @@ class Machine(RuleBasedStateMachine):
         if future is not None and not self.driver.dispatcher.finished and self.driver.cluster.replaceable:
             self.driver.cancel(future)
 
+    @rule(first=futures, others=st.lists(futures, max_size=3))
+    def cancel_others_when_it_is_done(self, first, others):
+        if first is not None and self.driver.cluster.replaceable:
+            inbox, dispatcher = self.driver.inbox, self.driver.dispatcher
+            for other in others:
+                if other is not None:
+                    first.add_done_callback(lambda _, other=other: dispatcher.has(other) and inbox.post(Cancel(other)))
+
     @rule(seconds=st.sampled_from([0.3, 3, 300]))
     @precondition(lambda self: self.driver is not None)
     def sleep(self, seconds):
@@ -1160,9 +1179,19 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.driver is not None and self.driver.cluster.replaceable)
     def exceed(self, data):
-        alive = [w for w in self.driver.cluster.started if not w.dismissed and not w.killed and not w.mail]
+        alive = [w for w in self.driver.cluster.started if not w.dismissed and not w.killed and not w.retired]
         if alive and not self.driver.dispatcher.finished:
-            self.driver.exceed(data.draw(st.sampled_from(alive)))
+            worker = data.draw(st.sampled_from(alive))
+            worker.retire()
+            if data.draw(st.booleans()):
+                self.driver.deliver(worker, data.draw(st.integers(0, len(worker.mail) - 1)))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.driver is not None and any(w.dismissed for w in self.driver.cluster.started))
+    def start_late(self, data):
+        """Let the news arrive that a worker is up, which was given up before."""
+        gone = [worker for worker in self.driver.cluster.started if worker.dismissed]
+        self.driver.up(data.draw(st.sampled_from(gone)))
 
     @rule(item=consumes(series))
     def abandon(self, item):

@@ -161,7 +161,7 @@ def test_workers_that_the_kernel_killed_for_memory(caplog):
         list(executor.map(nap, [0.2] * 2))
         future = executor.submit(nap, 0.5, "done")
         wait_for(executor.running)
-        executor._cluster._kernel_kills -= 1  # as if the kernel had killed something since
+        executor._cluster.kernel_kills._known -= 1  # as if the kernel had killed something since
         (handle,) = executor._ask(lambda dispatcher: [worker.handle for worker, _ in dispatcher.crew.running])
         handle.die()
         assert future.result(60) == "done"

@@ -13,11 +13,11 @@ ROOT = Path(thread_chunks.__file__).parent
 LEVELS = [
     {"errors", "config", "progress", "report", "_mailbox", "_sizing", "_memory", "_exceptions", "_main_functions"}
     | {"_terminal", "_identity"},
-    {"_calls"},
+    {"_calls", "_alarms"},
     {"_blocks"},
-    {"_wire", "_messages", "_queue", "_alarms", "_arguments", "_session"},
-    {"_running", "_crew", "_mapping", "_rows", "_inspection"},
-    {"_endings", "actor", "_store"},
+    {"_wire", "_messages", "_queue", "_arguments", "_session"},
+    {"_running", "_crew", "_recovery", "_mapping", "_rows", "_inspection"},
+    {"_endings", "_starts", "actor", "_store"},
     {"_assignment"},
     {"_dispatcher", "_recorder", "checkpoint", "_workers"},
     {"_threads", "_resuming", "_cluster"},

@@ -45,9 +45,10 @@ A module imports only from those below it.
 ``_session``         who starts Ray, and who stops it
 ``_dispatcher``      owns every call from its submission to its outcome
 ``_assignment``      which worker gets which block
-``_endings``         ends calls that run: out of time, or cancelled
+``_endings``         ends calls that run: out of time, of too much memory, or cancelled
+``_recovery``        what becomes of calls that their worker did not bring to an end
+``_starts``          starts workers, and no more when there is no hope
 ``_crew``            which workers there are, and which blocks each of them has
-``_alarms``          what is to be done about running blocks when their time comes
 ``_queue``           what waits for a worker, and how blocks are cut from it
 ``_messages``        what reaches the dispatcher, and what it asks of the world
 `actor`              `LabelledActor`: what runs inside an actor
@@ -56,6 +57,7 @@ A module imports only from those below it.
 ``_arguments``       what users pass, checked
 ``_blocks``          the nouns: series and blocks
 ``_calls``           the nouns: calls and outcomes
+``_alarms``          what is to be done about running blocks when their time comes
 ``_main_functions``  functions of ``__main__``, which travel by value
 ``_exceptions``      exceptions that survive pickling
 ``_mailbox``         a queue that a time-out can be relied on with

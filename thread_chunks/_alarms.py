@@ -5,29 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
+from typing import TYPE_CHECKING
 
-from ._blocks import Block
+if TYPE_CHECKING:
+    from ._blocks import Block
+
+
+class Alarm:
+    """What is to be done; None when it rang, or is not to ring any more."""
+
+    __slots__ = ("action",)
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        """Let it never ring, and refer to nothing."""
+        self.action = None
 
 
 class Alarms:
-    """A heap of alarms. Those of blocks that are over never ring, nobody waits for them, and few are kept."""
+    """A heap of alarms. Nobody waits for those that were cancelled, as the end of a block does, and few are kept."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Block, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Alarm]] = []
         self._order = count()  # of alarms that are equal in time
-        self._room = 64  # when the heap has more than this, those of blocks that are over are thrown out
+        self._room = 64  # when the heap has more than this, those that were cancelled are thrown out
 
     def set(self, when: float, block: Block, action: Callable[[], None]) -> None:
-        """Do `action` at `when`, on `time.monotonic`'s clock, unless `block` is over by then."""
-        heappush(self._heap, (when, next(self._order), block, action))
+        """Do `action` at `when`, on the dispatcher's clock, unless `block` is over by then."""
+        alarm = Alarm(action)
+        block.alarms.append(alarm)
+        heappush(self._heap, (when, next(self._order), alarm))
         if len(self._heap) > self._room:
-            self._heap = [alarm for alarm in self._heap if not alarm[2].over]
+            self._heap = [item for item in self._heap if item[2].action is not None]
             heapify(self._heap)
             self._room = 64 + 2 * len(self._heap)
 
     def next(self) -> float | None:
         """Return when the next one rings."""
-        while self._heap and self._heap[0][2].over:
+        while self._heap and self._heap[0][2].action is None:
             heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
@@ -35,8 +52,9 @@ class Alarms:
         """Do what is due by `now`, and return whether there was anything."""
         due = []
         while (when := self.next()) is not None and when <= now:
-            due.append(heappop(self._heap))
-        for _, _, block, action in due:
-            if not block.over:  # one of the actions before may have ended it
+            due.append(heappop(self._heap)[2])
+        for alarm in due:
+            if (action := alarm.action) is not None:  # one of the actions before may have ended the block
+                alarm.cancel()
                 action()
         return bool(due)

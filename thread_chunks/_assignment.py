@@ -56,9 +56,9 @@ class Assignment:
             self._send(next(iter(crew.followable)), block)
 
     def count(self, worker: Worker, block: Block, calls: int) -> None:
-        """Take note of calls that a worker has run."""
-        if self._max_tasks is not None:
-            self._tasks[worker] += 1 if block.fixed else calls
+        """Take note of calls that a worker has run; those of a block that the user made are one task together."""
+        if self._max_tasks is not None and not block.fixed:
+            self._tasks[worker] += calls
 
     def surrendered(self, block: Block) -> None:
         """Take note that a block was surrendered."""
@@ -67,11 +67,15 @@ class Assignment:
     def end(self, worker: Worker, block: Block) -> None:
         """Take note that a block is over: its worker begins the next one, or is free."""
         self._recalled.discard(block)
+        if self._max_tasks is not None and block.fixed:
+            self._tasks[worker] += 1
         following = self._crew.end(worker, block)
         if following is not None:
             self._begin(worker, following)
-        elif self._tasks_left(worker) == 0:
-            del self._tasks[worker]
+        elif worker in self._crew.retired:
+            pass  # it is the dispatcher's to kill
+        elif self._max_tasks is not None and self._tasks[worker] >= self._max_tasks:
+            self.remove(worker)
             worker.dismiss()  # it is replaced, if there is work
         else:
             self._crew.idle.append(worker)
@@ -100,9 +104,9 @@ class Assignment:
         if len(block.calls) > 1 and not block.fixed:
             self._time(worker, block)
         is_brief = block.function.parcel.pace.brief and not block.fixed and not block.alone
-        if block.followable and is_brief and self._max_tasks is None:
+        if block.followable and is_brief and self._max_tasks is None and worker not in self._crew.retired:
             self._crew.followable[worker] = None
-        self._endings.begin(worker, block)
+        self._endings.begin(worker, block, is_exact=False)
 
     def _time(self, worker: Worker, block: Block) -> None:
         when = block.began + block.function.parcel.pace.overdue(len(block.calls))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ._alarms import Alarm
 from ._calls import UNLIMITED, Arguments, Call, Function, Limits, Outcomes
 from ._mailbox import Mailbox
 
@@ -31,13 +33,6 @@ class Batch:
 
     def start(self, first: int, calls: list[Arguments]) -> None:
         """Take note of calls that are sent."""
-
-    def find(self, future: Future[Any]) -> tuple[int, Call] | None:
-        """Return the call that a future is of, and its label."""
-        for label, call in enumerate(self.calls):
-            if call is not None and call.future is future:
-                return label, call
-        return None
 
     def deliver(self, first: int, outcomes: Outcomes) -> None:
         """Resolve the futures of the calls from `first` on."""
@@ -182,7 +177,8 @@ class Block:
     open: list[tuple[int, int]] = field(init=False)
     answered: bool = field(default=False, init=False)  # the worker is done with it
     over: bool = field(default=False, init=False)  # answered, and nothing is open; or its worker was lost
-    began: float = field(default=0.0, init=False)  # when its worker had nothing before it, by the dispatcher's clock
+    alarms: list[Alarm] = field(default_factory=list, init=False)  # that were set for it
+    began: float = field(default=0.0, init=False)  # when the call that runs was begun, by the dispatcher's clock
     asked: bool = field(default=False, init=False)  # its worker was asked to surrender it, and has not answered
     overdue: bool = field(default=False, init=False)  # it has taken longer than it should
     followable: bool = field(default=False, init=False)  # its worker can take another one before it is over
@@ -211,12 +207,20 @@ class Block:
             outcomes.offset = start
             self.deliver(outcomes)
 
-    def give_back(self, count: int) -> Block:
-        """Return the last `count` of the open calls, which are at the end, as a block of their own."""
-        _, stop = self.open[-1]
-        last = self._part(stop - count, stop)
-        self.settle(stop - count, stop)
-        return last
+    def end(self) -> None:
+        """Note that nobody runs it any more."""
+        self.over = True
+        for alarm in self.alarms:
+            alarm.cancel()
+
+    def give_back(self, start: int = 0) -> list[Block]:
+        """Return the open calls from the `start`-th on, which were not run, as blocks of their own."""
+        parts = []
+        for first, stop in list(self.open):
+            if stop > start:
+                parts.append(self._part(max(first, start), stop))
+                self.settle(max(first, start), stop)
+        return parts
 
     @property
     def open_calls(self) -> int:
@@ -233,20 +237,33 @@ class Block:
             single.fixed, single.alone, single.runs = False, True, runs
         return singles
 
-    def cancel(self, future: Future[Any]) -> None:
-        """Give an open call of `submit` the error that a cancelled one gets."""
-        if isinstance(self.receiver, Batch) and (found := self.receiver.find(future)) is not None:
-            index = found[0] - self.first
+    def find(self, future: Future[Any]) -> Call | None:
+        """Return the open call of `submit` that a future is of."""
+        return next((call for _, call in self._open_calls_of_submit() if call.future is future), None)
+
+    @property
+    def has_unwanted(self) -> bool:
+        """Whether an open call is to be cancelled."""
+        return any(call.unwanted for _, call in self._open_calls_of_submit())
+
+    def cancel_unwanted(self) -> int:
+        """Give the open calls that are to be cancelled their error; return how many there were."""
+        unwanted = [index for index, call in self._open_calls_of_submit() if call.unwanted]
+        for index in unwanted:
             self.settle(index, index + 1)
+        for index in unwanted:  # only now, as the user's callbacks run here
             outcomes = Outcomes.all_failed(1, CancelledError())
             outcomes.offset = index
             self.deliver(outcomes)
+        return len(unwanted)
 
-    def without(self, index: int) -> list[Block]:
-        """Return what is left of the block, which waits, if one call is taken out."""
-        parts = [self._part(start, stop) for start, stop in ((0, index), (index + 1, len(self.calls))) if start < stop]
-        self.settle(index, index + 1)
-        return parts
+    def _open_calls_of_submit(self) -> Iterator[tuple[int, Call]]:
+        if isinstance(self.receiver, Batch):
+            for start, stop in self.open:
+                for index in range(start, stop):
+                    call = self.receiver.calls[self.first + index]
+                    assert call is not None, "open, and resolved"
+                    yield index, call
 
     def cut(self, length: int) -> Block:
         """Take the first `length` calls off the block, which waits; return them as a block of their own."""

@@ -122,6 +122,7 @@ class Call:
     given: Given
     limits: Limits = UNLIMITED
     future: Future[Any] = field(default_factory=Future)
+    unwanted: bool = False  # dispatcher thread: it is to be cancelled, though it was sent
 
     def __post_init__(self) -> None:
         self.future.add_done_callback(self.given.forget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -12,7 +13,7 @@ from ray.exceptions import RayTaskError
 
 from . import _session, _wire
 from ._calls import STORED_KEY, Function, Parcel, name_of
-from ._memory import kernel_kills
+from ._memory import KernelKills
 from ._messages import GONE
 from ._wire import Packed, pack
 from ._workers import Post, RayWorker
@@ -96,7 +97,7 @@ class RayCluster:
         self.interruptible = actors is None
         self.writable = not zero_copy
         self.memory_limit = memory_limit
-        self._kernel_kills = kernel_kills()
+        self.kernel_kills = KernelKills()
         self._missed = 0  # how often in a row Ray did not answer
         self.initializer = None if initializer is None else pack((initializer, initargs))
         self._actors = list(reversed(actors or ()))
@@ -162,16 +163,14 @@ class RayCluster:
         """Whether it still answers, or was missed a few times only: Ray's head may be started anew."""
         if not self.alive:
             return False
-        if self._session.reachable():
-            self._missed = 0
-            return self._session.counted_on()
+        self.kernel_kills.look()
+        with suppress(Exception):  # Ray's, while it goes down
+            if self._session.reachable():
+                counted_on = self._session.counted_on()
+                self._missed = 0
+                return counted_on
         self._missed += 1
         return self._missed < _MISSES
-
-    def was_kernel(self) -> bool:
-        """Whether the kernel of this machine has killed a process for its memory that was not asked about before."""
-        seen, self._kernel_kills = self._kernel_kills, kernel_kills()
-        return self._kernel_kills > seen
 
     @property
     def address_of_streams(self) -> str | None:

@@ -6,8 +6,8 @@ from ._blocks import Block
 from ._messages import Worker
 from .errors import WorkerLost
 
-# After so many workers in a row that were lost before they ran anything, no more are started. Fewer, and a
-# passing fault would end hours of work; more, and the user waits for an image that can't import.
+# After so many attempts in a row to have workers that were lost before they ran anything, no more are started.
+# Fewer, and a passing fault would end hours of work; more, and the user waits for an image that can't import.
 MAX_FAILED_STARTS = 5
 
 # How long to wait before the next one is started (s), after the first that failed; twice as long after each other.
@@ -27,12 +27,16 @@ class Crew:
         Those that have nothing to do. The last one is the warmest, and used first.
     busy : dict of Worker to list of Block
         What the others have: the first block runs, the second, if there is one, waits behind it.
+    fresh : dict of Worker to float
+        Those that have not brought a call to its end yet, and when they were called, by the dispatcher's clock.
+    retired : dict of Worker to WorkerLost
+        Those that begin nothing any more, and are to be killed, for this reason.
     followable : dict of Worker to None
         Those that run a block behind which another may be sent. The first has run its block for longest.
     followed : dict of Worker to None
         Those that have a second block, but for those from which it is being taken back. The last one got it last.
     failed_starts : int
-        How many in a row were lost, without a single call that came to an end.
+        How many attempts in a row failed: workers were lost, and not a single call came to an end.
     failure : WorkerLost or None
         Why the last one was.
     next_start : float
@@ -43,11 +47,14 @@ class Crew:
         self.starting: set[Worker] = set()
         self.idle: list[Worker] = []
         self.busy: dict[Worker, list[Block]] = {}
+        self.fresh: dict[Worker, float] = {}
+        self.retired: dict[Worker, WorkerLost] = {}
         self.followable: dict[Worker, None] = {}
         self.followed: dict[Worker, None] = {}
         self.failed_starts = 0
         self.failure: WorkerLost | None = None
         self.next_start = 0.0
+        self._failed_at = -1.0
 
     def __len__(self) -> int:
         return len(self.idle) + len(self.busy) + len(self.starting)
@@ -66,16 +73,29 @@ class Crew:
         """Whether a worker is of the crew, and was not given up."""
         return worker in self.busy or worker in self.starting or worker in self.idle
 
-    def started(self, worker: Worker) -> None:
-        """Take note that a worker is up."""
-        self.starting.discard(worker)
-        self.idle.append(worker)
+    def call(self, worker: Worker, now: float) -> None:
+        """Take note that a worker is being started."""
+        self.starting.add(worker)
+        self.fresh[worker] = now
 
-    def failed_to_start(self, error: WorkerLost, now: float) -> None:
-        """Take note that one was of no use from the start, so that the next one is started later."""
+    def started(self, worker: Worker) -> None:
+        """Take note that a worker is up, unless it was given up before."""
+        if worker in self.starting:
+            self.starting.remove(worker)
+            self.idle.append(worker)
+
+    def proved(self, worker: Worker) -> None:
+        """Take note that a worker brought a call to its end."""
+        self.fresh.pop(worker, None)
+        self.failed_starts = 0
+
+    def failed_to_start(self, called: float, error: WorkerLost, now: float) -> None:
+        """Take note that a worker that was called then is of no use, so that the next one is started later."""
         self.failure = error
-        self.next_start = now + _BACK_OFF * 2**self.failed_starts
-        self.failed_starts += 1
+        if called >= self._failed_at:  # else it is of an attempt that has failed already
+            self._failed_at = now
+            self.next_start = now + _BACK_OFF * 2**self.failed_starts
+            self.failed_starts += 1
 
     def has(self, worker: Worker, block: Block) -> bool:
         """Whether a worker has a block. One that was given up may answer all the same, and is not ours any more."""
@@ -98,7 +118,7 @@ class Crew:
 
     def end(self, worker: Worker, block: Block) -> Block | None:
         """Take a block from a worker; return the one that is next."""
-        block.over = True
+        block.end()
         blocks = self.busy[worker]
         blocks.remove(block)
         self.followable.pop(worker, None)
@@ -111,11 +131,13 @@ class Crew:
     def remove(self, worker: Worker) -> list[Block]:
         """Forget a worker, which is lost; return what it had."""
         self.starting.discard(worker)
+        self.retired.pop(worker, None)
+        self.fresh.pop(worker, None)
         if worker in self.idle:
             self.idle.remove(worker)
         self.followable.pop(worker, None)
         self.followed.pop(worker, None)
         blocks = self.busy.pop(worker, [])
         for block in blocks:
-            block.over = True
+            block.end()
         return blocks

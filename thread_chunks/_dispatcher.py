@@ -9,7 +9,7 @@
                         |        ^  ^           | take a block (how long: _sizing)     |
  map / starmap          |        |  |           v                                      |
    Series, then More ---admit----+  |      busy: {worker: [Block, Block]} - run -------+-> run_block
-   Abandon -------------post-----+  |      idle: [worker]                              |    an outcome per call
+   Abandon, Cancel -----post-----+  |      idle: [worker]                              |    an outcome per call
  shutdown               |        |  |      starting: {worker} <----- start_worker -----+-> actor comes up
    StartAll, Store -----admit----+  |           |                                      |
    Close(cancel?) ------post-----+  +--- Started|Finished|Failed|Lost|Exceeded|Broken <+--- its answer
@@ -45,18 +45,20 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError
+from concurrent.futures import Future
+from typing import Any
 
 from ._alarms import Alarms
 from ._assignment import Assignment
-from ._blocks import Batch, Block, Series
+from ._blocks import Block, Series
 from ._calls import Call, Outcomes
-from ._crew import MAX_FAILED_STARTS, Crew
+from ._crew import Crew
 from ._endings import Endings
 from ._messages import (
     GONE,
     Abandon,
     Broken,
+    Cancel,
     Close,
     Cluster,
     Exceeded,
@@ -75,6 +77,8 @@ from ._messages import (
     Worker,
 )
 from ._queue import Queue
+from ._recovery import Recovery
+from ._starts import Starts
 from .errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
 from .report import Tally
 
@@ -127,7 +131,6 @@ class Dispatcher:
         max_tasks: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.size = size
         self.settled = threading.Event()  # every call has its outcome, and none will be let in
         self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._cluster = cluster
@@ -136,11 +139,17 @@ class Dispatcher:
         self._waiting = Queue(adaptive=cluster.interruptible)
         self.crew = Crew()
         self._alarms = Alarms()
-        self.endings = Endings(self.crew, self._alarms, self._waiting, clock, self._kill)
-        self._assignment = Assignment(self.crew, self._waiting, self._alarms, self.endings, clock, max_tasks)
+        self._recovery = Recovery(self._waiting, self.tallies)
+        self._starts = Starts(self.crew, cluster, inbox.post, clock, self._break, size)
+        self._endings = Endings(self.crew, self._alarms, clock, self._kill)
+        self._assignment = Assignment(self.crew, self._waiting, self._alarms, self._endings, clock, max_tasks)
         self._next_look = 0.0  # when to see next whether the cluster is still there
-        self._closing = self._cancelling = self._killing = False
-        self._broken = False
+        self._closing = self._broken = False
+
+    @property
+    def size(self) -> int:
+        """How many workers there may be at present."""
+        return self._starts.size
 
     @property
     def workers(self) -> list[Worker]:
@@ -151,6 +160,12 @@ class Dispatcher:
     def finished(self) -> bool:
         """Whether nothing is left to do, now or later."""
         return self._broken or (self._closing and not self._waiting and not self.crew.busy)
+
+    def has(self, future: Future[Any]) -> bool:
+        """Whether a call of `submit` was sent, and is not over."""
+        blocks = [block for blocks in self.crew.busy.values() for block in blocks]
+        blocks += [item for item in self._waiting if isinstance(item, Block)]
+        return any(block.find(future) is not None for block in blocks)
 
     def run(self) -> None:
         """Handle messages until all is done. The body of the dispatcher thread."""
@@ -191,7 +206,7 @@ class Dispatcher:
                 series.calls.clear()
                 series.abandoned = True
             case StartAll():
-                self._start_workers(self.size)
+                self._starts.start(self.size)
             case Store(function):
                 for worker in self.workers:
                     worker.store(function)
@@ -208,22 +223,21 @@ class Dispatcher:
             case Surrendered(worker, block, collect, left):
                 if self.crew.has(worker, block):
                     self._take_over(worker, block, collect(), left)
-                    self.endings.settle(worker)
-            case Exceeded(worker, error, block, collect, left):
+                    self._endings.settle(worker)
+            case Exceeded(worker, error, block):
                 if self.crew.knows(worker):
-                    if block is not None and collect is not None and self.crew.has(worker, block):
-                        self._take_over(worker, block, collect(), left)
-                    if block is None:  # it has too much before any call ran
-                        self._failed_to_start(error)
-                    self._kill(worker, block, error, others_began=False)
+                    self._retire(worker, error, block)
             case Failed(worker, block, error):
                 if self.crew.has(worker, block):
                     self._end(worker, block)
-                    self._fail(block, error)
+                    self._recovery.fail(block, error)
+                    self.crew.failed_starts = 0
             case Lost(worker, error):
                 self._lose(worker, error)
             case Broken(explain):
                 self._break(explain())
+            case Cancel(future):
+                self._cancel(future)
             case Close(cancel, kill):
                 self._close(cancel, kill)
             case Inspect():
@@ -258,7 +272,7 @@ class Dispatcher:
         """Give workers the next blocks, and start workers if there is more work than that."""
         self._assignment.give_out(self.size)
         if len(self.crew) < self.size and self._waiting.head() is not None:
-            self._start_workers(self._waiting.demand(self.size))
+            self._starts.start(self._waiting.demand(self.size))
 
     def _take_over(self, worker: Worker, block: Block, outcomes: Outcomes, left: int) -> None:
         """Take what a worker has of a block that it surrendered."""
@@ -267,20 +281,16 @@ class Dispatcher:
         self._take_back(block, left)
         if block.overdue:
             block.function.parcel.pace.doubt()
-        block.began = self._clock() - outcomes.running
-        self.endings.begin(worker, block, is_exact=outcomes.running > 0)
+        began, is_exact = self._clock() - outcomes.running, outcomes.running > 0
         self._settle(worker, block, outcomes)
+        if (blocks := self.crew.busy.get(worker)) and blocks[0] is block:
+            block.began = began
+            self._endings.begin(worker, block, is_exact=is_exact)
 
     def _take_back(self, block: Block, count: int) -> None:
         """Let the last `count` calls of a block, which were not run, wait again."""
         if count:
-            self._wait_again(block.give_back(count))
-
-    def _wait_again(self, block: Block) -> None:
-        if self._killing or (self._cancelling and not isinstance(block.receiver, Batch)):
-            block.fail(CancelledError())
-        else:
-            self._waiting.put_back(block)
+            self._recovery.wait_again(block.give_back(len(block.calls) - count))
 
     def _settle(self, worker: Worker, block: Block, outcomes: Outcomes) -> None:
         """Take in some outcomes of a block; when it is over, the worker is free again."""
@@ -290,105 +300,99 @@ class Dispatcher:
         if block.answered and not block.open:
             self._end(worker, block)
         if count:
-            self.crew.failed_starts = 0
+            self.crew.proved(worker)
             tally = self.tallies[block.function.name]
             tally.add(count, len(outcomes.errors), outcomes.short, outcomes.long)
             block.deliver(outcomes)
 
     def _end(self, worker: Worker, block: Block) -> None:
-        self.endings.forget(block)
+        self._endings.forget(block)
         self._assignment.end(worker, block)
-
-    def _start_workers(self, wanted: int) -> None:
-        """See to it that `wanted` workers are idle or starting, within `size`."""
-        crew = self.crew
-        if crew.failed_starts >= MAX_FAILED_STARTS:
-            self._do_without(
-                f"{crew.failed_starts} workers in a row were lost before a call came to its end", crew.failure
-            )
-            return
-        if crew.failed_starts and self._clock() < crew.next_start:
-            return
-        for _ in range(min(self.size - len(crew), wanted - len(crew.idle) - len(crew.starting))):
-            try:
-                worker = self._cluster.start_worker(self._inbox.post)
-            except Exception as error:
-                self._do_without("no worker can be started", error)
-                return
-            crew.starting.add(worker)
-
-    def _do_without(self, why: str, error: BaseException | None) -> None:
-        """Start no more workers: go on with those that are up, and break if there are none."""
-        self.size = len(self.crew)
-        if self.size == 0:
-            self._break(ExecutorBroken.because(why, error))
-        else:
-            _log.warning("%s; going on with %d: %s", why, self.size, error)
+        if worker in self.crew.retired and worker not in self.crew.busy:
+            self._discharge(worker)
 
     def _lose(self, worker: Worker, error: WorkerLost) -> None:
         """Go on without a worker that is dead."""
         crew = self.crew
         if not crew.knows(worker):  # it was given up before
             return
-        was_idle, was_starting = worker in crew.idle, worker in crew.starting
+        was_idle, called = worker in crew.idle, crew.fresh.get(worker) if worker in crew.starting else None
         for_memory = isinstance(error, WorkerOutOfMemory) and not was_idle
         counts = not for_memory or self.size == 1
-        for block in reversed(self._assignment.remove(worker)):
-            self._lost(worker, block, error, counts)
+        for block in reversed(self._remove(worker)):
+            self._recovery.lost(block, error, counts=counts)
         worker.dismiss()
         if not self._cluster.replaceable:
-            self.size -= 1
+            self._starts.size -= 1
             if self.size == 0:
                 self._break(ExecutorBroken.because("all actors that the executor was given are dead", error))
         elif for_memory and self.size > 1:
-            self.size -= 1
+            self._starts.size -= 1
             _log.warning("%s From now on %d calls run at once: chunk_size=%d would fit.", error, self.size, self.size)
-        elif was_starting:
-            self._failed_to_start(error)
+        elif called is not None:
+            self._starts.failed(called, error)
 
-    def _failed_to_start(self, error: WorkerLost) -> None:
-        """Go on without a worker that is of no use from the start, though it may be up."""
-        _log.warning("a worker was lost before it was of use: %s", error)
-        self.crew.failed_to_start(error, self._clock())
+    def _remove(self, worker: Worker) -> list[Block]:
+        """Forget a worker; return what it had."""
+        blocks = self._assignment.remove(worker)
+        for block in blocks:
+            self._endings.forget(block)
+            if block.open:
+                self.crew.failed_starts = 0  # a call comes to its end, though by the loss of its worker
+        return blocks
 
-    def _lost(self, worker: Worker, block: Block, error: BaseException, counts: bool = True) -> None:
-        """Run the open calls of a block again, each by itself, or give them an error, as any of them may have run."""
-        self.endings.forget(block)
-        if block.runs < block.limits.retries and not self._killing:
-            self.tallies[block.function.name].retries += block.open_calls
-            for single in reversed(block.singly(block.runs + counts)):
-                self._wait_again(single)
-        else:
-            self._fail(block, error)
+    def _retire(self, worker: Worker, error: WorkerOutOfMemory, block: Block | None) -> None:
+        """Let a worker that has too much memory begin nothing, and kill it: now, or when it has answered."""
+        crew = self.crew
+        crew.retired[worker] = error
+        crew.followable.pop(worker, None)
+        if block is not None and crew.has(worker, block):
+            self._endings.end(worker, block, error)
+        elif worker not in crew.busy:
+            self._discharge(worker)
 
-    def _fail(self, block: Block, error: BaseException) -> None:
-        if count := block.open_calls:
-            self.crew.failed_starts = 0
-            self.tallies[block.function.name].add(count, count, 0.0, ())
-            block.fail(error)
-
-    def _kill(self, worker: Worker, block: Block | None, error: BaseException, *, others_began: bool = True) -> None:
-        """End a worker for the sake of one call, the only one of `block` that is open, as far as is known."""
-        for other in reversed(self._assignment.remove(worker)):
-            if not others_began and other is not block:
-                if other.open_calls:
-                    self._wait_again(other.give_back(other.open_calls))
-            elif other is block and other.open_calls == 1 and not isinstance(error, WorkerLost):
-                self.endings.forget(other)
-                self._fail(other, error)
-            else:
-                lost = error if isinstance(error, WorkerLost) else WorkerLost(_ENDED.format(worker.place, error))
-                self._lost(worker, other, lost)
+    def _discharge(self, worker: Worker) -> None:
+        """Kill a worker that is retired and has no block."""
+        if (called := self.crew.fresh.get(worker)) is not None:
+            self._starts.failed(called, self.crew.retired[worker])
+        self._remove(worker)
         worker.kill()
         worker.dismiss()
+
+    def _kill(self, worker: Worker, block: Block, error: BaseException | None) -> None:
+        """End a worker for the sake of the block that it runs, as `Endings` says."""
+        is_retired = worker in self.crew.retired
+        for other in reversed(self._remove(worker)):
+            self._recovery.cancel_unwanted(other)
+            if other is block and isinstance(error, WorkerLost):
+                self._recovery.lost(other, error)
+            elif other is block and error is not None and other.open_calls == 1:
+                self._recovery.fail(other, error)
+            elif other is not block and is_retired:
+                self._recovery.wait_again(other.give_back())
+            else:
+                cause = error or "it was cancelled"
+                self._recovery.lost(other, WorkerLost(_ENDED.format(worker.place, cause)))
+        worker.kill()
+        worker.dismiss()
+
+    def _cancel(self, future: Future[Any]) -> None:
+        if self._waiting.cancel(future):
+            return
+        for worker, blocks in self.crew.busy.items():
+            for block in blocks:
+                if (call := block.find(future)) is not None:
+                    call.unwanted = True
+                    self._endings.end(worker, block)
+                    return
 
     def _close(self, cancel: bool, kill: bool) -> None:
         self._closing = True
         if not self._cluster.alive:  # nothing will ever answer
             self._break(ExecutorBroken.because(GONE))
             return
-        self._cancelling |= cancel
-        self._killing |= kill
+        self._recovery.cancelling |= cancel
+        self._recovery.killing |= kill
         if cancel or kill:
             self._waiting.cancel_all(started=kill)
         if kill:
@@ -407,7 +411,7 @@ class Dispatcher:
             except Exception:  # as of the message that broke it; what is running is resolved below
                 _log.exception("lost a message")
         for worker in list(self.crew.busy):
-            blocks = self._assignment.remove(worker)
+            blocks = self._remove(worker)
             self.crew.idle.append(worker)
             for block in blocks:
                 block.fail(error)

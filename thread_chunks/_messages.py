@@ -112,8 +112,8 @@ class Started:
 class Finished:
     """A worker has run a block, or what was left of it when it surrendered the rest.
 
-    `collect` rebuilds the outcomes, which takes time, and never raises. The last `left` calls that were not
-    given back before were not run.
+    `collect` rebuilds the outcomes, which takes time, and never raises. The last `left` calls of the block are
+    given back by this message; they were not run. It may overtake `Surrendered`.
     """
 
     worker: Worker
@@ -138,16 +138,14 @@ class Surrendered:
 
 @dataclass(slots=True, eq=False)
 class Exceeded:
-    """A worker has more memory than a call may take. Nothing else begins there.
+    """A worker has more memory than a call may take. Nothing else begins there: all is given back.
 
-    If a block runs, the rest is as with `Surrendered`; the call that runs is what took the memory.
+    If a block runs, its call that runs is what took the memory. The block may be over by now.
     """
 
     worker: Worker
     error: WorkerOutOfMemory
     block: Block | None = None
-    collect: Callable[[], Outcomes] | None = None
-    left: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -186,6 +184,13 @@ class Close:
 
 
 @dataclass(slots=True, eq=False)
+class Cancel:
+    """A call of `submit` is not wanted any more, though it was sent."""
+
+    future: Future[Any]
+
+
+@dataclass(slots=True, eq=False)
 class Inspect:
     """A question about the dispatcher's state, answered on its thread."""
 
@@ -202,7 +207,7 @@ class Inspect:
 
 Work = Call | Series | More | StartAll | Store | Inspect
 News = Started | Finished | Surrendered | Exceeded | Failed | Lost | Broken
-Message = Work | News | Abandon | Close
+Message = Work | News | Abandon | Cancel | Close
 
 
 class Inbox:

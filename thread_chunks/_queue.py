@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from ._blocks import Batch, Block, Series
-from ._calls import Call, Function, Outcomes
+from ._calls import Call, Function
 
 
 class Queue:
@@ -110,15 +110,13 @@ class Queue:
     def cancel(self, future: Future[Any]) -> bool:
         """Cancel a call that was given back: it counts as running, and can't be cancelled by its future."""
         for position, block in enumerate(self._items):
-            if isinstance(block, Block) and isinstance(block.receiver, Batch):
-                label, call = block.receiver.find(future) or (-1, None)
-                index = label - block.first
-                if call is not None and 0 <= index < len(block.calls):
-                    del self._items[position]
-                    for part in reversed(block.without(index)):
-                        self._items.insert(position, part)
-                    block.receiver.deliver(label, Outcomes.all_failed(1, CancelledError()))
-                    return True
+            if isinstance(block, Block) and (call := block.find(future)) is not None:
+                call.unwanted = True
+                del self._items[position]
+                block.cancel_unwanted()
+                for part in reversed(block.give_back()):
+                    self._items.insert(position, part)
+                return True
         return False
 
     def cancel_all(self, *, started: bool) -> None:

@@ -44,7 +44,7 @@ class RunningBlock:
         self.waiting: deque[Arguments] = deque(calls)
         self._lock = threading.Lock()
         self._taken = 0  # under the lock: outcomes that were handed over
-        self._left = 0  # thread that runs the calls: calls that it gives back itself
+        self._left = 0  # under the lock: calls that are given back, and were not handed over
         self.since: float | None = None
         self._began = self._told = time.perf_counter()
         self._long: dict[int, tuple[float, int]] = {}  # what `note_long` noted, by call
@@ -65,16 +65,14 @@ class RunningBlock:
         self._long[len(self.values)] = seconds, take_peak()
 
     def give_up(self) -> None:
-        """Run no more calls, and give them back with the outcomes."""
-        self._left = self._drain()
-
-    def take(self) -> Reply:
-        """Hand over the outcomes that were not yet, at the end."""
-        return self._take(self._left)
+        """Let no more calls be run, and give them back with the outcomes that are taken next."""
+        with self._lock:
+            self._left += self._drain()
 
     def surrender(self) -> Reply:
-        """Hand over the outcomes that there are, and keep all other calls but the one that runs from being run."""
-        reply = self._take(self._drain())
+        """Hand over what there is, and keep all other calls but the one that runs from being run."""
+        self.give_up()
+        reply = self.take()
         if self.since is not None:
             reply.running = time.perf_counter() - self.since
         return reply
@@ -88,8 +86,10 @@ class RunningBlock:
         except IndexError:
             return count
 
-    def _take(self, left: int) -> Reply:
+    def take(self) -> Reply:
+        """Hand over the outcomes, and the calls that are given back, that were not yet."""
         with self._lock:
+            left, self._left = self._left, 0
             start, stop = self._taken, len(self.values)
             self._taken = stop
             values, self.values[start:stop] = self.values[start:stop], [None] * (stop - start)

@@ -59,6 +59,10 @@ class Packed:
         return sum(memoryview(buffer).nbytes for buffer in (self.data, *self.buffers))
 
 
+# Identifies a block: who sent it, and the number of those that it sent to this actor, from 1 on.
+Token = tuple[bytes, int]
+
+
 @dataclass(slots=True)
 class Request:
     """A block on its way to an actor.
@@ -71,7 +75,7 @@ class Request:
     `largest` says, the rest of the calls is given back.
     """
 
-    token: bytes
+    token: Token
     first: int
     key: bytes
     calls: Packed | list[Packed | None]

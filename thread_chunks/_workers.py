@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import socket
@@ -23,7 +24,7 @@ from ray.exceptions import ObjectLostError, OutOfMemoryError, RayTaskError
 from ._blocks import Block
 from ._calls import CARRIED_KEY, STORED_KEY, Function, Outcomes, Parcel
 from ._messages import GONE, Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
-from ._wire import Packed, Reply, Request, pack_calls, seal, unpack, unpack_error, unseal
+from ._wire import Packed, Reply, Request, Token, pack_calls, seal, unpack, unpack_error, unseal
 from .actor import Excess, Look, Ready, Setup
 from .errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost, WorkerOutOfMemory
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ._cluster import RayCluster
 
 Post = Callable[[Message], None]
+
+_log = logging.getLogger("thread_chunks")
 
 # The groups of threads of an actor beside that which runs calls.
 IN_CONTROL_GROUP = {"concurrency_group": "control"}
@@ -62,7 +65,9 @@ class RayWorker:
         # The functions that the actor keeps; the one that was used last is last.
         self._functions: OrderedDict[bytes, weakref.ref[Parcel]] = OrderedDict()
         self._stored: Parcel | None = cluster.stored.parcel  # what the actor holds as its own
-        self._sent: dict[Block, tuple[bytes, dict[int, PicklingFailed]]] = {}  # tokens, and what could not be sent
+        self._id = uuid4().bytes
+        self._blocks_sent = 0
+        self._sent: dict[Block, tuple[Token, dict[int, PicklingFailed]]] = {}  # and what of it could not be sent
         self._forgetful = False  # whether functions that were sent may not have arrived
         authkey = bytes(multiprocessing.current_process().authkey)
         setup = Setup(
@@ -93,7 +98,8 @@ class RayWorker:
         if not self._cluster.alive:  # else Ray would start itself, in its own way
             self._post(Broken(partial(ExecutorBroken, GONE)))
             return False
-        token = uuid4().bytes
+        self._blocks_sent += 1
+        token = self._id, self._blocks_sent
         self._sent[block] = token, failures
         largest = None if block.fixed else _LARGEST_REPLY
         request = Request(token, block.first, key, calls, forget, self._new_paths(), self._cluster.writable, largest)
@@ -125,8 +131,10 @@ class RayWorker:
         sent = self._sent.get(block)
         if sent is None or not (self._cluster.interruptible and self._cluster.alive):
             return None
-        answer: Future[Look] = self.handle.look.options(**IN_CONTROL_GROUP).remote(sent[0], with_stack).future()
-        return answer
+        with suppress(Exception):  # if the actor or Ray is gone, others find out
+            answer: Future[Look] = self.handle.look.options(**IN_CONTROL_GROUP).remote(sent[0], with_stack).future()
+            return answer
+        return None
 
     def store(self, function: Function) -> None:
         """Replace the actor's stored function. Ray keeps the order of what is sent to an actor."""
@@ -191,18 +199,18 @@ class RayWorker:
             self._post(Surrendered(self, block, self._collect(reply, failures), reply.left))
 
     def _exceeded(self, future: Future[Excess | None]) -> None:
-        if future.exception() is not None or (excess := future.result()) is None:
-            return  # the actor is dead, which others learn of, or was let go
+        if (error := future.exception()) is not None:
+            if isinstance(error, RayTaskError):  # else the actor is dead, which others learn of
+                _log.warning("the memory of a worker (%s) is not watched any more: %s", self.place, error.cause)
+            return
+        if (excess := future.result()) is None:
+            return  # it was let go
         used, limit = (f"{size / 2**20:,.0f} MiB" for size in (excess.memory, self._cluster.memory_limit or 0))
         text = f"a worker ({self.place}) was killed because it had {used} for itself, and memory_limit is {limit}"
-        for block, (token, failures) in list(self._sent.items()):
-            if token == excess.token:
-                reply: Reply = unseal(excess.reply)
-                ran = f"call {block.first + reply.offset + len(reply.values)} of {block.function.name}"
-                error = WorkerOutOfMemory(f"{text}, while it ran {ran}")
-                self._post(Exceeded(self, error, block, self._collect(reply, failures), reply.left))
-                return
-        self._post(Exceeded(self, WorkerOutOfMemory(f"{text}, while no call ran")))
+        block = next((block for block, (token, _) in list(self._sent.items()) if token == excess.token), None)
+        if excess.token is not None:
+            text += f", while it ran call {excess.label}" + ("" if block is None else f" of {block.function.name}")
+        self._post(Exceeded(self, WorkerOutOfMemory(text), block))
 
     def _collect(
         self, reply: Reply, failures: dict[int, PicklingFailed], seconds: float = 0.0
@@ -220,7 +228,7 @@ class RayWorker:
         if isinstance(error, OutOfMemoryError):
             said = str(error).partition("\n")[0][:_LONGEST_TEXT]
             lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by Ray for want of memory {doing}. {said}")
-        elif self.host == socket.gethostname() and self._cluster.was_kernel():
+        elif self.host == socket.gethostname() and self._cluster.kernel_kills.take():
             lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by the kernel for want of memory {doing}.")
         else:
             lost = WorkerLost(f"a worker ({self.place}) died {doing}. {error}")
@@ -230,7 +238,6 @@ class RayWorker:
     def _new_paths(self) -> list[str] | None:
         if sys.path == self._paths:
             return None
-        self.host, self.pid = "", 0
         self._paths = list(sys.path)
         return self._paths
 

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType
@@ -21,7 +20,7 @@ from ._identity import identify_class
 from ._memory import resident
 from ._running import RunningBlock
 from ._terminal import Streams
-from ._wire import PLAIN, Packed, Reply, Request, pack, pack_error, seal, unpack, unseal
+from ._wire import PLAIN, Packed, Reply, Request, Token, pack, pack_error, seal, unpack, unseal
 from .errors import UnpicklingFailed
 
 __all__ = ["LabelledActor"]
@@ -60,13 +59,13 @@ class Look:
 
 @dataclass(slots=True)
 class Excess:
-    """A worker has more memory than it may: which block ran, what there was of it, how many bytes.
+    """A worker has more memory than it may: which block ran, if one did, which call of it, and how many bytes.
 
     Nothing else will begin there.
     """
 
-    token: bytes
-    reply: bytes | Reply
+    token: Token | None
+    label: int
     memory: int
 
 
@@ -112,15 +111,15 @@ class LabelledActor:
 
     # Under the lock, because the control thread has to do with them.
     _block: RunningBlock | None  # what runs
-    _over: deque[bytes]  # the tokens of those that ran last, as many as an executor sends without an answer
-    _given_back: set[bytes]  # the tokens of those that were surrendered before they began
+    _begun: dict[bytes, int]  # the number of each sender's last block that began; they begin in their order
+    _given_back: set[Token]  # the tokens of those that were surrendered before they began
     _retired: bool  # nothing begins here any more
 
     def __init__(self, func: Callable[..., Any] | None = None) -> None:
         self._func = func
         self._functions = {CARRIED_KEY: _call}
         self._lock = threading.Lock()
-        self._block, self._over, self._given_back = None, deque(maxlen=2), set()
+        self._block, self._begun, self._given_back = None, {}, set()
         self._retired = False
         self._dismissed = threading.Event()
         self._thread = 0  # which runs the calls
@@ -207,16 +206,19 @@ class LabelledActor:
         request: Request = unseal(sealed)
         block = RunningBlock(request)
         with self._lock:
-            if self._retired or block.token in self._given_back:
-                self._given_back.discard(block.token)
+            sender, number = block.token
+            self._begun[sender] = number
+            if block.token in self._given_back:
+                self._given_back.remove(block.token)
                 block.surrender()  # so that none of it is run; but the function that it brings is kept
+            elif self._retired:
+                block.give_up()
             self._block = block
         try:
             self._run(block, self._function(request, function, block), request.largest)
         finally:
             with self._lock:
                 self._block = None
-                self._over.append(block.token)
         return seal(block.take())
 
     def _run(self, block: RunningBlock, call: Callable[..., Any], largest: int | None) -> None:
@@ -247,7 +249,7 @@ class LabelledActor:
             if largest is not None and size > largest:
                 block.give_up()
 
-    def surrender(self, token: bytes) -> bytes | Reply | bool:
+    def surrender(self, token: Token) -> bytes | Reply | bool:
         """Hand over what there is of a block, and do not start the rest of it.
 
         Called by the executor, in the thread of the control group. If the block does not run: whether
@@ -256,13 +258,14 @@ class LabelledActor:
         with self._lock:
             block = self._block
             if block is None or block.token != token:
-                if token in self._over:
+                sender, number = token
+                if number <= self._begun.get(sender, 0):
                     return True
                 self._given_back.add(token)
                 return False
         return seal(block.surrender())
 
-    def look(self, token: bytes, with_stack: bool) -> Look | None:
+    def look(self, token: Token, with_stack: bool) -> Look | None:
         """Say which call of a block runs; None if the block does not. Called in the thread of the control group."""
         with self._lock:
             block = self._block
@@ -286,8 +289,10 @@ class LabelledActor:
                     self._retired = True
                     block = self._block
                 if block is None:
-                    return Excess(b"", b"", used)
-                return Excess(block.token, seal(block.surrender()), used)
+                    return Excess(None, 0, used)
+                label = block.label
+                block.give_up()
+                return Excess(block.token, label, used)
         return None
 
     def end_worker(self, keys: list[bytes]) -> None:

@@ -23,7 +23,7 @@ from ._cluster import RayCluster, check_actor
 from ._dispatcher import Dispatcher
 from ._mapping import Feed, FutureFeed, SeriesFeed, is_collection, results
 from ._memory import number_of_bytes
-from ._messages import Close, Inbox, Inspect, StartAll, Store
+from ._messages import Cancel, Close, Inbox, Inspect, StartAll, Store
 from ._options import ExecutorWithOptions, SeriesOptions
 from ._recorder import Writer
 from ._resuming import Resumption
@@ -478,6 +478,8 @@ class ChunkExecutor(Executor):
         ------
         TypeError
             If `future` is none.
+        RuntimeError
+            In a forked child.
 
         Notes
         -----
@@ -496,8 +498,10 @@ class ChunkExecutor(Executor):
             raise TypeError(f"future must be what submit returned, not {future!r}")
         if future.cancel():
             return True
-        self._check_process()
-        return self._cluster.replaceable and self._ask(lambda dispatcher: dispatcher.endings.cancel(future))
+        if not self._cluster.replaceable or not self._ask(lambda dispatcher: dispatcher.has(future)):
+            return False
+        self._inbox.post(Cancel(future))
+        return True
 
     def running(self, *, stacks: bool = False, timeout: float = 2.0) -> list[RunningCall]:
         """Return what runs now.
@@ -786,6 +790,8 @@ class ChunkExecutor(Executor):
 
     def _ask(self, question: Callable[[Dispatcher], _T]) -> _T:
         """Ask the dispatcher; itself, or whoever has its place when it has ended, may answer at once."""
+        if os.getpid() != self._pid:
+            self._check_process()
         if threading.current_thread() is not self._thread:
             answer: Future[_T] = Future()
             if self._inbox.ask(Inspect(question, answer)):

@@ -1,0 +1,83 @@
+"""Starts workers, later after some that were of no use, and no more when there is no hope."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ._crew import MAX_FAILED_STARTS, Crew
+from ._messages import Cluster, Message
+from .errors import ExecutorBroken, WorkerLost
+
+_log = logging.getLogger("thread_chunks")
+
+
+class Starts:
+    """All belongs to the dispatcher's thread.
+
+    Parameters
+    ----------
+    crew
+        The dispatcher's.
+    cluster : Cluster
+        Where workers come from.
+    post : callable
+        The way to the dispatcher.
+    clock : callable
+        Tells the time.
+    give_up : callable
+        Breaks the executor.
+    size : int
+        How many workers there may be.
+
+    Attributes
+    ----------
+    size : int
+        The same, at present.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        cluster: Cluster,
+        post: Callable[[Message], None],
+        clock: Callable[[], float],
+        give_up: Callable[[ExecutorBroken], None],
+        size: int,
+    ) -> None:
+        self._crew = crew
+        self._cluster = cluster
+        self._post = post
+        self._clock = clock
+        self._give_up = give_up
+        self.size = size
+
+    def start(self, wanted: int) -> None:
+        """See to it that `wanted` workers are idle or starting, within `size`."""
+        crew = self._crew
+        if crew.failed_starts >= MAX_FAILED_STARTS:
+            text = f"{crew.failed_starts} attempts in a row to have workers failed before a call came to its end"
+            self._do_without(text, crew.failure)
+            return
+        if crew.failed_starts and self._clock() < crew.next_start:
+            return
+        for _ in range(min(self.size - len(crew), wanted - len(crew.idle) - len(crew.starting))):
+            try:
+                worker = self._cluster.start_worker(self._post)
+            except Exception as error:
+                self._do_without("no worker can be started", error)
+                return
+            crew.call(worker, self._clock())
+
+    def failed(self, called: float, error: WorkerLost) -> None:
+        """Take note that a worker that was called then was of no use, though it may have been up."""
+        _log.warning("a worker was lost before it was of use: %s", error)
+        self._crew.failed_to_start(called, error, self._clock())
+
+    def _do_without(self, why: str, error: BaseException | None) -> None:
+        """Start no more workers: go on with those that are up, and break if there are none."""
+        self.size = len(self._crew)
+        if self.size == 0:
+            self._give_up(ExecutorBroken.because(why, error))
+        else:
+            _log.warning("%s; going on with %d: %s", why, self.size, error)
