@@ -347,7 +347,7 @@ def test_workers_that_cannot_be_started_do_no_harm_to_those_that_run(caplog):
     running = driver.submit("a")
     driver.up(driver.cluster.started[0])
     waiting = [driver.submit(name) for name in "bc"]
-    for number in range(1, 6):
+    for number in range(1, 10):  # they are started by twos, which count once
         driver.lose(driver.cluster.started[number])
         driver.sleep(10)
     assert "going on" in caplog.text
@@ -994,6 +994,252 @@ def test_series_fed_while_it_is_emptied():
     assert series.calls.fed
     driver.finish(worker)
     assert driver.cluster.ran == ["a", "b"]
+
+
+# Answers that overtake each other, and wishes that meet
+
+
+def batch(driver, names, **limits):
+    """Submit calls that may travel together; return their futures."""
+    calls = [Call(driver.function, Given((Argument(name),), {}), Limits(**limits)) for name in names]
+    for call in calls:
+        driver.inbox.admit(call)
+    driver.pump()
+    return [call.future for call in calls]
+
+
+def ready_driver(names, size=1, seconds=0.0001, **limits):
+    """Return a driver whose only worker has the calls, in blocks as long as such calls allow."""
+    driver = Driver(size)
+    driver.function.parcel.pace.observe(16, 16 * seconds)
+    futures = batch(driver, names, **limits)
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    return driver, worker, futures
+
+
+def run_out(driver):
+    """Let all that can happen, happen; time passes only when nothing else does."""
+    for _ in range(300):
+        for worker in driver.cluster.started:
+            if worker in driver.dispatcher.crew.starting:
+                driver.up(worker)
+            elif worker.killed or worker.dismissed:
+                continue
+            elif worker.mail:
+                driver.deliver(worker)
+            elif worker.asked:
+                worker.answer_surrender(1)
+            elif worker.blocks:
+                driver.finish(worker)
+            else:
+                continue
+            break
+        else:
+            driver.sleep(1)
+
+
+NAMES = [f"c{number}" for number in range(12)]
+
+
+def test_worker_is_up_after_it_was_given_up(caplog):
+    driver = Driver(1)
+    future = driver.submit("a")
+    (worker,) = driver.cluster.started
+    driver.exceed(worker)
+    assert worker.dismissed
+    driver.up(worker)
+    assert not driver.dispatcher.workers
+    driver.sleep(10)
+    run_out(driver)
+    assert future.result(0) == "a"
+
+
+def test_idle_workers_that_exceed_their_memory_do_no_harm():
+    driver = Driver(8)
+    futures = batch(driver, NAMES)
+    run_out(driver)
+    assert [future.result(0) for future in futures] == NAMES
+    for worker in list(driver.cluster.started):
+        driver.exceed(worker)
+        assert worker.killed
+    later = driver.submit("later")
+    run_out(driver)
+    assert later.result(0) == "later"
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_memory_that_is_exceeded_in_a_block_behind(answered):
+    driver, worker, futures = ready_driver(NAMES, seconds=0.02)
+    assert len(worker.blocks) == 2
+    worker.finish()  # its answer is still on its way
+    worker.retire()
+    driver.deliver(worker, 1)
+    if answered:
+        driver.deliver(worker)
+    run_out(driver)
+    assert max(Counter(driver.cluster.ran).values()) == 1
+    assert [type(future.exception(0)) for future in futures].count(WorkerOutOfMemory) <= 1
+    assert all(future.exception(0) or future.result() == name for future, name in zip(futures, NAMES, strict=True))
+
+
+def test_call_that_exceeds_its_memory_and_ends():
+    driver, worker, futures = ready_driver(NAMES)
+    worker.run_call()
+    worker.retire()
+    worker.finish()
+    driver.deliver(worker, 1)
+    driver.deliver(worker, 0)
+    run_out(driver)
+    assert worker.killed
+    assert [future.result(0) for future in futures] == NAMES
+    assert max(Counter(driver.cluster.ran).values()) == 1
+
+
+def test_calls_that_nobody_cancelled_are_not_cancelled():
+    driver, worker, (first, second, *_) = ready_driver("abcd", seconds=0.04)
+    assert len(worker.block.calls) == 2
+    assert driver.cancel(first)
+    driver.sleep(1)  # without an answer
+    assert worker.killed
+    assert isinstance(first.exception(0), CancelledError)
+    assert isinstance(second.exception(0), WorkerLost)
+
+
+def test_each_of_many_calls_of_a_block_is_cancelled():
+    driver, worker, futures = ready_driver(NAMES)
+    count = len(worker.block.calls)
+    assert count > 3
+    assert all(driver.cancel(future) for future in futures[:count])
+    run_out(driver)
+    cancelled = [isinstance(future.exception(0), CancelledError) for future in futures]
+    assert cancelled == [True] * count + [False] * (len(NAMES) - count)
+
+
+def test_a_future_cancels_others_as_it_is_resolved():
+    driver, worker, futures = ready_driver(NAMES)
+    futures[0].add_done_callback(lambda _: [driver.inbox.post(Cancel(future)) for future in futures[1:]])
+    worker.run_call()
+    driver.surrender()
+    worker.answer_surrender(1)
+    driver.deliver(worker)
+    run_out(driver)
+    assert futures[0].result(0) == "c0"
+    assert all(future.cancelled() or future.exception(0) for future in futures[1:])
+
+
+def test_cancelled_calls_are_not_run_again_when_their_worker_is_lost():
+    driver, worker, futures = ready_driver(NAMES, retries=2)
+    assert driver.cancel(futures[0])
+    driver.lose(worker)
+    run_out(driver)
+    assert isinstance(futures[0].exception(0), CancelledError)
+    assert [future.result(0) for future in futures[1:]] == NAMES[1:]
+
+
+def test_cancelled_call_of_a_block_behind():
+    driver = Driver(1)
+    driver.function.parcel.pace.observe(16, 1.4)
+    first = driver.submit("a")
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    second = driver.submit("b")
+    assert len(worker.blocks) == 2
+    assert driver.cancel(second)
+    assert [block.calls[0][0].name for block in worker.asked] == ["b"]
+    driver.sleep(0.6)
+    assert not worker.killed, "the call before it has done nothing wrong"
+    run_out(driver)
+    assert first.result(0) == "a"
+    assert isinstance(second.exception(0), CancelledError)
+
+
+def test_time_out_of_a_call_that_was_taken_back():
+    driver, (worker,) = fast_driver(1)
+    first = driver.submit("a")
+    second = driver.submit("b", timeout=1.0)
+    assert len(worker.blocks) == 2
+    driver.sleep(0.2)  # the first one is overdue
+    while worker.asked:
+        worker.answer_surrender(1)
+    while worker.mail:
+        driver.deliver(worker)
+    for _ in range(30):
+        driver.sleep(0.1)
+    assert not worker.killed
+    assert not first.done()
+    run_out(driver)
+    assert (first.result(0), second.result(0)) == ("a", "b")
+
+
+def test_late_answer_undoes_a_presumed_time_out():
+    driver = Driver(1)
+    _, outbox = driver.map("abcd", chunksize=4, timeout=2.0)
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    driver.sleep(2.0)
+    driver.sleep(2.1)  # one of them may have held the interpreter lock all the time
+    assert not worker.killed
+    for _ in range(2):
+        worker.run_call()
+    worker.answer_surrender(1)
+    worker.mail[0].collect().running = 0.01
+    driver.deliver(worker)
+    driver.sleep(1.9)
+    assert not worker.killed
+    driver.sleep(0.2)
+    assert worker.killed
+    run_out(driver)
+    outcomes = {}
+    while outbox:
+        item = outbox.get()
+        for index, value in enumerate(item.outcomes.values):
+            outcomes[item.first + index] = type(item.outcomes.errors.get(index, value))
+    assert outcomes == {0: str, 1: str, 2: CallTimeout, 3: str}
+
+
+def test_calls_that_hold_the_interpreter_lock_and_are_in_time():
+    driver = Driver(1)
+    _, outbox = driver.map("abcdefgh", chunksize=8, timeout=30.0)
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    for _ in range(8):
+        driver.sleep(5.9)
+        worker.run_call()
+    driver.finish(worker)
+    assert not worker.killed
+    assert outbox.get(timeout=0).outcomes.errors == {}
+
+
+def test_workers_that_die_together_at_their_start_count_once():
+    driver = Driver(8)
+    driver.post(StartAll())
+    for worker in list(driver.cluster.started):
+        driver.lose(worker)
+    future = driver.submit("a")
+    assert not future.done()
+    driver.sleep(10)
+    run_out(driver)
+    assert future.result(0) == "a"
+
+
+def test_block_of_a_chosen_length_is_one_task_however_often_its_worker_answers():
+    driver = Driver(1, max_tasks=1)
+    _, outbox = driver.map("abcdef", chunksize=3, timeout=1.0)
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    worker.run_call()
+    driver.sleep(1.0)
+    worker.answer_surrender(1)
+    driver.deliver(worker)
+    driver.finish(worker)
+    assert worker.dismissed
+    run_out(driver)
+    values = {}
+    while outbox:
+        item = outbox.get()
+        values.update(enumerate(item.outcomes.values, item.first))
+    assert values == dict(enumerate("abcdef"))
 
 
 RETRIES = st.integers(0, 2)

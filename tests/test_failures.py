@@ -129,6 +129,66 @@ def test_what_runs(make):
     assert executor.running() == []
 
 
+def test_futures_that_are_cancelled_when_another_is_resolved(make):
+    executor = make(1)
+    list(executor.map(nap, [0.001] * 40))
+    futures = [executor.submit(nap, 0.01 if number < 2 else 3, number) for number in range(30)]
+    futures[0].add_done_callback(lambda _: [executor.cancel(future) for future in futures[1:]])
+    assert futures[0].result(60) == 0
+    cf.wait(futures, 60)
+    assert all(future.cancelled() or isinstance(future.exception(), cf.CancelledError) for future in futures[2:])
+    assert executor.submit(nap, 0, "on").result(60) == "on"
+
+
+def test_what_runs_after_a_change_of_sys_path(make, monkeypatch):
+    executor = make(1)
+    executor.submit(nap, 0).result(60)
+    monkeypatch.syspath_prepend("/nowhere")
+    future = executor.submit(nap, 1.0)
+    (running,) = wait_for(executor.running)
+    assert running.pid > 0
+    assert running.host
+    future.result(60)
+
+
+def test_options_are_for_an_executor_of_the_same_kind(executor_class):
+    class Counting(executor_class):
+        submitted = 0
+
+        def submit(self, fn, /, *args, **kwargs):
+            Counting.submitted += 1
+            return super().submit(fn, *args, **kwargs)
+
+    with Counting(square, chunk_size=1) as executor:
+        other = executor.with_options(call_timeout=0.2)
+        with pytest.raises(CallTimeout):
+            list(other.map(nap, [30]))
+        executor.set_func(abs)
+        assert list(other.map([-1, -2])) == [1, 2], "the stored function is the same"
+        assert Counting.submitted == 3
+        with other:
+            pass
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            executor.submit(square, 1)
+
+
+def test_questions_of_a_forked_child(make):
+    executor = make(1)
+    future = executor.submit(nap, 0)
+    future.result(60)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        refused = 0
+        for ask in (executor.report, executor.running, lambda: executor.cancel(cf.Future())):
+            try:
+                ask()
+            except RuntimeError:
+                refused += 1
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2, "a future that waits is cancelled by itself"
+
+
 def test_report(make):
     executor = make(2)
     list(executor.map(square, range(5000)))

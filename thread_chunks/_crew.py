@@ -92,7 +92,7 @@ class Crew:
     def failed_to_start(self, called: float, error: WorkerLost, now: float) -> None:
         """Take note that a worker that was called then is of no use, so that the next one is started later."""
         self.failure = error
-        if called >= self._failed_at:  # else it is of an attempt that has failed already
+        if called > self._failed_at:  # else it is of an attempt that has failed already
             self._failed_at = now
             self.next_start = now + _BACK_OFF * 2**self.failed_starts
             self.failed_starts += 1

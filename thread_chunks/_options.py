@@ -1,14 +1,14 @@
-"""The options of `map` and `starmap`, and an executor with other limits for its calls."""
+"""The options of `map` and `starmap`, and the stored function, which executors with other limits share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ._arguments import check_positive
+from ._calls import Function
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,39 +33,8 @@ class SeriesOptions:
             raise ValueError("key is for checkpoints: give path too")
 
 
-class ExecutorWithOptions(Executor):
-    """The same executor, the same workers, other limits. Made by `ChunkExecutor.with_options`.
+@dataclass(slots=True)
+class StoredFunction:
+    """What the stored function is, and how the dispatcher knows it. Both are replaced at once."""
 
-    Parameters
-    ----------
-    submit, map, starmap, shutdown : callable
-        What the methods of these names do.
-    """
-
-    def __init__(
-        self,
-        submit: Callable[..., Future[Any]],
-        map: Callable[..., Iterator[Any]],  # noqa: A002 (the method's name)
-        starmap: Callable[..., Iterator[Any]],
-        shutdown: Callable[..., None],
-    ) -> None:
-        self._submit = submit
-        self._map = map
-        self._starmap = starmap
-        self._shutdown = shutdown
-
-    def submit(self, fn: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Do what `ChunkExecutor.submit` does."""
-        return self._submit(fn, args, kwargs)
-
-    def map(self, fn: Any, *iterables: Any, **options: Any) -> Iterator[Any]:
-        """Do what `ChunkExecutor.map` does, with the same options."""
-        return self._map(fn, *iterables, **options)
-
-    def starmap(self, fn: Any, iterable: Any = None, /, **options: Any) -> Iterator[Any]:
-        """Do what `ChunkExecutor.starmap` does, with the same options."""
-        return self._starmap(fn, iterable, **options)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the executor itself."""
-        self._shutdown(wait, cancel_futures=cancel_futures)
+    pair: tuple[Callable[..., Any] | None, Function] | None

@@ -13,18 +13,18 @@ from functools import partial
 from itertools import count
 from multiprocessing.context import BaseContext
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, TracebackType
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex, TypeVar, cast
 from uuid import uuid4
 
 from ._arguments import argument_list, check_callable, check_limits, check_positive, number_of_workers
 from ._blocks import Recorder
-from ._calls import CARRIED_KEY, Arguments, Call, Function, Given, Limits, Parcel
+from ._calls import CARRIED_KEY, Arguments, Call, Function, Given, Parcel
 from ._cluster import RayCluster, check_actor
 from ._dispatcher import Dispatcher
 from ._mapping import Feed, FutureFeed, SeriesFeed, is_collection, results
 from ._memory import number_of_bytes
 from ._messages import Cancel, Close, Inbox, Inspect, StartAll, Store
-from ._options import ExecutorWithOptions, SeriesOptions
+from ._options import SeriesOptions, StoredFunction
 from ._recorder import Writer
 from ._resuming import Resumption
 from ._running_calls import running_calls
@@ -179,6 +179,7 @@ class ChunkExecutor(Executor):
             raise TypeError(f"actor_class must be a plain subclass of LabelledActor, not {actor_class!r}")
         check_positive("max_tasks_per_child", max_tasks_per_child)
         self._limits = check_limits(max_retries, call_timeout)
+        self._origin: ChunkExecutor | None = None  # of `with_options`
         if actors is not None and (max_tasks_per_child or call_timeout or memory_limit) is not None:
             raise ValueError(
                 "max_tasks_per_child, call_timeout and memory_limit are for actors that the executor can replace"
@@ -201,8 +202,7 @@ class ChunkExecutor(Executor):
             zero_copy=zero_copy,
             memory_limit=None if memory_limit is None else number_of_bytes(memory_limit),
         )
-        # What the stored function is, and how the dispatcher knows it; one attribute, so that they agree.
-        self._stored = None if func is None and actors is None else (func, self._cluster.stored)
+        self._shared = StoredFunction(None if func is None and actors is None else (func, self._cluster.stored))
         self._actor_class = actor_class  # None: that of the actors that were given, or `LabelledActor`
         self._writers: set[Writer] = set()
         self._dispatcher = Dispatcher(self._cluster, self._inbox, self._max_workers, max_tasks_per_child)
@@ -278,7 +278,13 @@ class ChunkExecutor(Executor):
         ...     executor.submit(divmod, 7, 2).result()
         (3, 1)
         """
-        return self._submit(self._limits, fn, args, kwargs)
+        self._check_process()
+        function = self._submitted(fn)
+        if function.parcel.key == CARRIED_KEY:
+            args = (fn, *args)
+        call = Call(function, Given(args, kwargs), self._limits)
+        self._inbox.admit(call)
+        return call.future
 
     def map(
         self,
@@ -357,18 +363,14 @@ class ChunkExecutor(Executor):
         ...     list(executor.map([1, 2, 3])), list(executor.map(pow, [2, 3], [5, 2]))
         ([1, 2, 3], [32, 9])
         """
-        return self._map(
-            self._limits,
-            fn,
-            *iterables,
-            timeout=timeout,
-            chunksize=chunksize,
-            buffersize=buffersize,
-            unordered=unordered,
-            progress_bar=progress_bar,
-            path=path,
-            key=key,
-        )
+        options = SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key)
+        if self._stored is not None and not iterables and isinstance(fn, Iterable):
+            fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
+        elif fn is not None and not callable(fn):
+            fn, iterables = None, (fn, *iterables)
+        at_once = all(map(is_collection, iterables))
+        calls = zip(*iterables)  # noqa: B905 (the shortest ends the series)
+        return self._series(fn, calls, at_once, options)
 
     def starmap(
         self,
@@ -407,20 +409,13 @@ class ChunkExecutor(Executor):
         ...     list(executor.starmap(pow, [(2, 5), (3, 2)]))
         [32, 9]
         """
-        return self._starmap(
-            self._limits,
-            fn,
-            iterable,
-            timeout=timeout,
-            chunksize=chunksize,
-            buffersize=buffersize,
-            unordered=unordered,
-            progress_bar=progress_bar,
-            path=path,
-            key=key,
-        )
+        options = SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key)
+        if iterable is None:
+            fn, iterable = None, fn
+        calls = map(argument_list, cast(Iterable[Any], iterable), count())
+        return self._series(fn, calls, is_collection(iterable), options)
 
-    def with_options(self, *, max_retries: int | None = None, call_timeout: float | None = None) -> ExecutorWithOptions:
+    def with_options(self, *, max_retries: int | None = None, call_timeout: float | None = None) -> ChunkExecutor:
         """Return this executor with other limits for its calls: the same workers, and the same end.
 
         Parameters
@@ -432,8 +427,8 @@ class ChunkExecutor(Executor):
 
         Returns
         -------
-        concurrent.futures.Executor
-            With the methods `submit`, `map`, `starmap` and `shutdown` of this one.
+        ChunkExecutor
+            It shares everything else with this one, the stored function included.
 
         Raises
         ------
@@ -447,15 +442,17 @@ class ChunkExecutor(Executor):
         ...     executor.with_options(call_timeout=60, max_retries=3).submit(pow, 2, 5).result()
         32
         """
-        if call_timeout is not None and not self._cluster.replaceable:
-            raise ValueError("call_timeout is for actors that the executor makes itself, and can replace")
         limits = check_limits(
             self._limits.retries if max_retries is None else max_retries,
             self._limits.timeout if call_timeout is None else call_timeout,
         )
-        return ExecutorWithOptions(
-            partial(self._submit, limits), partial(self._map, limits), partial(self._starmap, limits), self.shutdown
-        )
+        if limits.timeout is not None and not self._cluster.replaceable:
+            raise ValueError("call_timeout is for actors that the executor makes itself, and can replace")
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._limits = limits
+        other._origin = self  # which ends when it is dropped
+        return other
 
     def cancel(self, future: Future[Any]) -> bool:
         """Cancel a call of `submit`, though it may run.
@@ -574,7 +571,7 @@ class ChunkExecutor(Executor):
         self._inbox.check()
         function = self._cluster.store(func)
         self._inbox.admit(Store(function))
-        self._stored = func, function
+        self._shared.pair = func, function
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end once the pending ones are finished.
@@ -650,35 +647,12 @@ class ChunkExecutor(Executor):
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
-    def _submit(
-        self, limits: Limits, fn: Callable[..., Any] | None, args: Arguments, kwargs: dict[str, Any]
-    ) -> Future[Any]:
-        self._check_process()
-        function = self._submitted(fn)
-        if function.parcel.key == CARRIED_KEY:
-            args = (fn, *args)
-        call = Call(function, Given(args, kwargs), limits)
-        self._inbox.admit(call)
-        return call.future
-
-    def _map(self, limits: Limits, fn: Any, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
-        if self._stored is not None and not iterables and isinstance(fn, Iterable):
-            fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
-        elif fn is not None and not callable(fn):
-            fn, iterables = None, (fn, *iterables)
-        at_once = all(map(is_collection, iterables))
-        calls = zip(*iterables)  # noqa: B905 (the shortest ends the series)
-        return self._series(limits, fn, calls, at_once, SeriesOptions(**options))
-
-    def _starmap(self, limits: Limits, fn: Any, iterable: Any, **options: Any) -> Iterator[Any]:
-        if iterable is None:
-            fn, iterable = None, fn
-        calls = map(argument_list, iterable, count())
-        return self._series(limits, fn, calls, is_collection(iterable), SeriesOptions(**options))
+    @property
+    def _stored(self) -> tuple[Callable[..., Any] | None, Function] | None:
+        return self._shared.pair
 
     def _series(
         self,
-        limits: Limits,
         fn: Callable[..., Any] | None,
         calls: Iterator[Arguments],
         at_once: bool,
@@ -688,7 +662,7 @@ class ChunkExecutor(Executor):
         self._check_process()
         options.check()
         if options.path is None:
-            feed = self._feed(fn, calls, at_once, options.chunksize, options.buffersize, limits)
+            feed = self._feed(fn, calls, at_once, options.chunksize, options.buffersize)
             bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
             return results(feed, unordered=options.unordered, timeout=options.timeout, started=started, bar=bar)
         self._inbox.check()
@@ -696,7 +670,7 @@ class ChunkExecutor(Executor):
             options.path, self._identified(fn), self._identity_of_actors(), options.key, calls, options.buffersize
         )
         recorder = resumption.begin(self._writers)
-        feed = self._feed(fn, iter(()), False, options.chunksize, None, limits, recorder)
+        feed = self._feed(fn, iter(()), False, options.chunksize, None, recorder)
         return resumption.values(
             feed,
             unordered=options.unordered,
@@ -712,7 +686,6 @@ class ChunkExecutor(Executor):
         at_once: bool,
         chunksize: int | None,
         buffersize: int | None,
-        limits: Limits,
         recorder: Recorder | None = None,
     ) -> Feed:
         if "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit:
@@ -730,7 +703,7 @@ class ChunkExecutor(Executor):
             at_once=at_once,
             owner=self if is_fed_later else None,
             recorder=recorder,
-            limits=limits,
+            limits=self._limits,
         )
 
     def _identity_of_actors(self) -> str:
