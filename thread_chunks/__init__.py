@@ -32,7 +32,7 @@ A module imports only from those below it.
 ``__main__``         ``python -m thread_chunks status``
 `chunker`            `chunk`, `Chunker`: thin facades
 `executor`           `ChunkExecutor`: the contract of `concurrent.futures.Executor`
-``_options``         the options of series, and an executor with other limits
+``_options``         the options of series, and the stored function
 ``_running_calls``   what runs now
 ``_resuming``        the consumer's side of a series with a checkpoint
 ``_recorder``        writes the values of a series to its checkpoint

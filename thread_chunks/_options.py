@@ -1,4 +1,4 @@
-"""The options of `map` and `starmap`, and the stored function, which executors with other limits share."""
+"""What an executor holds beside its workers: the options of a series, and the stored function."""
 
 from __future__ import annotations
 

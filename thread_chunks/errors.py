@@ -53,7 +53,23 @@ class WorkerOutOfMemory(WorkerLost, MemoryError):
 
 
 class CallTimeout(TimeoutError):
-    """A call took longer than its `call_timeout`, and its worker was killed. Other calls are not touched."""
+    """A call took longer than its `call_timeout`, and its worker was killed.
+
+    Other calls are not touched, unless the call held the interpreter lock, so that the worker could not say which
+    calls of those that it was sent together had run: then those are run again, if `max_retries` allows it, or get
+    `WorkerLost`.
+
+    Examples
+    --------
+    >>> import time
+    >>> from thread_chunks import CallTimeout, ChunkExecutor
+    >>> with ChunkExecutor(1, call_timeout=0.2) as executor:
+    ...     try:
+    ...         executor.submit(time.sleep, 3600).result()
+    ...     except CallTimeout:
+    ...         print("it took too long")
+    it took too long
+    """
 
 
 class ExecutorBroken(BrokenProcessPool):

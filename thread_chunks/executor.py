@@ -94,10 +94,12 @@ class ChunkExecutor(Executor):
         Leave Ray up, whoever started it. Default: False.
     max_retries : int, optional
         How often a call is run again after its worker was lost. Such calls are run one to a block, so that one
-        that ends its worker each time fails after ``max_retries + 1`` runs, alone. Default: 0, no call is run twice.
+        that ends its worker each time fails after ``max_retries + 1`` runs, alone. A worker that Ray or the kernel
+        kills for want of memory, while others run, uses up no retry. Default: 0, no call is run twice.
     call_timeout : float, optional
         Seconds after which a call that runs gets `CallTimeout`, and its worker is killed and replaced. Each call counts
-        from its own start. Default: none.
+        from its own start; but among calls that were sent together, one that holds the interpreter lock, so that the
+        worker cannot say which of them runs, may get twice the time. ``math.inf`` is none. Default: none.
     memory_limit : int or str, optional
         How much memory a worker may have for itself: bytes, or a string like ``"2GiB"``. A call that exceeds it gets
         `WorkerOutOfMemory`, and its worker is killed and replaced. What workers share does not count (Ray's object
@@ -120,7 +122,8 @@ class ChunkExecutor(Executor):
     ------
     ValueError
         `chunk_size` is less than 1, or contradicts `max_workers` or the number of `actors`; an
-        actor option is unknown.
+        actor option is unknown; `max_retries` is negative, `call_timeout` not positive, or `memory_limit` no
+        size; or an argument is for actors that the executor makes itself, and `actors` are given.
     TypeError
         An argument is of the wrong type.
     PicklingFailed
@@ -432,6 +435,8 @@ class ChunkExecutor(Executor):
 
         Raises
         ------
+        TypeError
+            If an option is no number.
         ValueError
             If an option makes no sense, or is for actors that the executor makes itself.
 
@@ -509,11 +514,18 @@ class ChunkExecutor(Executor):
             Ask for the Python stack of each call, too. Default: False.
         timeout : float, optional
             For how long to wait for the workers (s), which do not answer while a call holds the interpreter lock.
+            Default: 2.
 
         Returns
         -------
         list of RunningCall
-            One for each call. What a worker did not say in time is None.
+            One for each call. Of a worker that did not answer in time the memory and the stack are None, and which of
+            the calls that were sent together runs is not known: the first that may is named, with the time since then.
+
+        Raises
+        ------
+        RuntimeError
+            In a forked child.
 
         Examples
         --------
@@ -530,7 +542,12 @@ class ChunkExecutor(Executor):
         Returns
         -------
         Report
-            Printed, it is a table.
+            Printed, it is a table. Functions of the same name are one line of it.
+
+        Raises
+        ------
+        RuntimeError
+            In a forked child.
 
         Examples
         --------
