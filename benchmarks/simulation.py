@@ -20,7 +20,7 @@ class SimulatedWorker:
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self.handle: Any = self
-        self.host, self.pid = "simulated", 0
+        self.host, self.pid, self.node = "simulated", 0, ""
         self.place = "simulated"
         self._cluster = cluster
 
@@ -51,6 +51,8 @@ class SimulatedCluster:
     replaceable = True
     interruptible = True
     alive = True
+    leaving = ()
+    needs = "nothing"
 
     def __init__(self) -> None:
         self.sent: deque[tuple[SimulatedWorker, Block]] = deque()
@@ -64,6 +66,10 @@ class SimulatedCluster:
     def reachable(self) -> bool:
         """Say that it is there."""
         return True
+
+    def home_of(self, block: Block) -> str:
+        """Have nothing in particular."""
+        return ""
 
     def close(self) -> None:
         """End."""

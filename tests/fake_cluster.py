@@ -113,6 +113,18 @@ def _resolve(resolve, outcome):
         resolve(outcome)
 
 
+class FakeNodes:
+    """One node, which stays."""
+
+    leaving = frozenset()
+
+    def home_of(self, arguments):
+        return ""
+
+    def leave_place(self, node):
+        pass
+
+
 class FakeCluster(RayCluster):
     alive = True
 
@@ -121,11 +133,19 @@ class FakeCluster(RayCluster):
 
     def _join(self, actor_class, actor_options, persistent):
         self._actor_class = actor_class
+        self._is_open = False
+        self.nodes = FakeNodes()
 
     def _leave(self):
         pass
 
-    def _make_actor(self):
+    default_size = 2
+
+    @staticmethod
+    def node():
+        return ""
+
+    def _make_actor(self, place):
         return FakeHandle(self._actor_class)
 
     def _put(self, packed):

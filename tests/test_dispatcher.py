@@ -55,6 +55,7 @@ class ManualWorker:
     def __init__(self, cluster):
         self.handle = self
         self.cluster = cluster
+        self.node = f"node {len(cluster.started)}"
         self.blocks = []  # as they were sent; the first one runs
         self.given_back = set()  # blocks that were surrendered before they began
         self.retired = False
@@ -168,6 +169,12 @@ class ManualCluster:
         self.ran = []  # the name of each call that was run
         self.closed = False
         self.alive = True
+        self.leaving = set()
+        self.homes = {}  # the node that has the arguments of a call, by the call's name
+        self.needs = "nothing"
+
+    def home_of(self, block):
+        return self.homes.get(block.calls[0][0].name, "")
 
     def start_worker(self, post):
         assert self.limit is None or len(self.started) < self.limit

@@ -15,11 +15,12 @@ LEVELS = [
     | {"_terminal", "_identity"},
     {"_calls", "_alarms"},
     {"_blocks"},
-    {"_wire", "_messages", "_queue", "_arguments", "_session"},
-    {"_running", "_crew", "_recovery", "_mapping", "_rows", "_inspection"},
+    {"_wire", "_messages", "_queue", "_arguments", "_connecting", "_nodes"},
+    {"_running", "_crew", "_recovery", "_mapping", "_rows", "_inspection", "_session"},
     {"_endings", "_starts", "actor", "_store"},
     {"_assignment"},
-    {"_dispatcher", "_recorder", "checkpoint", "_workers"},
+    {"_lookout", "_recorder", "checkpoint", "_workers"},
+    {"_dispatcher"},
     {"_threads", "_resuming", "_cluster"},
     {"_running_calls", "_options"},
     {"executor"},
@@ -30,7 +31,7 @@ LEVELS = [
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES = sorted(ROOT.glob("*.py"))
 THIRD_PARTY = {
-    "ray": {"_cluster", "_session", "_workers"},
+    "ray": {"_cluster", "_connecting", "_nodes", "_session", "_workers"},
     "cloudpickle": {"_wire"},
     "tqdm": {"progress"},
     "joblib": {"_identity"},

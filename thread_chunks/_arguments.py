@@ -13,8 +13,8 @@ from . import config
 from ._calls import Arguments, Limits
 
 
-def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: Sequence[Any] | None) -> int:
-    """Return the number of workers that the arguments agree on."""
+def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: Sequence[Any] | None) -> int | None:
+    """Return the number of workers that the arguments agree on; None if they say nothing."""
     check_positive("chunk_size", chunk_size)
     check_positive("max_workers", max_workers)
     if chunk_size is not None and max_workers is not None and chunk_size != max_workers:
@@ -28,7 +28,7 @@ def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: S
         return len(actors)
     if asked is None:
         check_positive("config.default_chunk_size", config.default_chunk_size)
-        return operator.index(config.default_chunk_size)
+        return None
     return operator.index(asked)
 
 

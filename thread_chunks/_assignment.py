@@ -21,6 +21,8 @@ class Assignment:
     ----------
     crew, waiting, alarms, endings
         The dispatcher's.
+    home_of : callable
+        Returns the node that has what a block needs, as `Cluster` does.
     clock : callable
         Tells the time.
     max_tasks : int or None
@@ -33,6 +35,7 @@ class Assignment:
         waiting: Queue,
         alarms: Alarms,
         endings: Endings,
+        home_of: Callable[[Block], str],
         clock: Callable[[], float],
         max_tasks: int | None,
     ) -> None:
@@ -40,6 +43,7 @@ class Assignment:
         self._waiting = waiting
         self._alarms = alarms
         self._endings = endings
+        self._home_of = home_of
         self._clock = clock
         self._max_tasks = max_tasks
         self._tasks: Counter[Worker] = Counter()  # that each has run, if `_max_tasks` limits them
@@ -49,7 +53,7 @@ class Assignment:
         """Give the next blocks to idle workers, of `size` in all, then to those that can have one more."""
         crew, waiting = self._crew, self._waiting
         while crew.idle and (block := waiting.take(size, self._tasks_left(crew.idle[-1]))) is not None:
-            self._send(crew.idle.pop(), block)
+            self._send(self._nearest(block), block)
         if waiting.head() is None:
             self._recall()
         while crew.followable and waiting.may_go_ahead and (block := waiting.take(size, None)) is not None:
@@ -74,11 +78,21 @@ class Assignment:
             self._begin(worker, following)
         elif worker in self._crew.retired:
             pass  # it is the dispatcher's to kill
-        elif self._max_tasks is not None and self._tasks[worker] >= self._max_tasks:
-            self.remove(worker)
-            worker.dismiss()  # it is replaced, if there is work
+        elif worker in self._crew.leaving or (self._max_tasks is not None and self._tasks[worker] >= self._max_tasks):
+            self._dismiss(worker)
         else:
             self._crew.idle.append(worker)
+
+    def leave(self, worker: Worker) -> None:
+        """Give a worker no more blocks, and take back what it has not begun: its node is about to go."""
+        crew = self._crew
+        if worker in crew.leaving or worker in crew.retired:
+            return
+        if (blocks := crew.busy.get(worker)) is None:
+            self._dismiss(worker)
+            return
+        crew.leaving.add(worker)
+        self._take_back(worker, blocks)
 
     def remove(self, worker: Worker) -> list[Block]:
         """Forget a worker, which is lost; return what it had."""
@@ -86,6 +100,21 @@ class Assignment:
         blocks = self._crew.remove(worker)
         self._recalled.difference_update(blocks)
         return blocks
+
+    def _nearest(self, block: Block) -> Worker:
+        """Take an idle worker for a block: one that is where its arguments are, if they are large, or else the last."""
+        idle = self._crew.idle
+        if home := self._home_of(block):
+            for index in reversed(range(len(idle))):
+                left = self._tasks_left(idle[index])
+                if idle[index].node == home and (left is None or left >= len(block.calls)):
+                    return idle.pop(index)
+        return idle.pop()
+
+    def _dismiss(self, worker: Worker) -> None:
+        """Let go of a worker, which is replaced if there is work."""
+        self.remove(worker)
+        worker.dismiss()
 
     def _tasks_left(self, worker: Worker) -> int | None:
         return None if self._max_tasks is None else self._max_tasks - self._tasks[worker]
@@ -104,7 +133,8 @@ class Assignment:
         if len(block.calls) > 1 and not block.fixed:
             self._time(worker, block)
         is_brief = block.function.parcel.pace.brief and not block.fixed and not block.alone
-        if block.followable and is_brief and self._max_tasks is None and worker not in self._crew.retired:
+        is_staying = worker not in self._crew.retired and worker not in self._crew.leaving
+        if block.followable and is_brief and self._max_tasks is None and is_staying:
             self._crew.followable[worker] = None
         self._endings.begin(worker, block, is_exact=False)
 
@@ -115,11 +145,15 @@ class Assignment:
     def _hurry(self, worker: Worker, block: Block) -> None:
         """Take back what stands behind a call that takes longer than it should."""
         block.overdue = True
+        self._take_back(worker, self._crew.busy[worker])
+
+    def _take_back(self, worker: Worker, blocks: list[Block]) -> None:
+        """Take back all that a worker has not begun of its blocks, and send it no other for now."""
         self._crew.followable.pop(worker, None)
         self._crew.followed.pop(worker, None)
-        for behind in self._crew.busy[worker]:
-            if len(behind.calls) > 1 or behind is not block:
-                self._crew.surrender(worker, behind)
+        for index, block in enumerate(blocks):
+            if len(block.calls) > 1 or index > 0:
+                self._crew.surrender(worker, block)
 
     def _recall(self) -> None:
         """Take back what waits behind other blocks, for workers that have nothing to do."""

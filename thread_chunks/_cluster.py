@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,15 +12,37 @@ from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 
-from . import _session, _wire
+from . import _session, _wire, config
+from ._blocks import Block
 from ._calls import STORED_KEY, Function, Parcel, name_of
 from ._memory import KernelKills
 from ._messages import GONE
+from ._nodes import Nodes, on
 from ._wire import Packed, pack
 from ._workers import Post, RayWorker
 from .actor import LabelledActor
 
 __all__ = ["RemoteLabelledActor"]
+
+# Options of actors that decide where Ray places them.
+_OF_PLACES = (
+    *("num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "label_selector", "fallback_strategy"),
+    *("scheduling_strategy", "placement_group"),
+)
+
+# Options of Ray's that the executor cannot let actors have, and why.
+_REFUSED_OPTIONS = {
+    "max_restarts": "Ray must not restart actors; the executor does",
+    "max_task_retries": "Ray must not run calls again; the executor does, see max_retries",
+    "max_concurrency": "a worker runs one call at a time",
+    "concurrency_groups": "the executor has its own",
+    "allow_out_of_order_execution": "the executor relies on the order",
+    "max_pending_calls": "the executor knows how many there may be",
+    "name": "there are many workers",
+    "namespace": "workers have no name",
+    "get_if_exists": "workers have no name",
+    "lifetime": "workers end with the executor",
+}
 
 # A second group of threads in each actor, which answers while a call runs. A third one watches the memory, if that is
 # limited.
@@ -101,6 +124,7 @@ class RayCluster:
         self._missed = 0  # how often in a row Ray did not answer
         self.initializer = None if initializer is None else pack((initializer, initargs))
         self._actors = list(reversed(actors or ()))
+        self._workers: set[RayWorker] = set()
         self._join(actor_class, actor_options, persistent)
         try:
             # Without a function, the stored one is what the user's actors hold.
@@ -123,7 +147,33 @@ class RayCluster:
 
     def start_worker(self, post: Post) -> RayWorker:
         """Begin to start a worker."""
-        return RayWorker(self._make_actor() if self.replaceable else self._actors.pop(), self, post)
+        place = self.nodes.take_place() if self._is_open else ""
+        handle = self._make_actor(place) if self.replaceable else self._actors.pop()
+        worker = RayWorker(handle, place, self, post)
+        self._workers.add(worker)
+        return worker
+
+    def forget(self, worker: RayWorker) -> None:
+        """Take note that a worker is let go of."""
+        self._workers.discard(worker)
+        self.nodes.leave_place(worker.node)
+
+    def home_of(self, block: Block) -> str:
+        """Return the node that has most of what the first call of a block needs, if that is large."""
+        keywords = {} if block.keywords is None else block.keywords[0]
+        return self.nodes.home_of((*block.calls[0], *keywords.values()))
+
+    @property
+    def leaving(self) -> Collection[str]:
+        """The nodes that Ray drains, with which actors go that can be replaced."""
+        return self.nodes.leaving if self.replaceable else ()
+
+    @property
+    def needs(self) -> str:
+        """What an actor asks Ray for, and what there is, for messages."""
+        asked = {name: value for name, value in self._options.items() if name in _OF_PLACES and value}
+        left: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        return f"{asked or 'a process'}, and the cluster has {left} left"
 
     def close(self) -> None:
         """Let go of everything, and of Ray."""
@@ -136,23 +186,39 @@ class RayCluster:
         packed = pack(func)
         return packed if packed.size < _SHARED else self._put(packed)
 
-    # What follows is all that the driver asks of Ray, but for the methods of actors' handles.
+    # What follows is all that the driver asks of Ray, but for the methods of actors' handles, and `_nodes`.
 
     def _join(self, actor_class: type[LabelledActor], actor_options: dict[str, Any], persistent: bool) -> None:
-        if refused := {"max_restarts", "max_task_retries"}.intersection(actor_options):
-            raise ValueError(f"{', '.join(refused)}: Ray must not restart actors or run calls again; the executor does")
+        for name, why in _REFUSED_OPTIONS.items():
+            if name in actor_options:
+                raise ValueError(f"{name!r} cannot be an option of the actors: {why}")
         # The default of Ray would reserve a CPU to place an actor, and so refuse more of them.
-        options = {"num_cpus": 0, **actor_options}
+        self._options = {"num_cpus": 0, **actor_options}
         make = remote_class(actor_class, watched=self.memory_limit is not None)
-        self._actor_class = make.options(**options)  # refuses nonsense before Ray is started
+        make.options(**self._options)  # refuses nonsense before Ray is started
         self._session = _session.join(persistent=persistent)
-        if self.memory_limit is not None and "memory" not in options:
+        self.nodes = Nodes()
+        if self.memory_limit is not None and "memory" not in self._options:
             # So that no node gets more workers than it has memory for; but one, in any case.
-            memory = min(self.memory_limit, int(self._session.largest_memory()))
-            self._actor_class = make.options(memory=memory, **options)
+            self._options["memory"] = min(self.memory_limit, int(self.nodes.largest_memory))
+            self._options.setdefault("scheduling_strategy", "SPREAD")
+        self._actor_class = make.options(**self._options)
+        self._is_open = self.replaceable and not any(self._options.get(name) for name in _OF_PLACES)
 
     def _leave(self) -> None:
         self._session.leave()
+
+    @property
+    def default_size(self) -> int:
+        """How many workers there are where the user does not say."""
+        if self._session.local or config.default_chunk_size != config.usable_cpus:
+            return operator.index(config.default_chunk_size)
+        return self.nodes.cpus
+
+    @staticmethod
+    def node() -> str:
+        """Return the node of the process that calls it."""
+        return ray.get_runtime_context().get_node_id()
 
     @property
     def alive(self) -> bool:
@@ -166,9 +232,9 @@ class RayCluster:
         self.kernel_kills.look()
         with suppress(Exception):  # Ray's, while it goes down
             if self._session.reachable():
-                counted_on = self._session.counted_on()
+                self.nodes.look(worker.node for worker in self._workers)
                 self._missed = 0
-                return counted_on
+                return self.nodes.counts_on(self.node())
         self._missed += 1
         return self._missed < _MISSES
 
@@ -178,10 +244,11 @@ class RayCluster:
         # The user's own actors print where the user lets them print.
         return self._session.outlet.address if self.replaceable and self._session.outlet is not None else None
 
-    def _make_actor(self) -> ActorHandle[Any]:
+    def _make_actor(self, place: str) -> ActorHandle[Any]:
         if not self.alive:
             raise RuntimeError(GONE)
-        handle: ActorHandle[Any] = self._actor_class.remote(None)
+        make = self._actor_class if not place else self._actor_class.options(scheduling_strategy=on(place))
+        handle: ActorHandle[Any] = make.remote(None)
         return handle
 
     def _put(self, packed: Packed) -> ObjectRef[Packed]:

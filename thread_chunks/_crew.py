@@ -31,6 +31,8 @@ class Crew:
         Those that have not brought a call to its end yet, and when they were called, by the dispatcher's clock.
     retired : dict of Worker to WorkerLost
         Those that begin nothing any more, and are to be killed, for this reason.
+    leaving : set of Worker
+        Those that get no more blocks, and are let go of when they are idle, as their node is about to go.
     followable : dict of Worker to None
         Those that run a block behind which another may be sent. The first has run its block for longest.
     followed : dict of Worker to None
@@ -49,6 +51,7 @@ class Crew:
         self.busy: dict[Worker, list[Block]] = {}
         self.fresh: dict[Worker, float] = {}
         self.retired: dict[Worker, WorkerLost] = {}
+        self.leaving: set[Worker] = set()
         self.followable: dict[Worker, None] = {}
         self.followed: dict[Worker, None] = {}
         self.failed_starts = 0
@@ -132,6 +135,7 @@ class Crew:
         """Forget a worker, which is lost; return what it had."""
         self.starting.discard(worker)
         self.retired.pop(worker, None)
+        self.leaving.discard(worker)
         self.fresh.pop(worker, None)
         if worker in self.idle:
             self.idle.remove(worker)

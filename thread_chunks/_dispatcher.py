@@ -54,6 +54,7 @@ from ._blocks import Block, Series
 from ._calls import Call, Outcomes
 from ._crew import Crew
 from ._endings import Endings
+from ._lookout import Lookout
 from ._messages import (
     GONE,
     Abandon,
@@ -83,10 +84,6 @@ from .errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
 from .report import Tally
 
 _log = logging.getLogger("thread_chunks")
-
-# How often to see whether the cluster is there, while something is expected of it (s). Less costs wake-ups, of a
-# millisecond; more, and calls wait longer for what will never answer.
-_LOOKS = 2.0
 
 _ENDED = (
     "a worker ({}) was killed to end a call ({}), and did not say before which of several calls ran: "
@@ -142,8 +139,10 @@ class Dispatcher:
         self._recovery = Recovery(self._waiting, self.tallies)
         self._starts = Starts(self.crew, cluster, inbox.post, clock, self._break, size)
         self._endings = Endings(self.crew, self._alarms, clock, self._kill)
-        self._assignment = Assignment(self.crew, self._waiting, self._alarms, self._endings, clock, max_tasks)
-        self._next_look = 0.0  # when to see next whether the cluster is still there
+        self._assignment = Assignment(
+            self.crew, self._waiting, self._alarms, self._endings, cluster.home_of, clock, max_tasks
+        )
+        self._lookout = Lookout(self.crew, cluster, self._assignment, self._starts, self._break)
         self._closing = self._broken = False
 
     @property
@@ -246,22 +245,13 @@ class Dispatcher:
     def ring(self, now: float) -> None:
         """Do what is due by `now`."""
         rang = self._alarms.ring(now)
-        if not self._waits_for_the_cluster:
-            self._next_look = now + _LOOKS
-        elif now >= self._next_look:
-            self._next_look = now + _LOOKS
-            if not self._cluster.reachable():
-                self._break(ExecutorBroken.because(GONE))
-        if (rang or self.crew.failed_starts) and not self.finished:
+        looked = self._lookout.look(now)
+        if (rang or looked or self.crew.failed_starts) and not self.finished:
             self._assign()
-
-    @property
-    def _waits_for_the_cluster(self) -> bool:
-        return bool(self.crew.busy or self.crew.starting)
 
     def _patience(self) -> float | None:
         """Return for how long nothing is due (s)."""
-        due = [self._alarms.next(), self._next_look if self._waits_for_the_cluster else None]
+        due = [self._alarms.next(), self._lookout.next]
         now = self._clock()
         if self.crew.next_start > now and self._waiting:
             due.append(self.crew.next_start)

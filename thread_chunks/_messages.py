@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ class Worker(Protocol):
     handle: Any
     host: str  # empty until the worker is up
     pid: int
+    node: str  # of the cluster, as far as it is known; or where the worker is meant to go; or empty
 
     @property
     def place(self) -> str:
@@ -67,6 +68,17 @@ class Cluster(Protocol):
 
     def reachable(self) -> bool:
         """Whether it still answers. May take seconds, and is asked while something is expected of it."""
+
+    @property
+    def leaving(self) -> Collection[str]:
+        """The nodes that are about to go, as `reachable` found out."""
+
+    @property
+    def needs(self) -> str:
+        """What a worker needs, and what there is of it, for messages."""
+
+    def home_of(self, block: Block) -> str:
+        """Return the node that has most of what a block needs, if that is large; empty if there is none."""
 
     def start_worker(self, post: Callable[[Message], None]) -> Worker:
         """Begin to start a worker. Later `Started` is posted, or `Lost`, or `Broken`."""

@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 import ray.dag  # Ray imports it as it ends, and then Python forgets that Ctrl-C ended the program
 
-from . import config
+from ._connecting import check_connection, connect
 from ._terminal import Outlet
-from .errors import ExecutorBroken
-
-# Options of ``ray.init`` that it refuses when it connects to a cluster that runs already.
-_OPTIONS_OF_NEW_CLUSTERS = frozenset({"num_cpus", "num_gpus", "resources", "labels", "object_store_memory"})
 
 # How long Ray's head may take to answer (s).
 _PATIENCE = 3.0
@@ -38,7 +32,8 @@ class Session:
     """One run of Ray: who uses it, and whether it is ours to stop. All under the lock."""
 
     identity: str
-    ours: bool  # the package started it, and no persistent executor wants it to go on
+    ours: bool  # the package began it, and no persistent executor wants it to go on
+    local: bool  # the package started Ray for it, on this machine
     users: int = 0
     outlet: Outlet | None = None  # where workers get this process's standard output and error
 
@@ -55,15 +50,6 @@ class Session:
         except OSError:
             return False
         return True
-
-    def counted_on(self) -> bool:
-        """Whether Ray counts on this process's node, after Ray was reachable."""
-        mine = ray.get_runtime_context().get_node_id()
-        return all(node["Alive"] for node in _nodes() if node["NodeID"] == mine)
-
-    def largest_memory(self) -> float:
-        """Return how much memory (bytes) actors may ask for on the node that has most of it."""
-        return max((node["Resources"].get("memory", 0.0) for node in _nodes() if node["Alive"]), default=0.0)
 
     def leave(self) -> None:
         """Use Ray no more; the last user of what the package started stops it."""
@@ -83,6 +69,8 @@ def join(*, persistent: bool) -> Session:
     ------
     ExecutorBroken
         If Ray cannot be started, or nobody answers at its address, for a reason of the system.
+    ValueError
+        If its address is none, or the user has connected by Ray Client.
     RuntimeError
         In a process that was forked while Ray was up: Ray cannot be used there.
     """
@@ -93,11 +81,12 @@ def join(*, persistent: bool) -> Session:
             "fork before the first executor is made, or start the process by 'spawn'"
         )
     with _lock:
-        started = not ray.is_initialized()
-        if started:
-            _initialise()
+        is_up = ray.is_initialized()
+        if is_up:
+            check_connection()
+        is_local = not is_up and connect()
         if _current is None or _current.identity != _identity():
-            _current = Session(_identity(), ours=started)
+            _current = Session(_identity(), ours=not is_up, local=is_local)
         _current.users += 1
         if _current.outlet is None:
             with suppress(OSError, RuntimeError):  # then workers print into Ray's files
@@ -107,34 +96,9 @@ def join(*, persistent: bool) -> Session:
         return _current
 
 
-def _nodes() -> list[dict[str, Any]]:
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return nodes
-
-
 def _identity() -> str:
     context = ray.get_runtime_context()
     return f"{context.get_node_id()}/{context.get_job_id()}"
-
-
-def _initialise() -> None:
-    options = dict(config.ray_config)
-    # Ray's own default is to connect to any cluster that was once started on this machine.
-    options["address"] = options.get("address") or os.environ.get("RAY_ADDRESS") or "local"
-    if options["address"] != "local":
-        options = {name: value for name, value in options.items() if name not in _OPTIONS_OF_NEW_CLUSTERS}
-    # Ray takes SIGTERM for itself, to raise SystemExit, and a `with` block would then wait for all
-    # that is pending. Without, it ends the program at once, as one with a `ProcessPoolExecutor`.
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(**options)
-    except OSError as error:
-        # Programs take an OSError for "no multiprocessing here", and go on with threads.
-        failed = "started" if options["address"] == "local" else f"reached at {options['address']}"
-        raise ExecutorBroken(f"Ray cannot be {failed}: {error}") from error
-    finally:
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
 
 
 def _after_fork() -> None:

@@ -11,6 +11,10 @@ from .errors import ExecutorBroken, WorkerLost
 
 _log = logging.getLogger("thread_chunks")
 
+# After so many seconds a worker that is not up is talked about. Less, and the start of many workers on few CPUs is;
+# more, and the user wonders.
+_LONG = 10
+
 
 class Starts:
     """All belongs to the dispatcher's thread.
@@ -51,6 +55,7 @@ class Starts:
         self._clock = clock
         self._give_up = give_up
         self.size = size
+        self._late = 0  # how many were starting for long when somebody looked last
 
     def start(self, wanted: int) -> None:
         """See to it that `wanted` workers are idle or starting, within `size`."""
@@ -68,6 +73,19 @@ class Starts:
                 self._do_without("no worker can be started", error)
                 return
             crew.call(worker, self._clock())
+
+    def look(self, now: float) -> None:
+        """Say how many workers have been starting for long, and what they wait for, if nobody was told."""
+        late = sum(now - self._crew.fresh[worker] > _LONG for worker in self._crew.starting)
+        if late > self._late:
+            _log.warning(
+                "%d of %d workers are not up after %d s: there may be no room for them. Each needs %s",
+                late,
+                len(self._crew),
+                _LONG,
+                self._cluster.needs,
+            )
+        self._late = late
 
     def failed(self, called: float, error: WorkerLost) -> None:
         """Take note that a worker that was called then was of no use, though it may have been up."""

@@ -56,8 +56,9 @@ _FUNCTIONS_KEPT = 16
 class RayWorker:
     """One actor, as the dispatcher sees it. All but the callbacks run on the dispatcher's thread."""
 
-    def __init__(self, handle: ActorHandle[Any], cluster: RayCluster, post: Post) -> None:
+    def __init__(self, handle: ActorHandle[Any], node: str, cluster: RayCluster, post: Post) -> None:
         self.handle = handle
+        self.node = node  # where it is meant to go, until it is up
         self._cluster = cluster
         self._post = post
         self.host, self.pid = "", 0
@@ -71,7 +72,13 @@ class RayWorker:
         self._forgetful = False  # whether functions that were sent may not have arrived
         authkey = bytes(multiprocessing.current_process().authkey)
         setup = Setup(
-            self._paths, sys.argv, _working_directory(), authkey, cluster.address_of_streams, cluster.initializer
+            self._paths,
+            sys.argv,
+            _working_directory(),
+            authkey,
+            cluster.address_of_streams,
+            cluster.node,
+            cluster.initializer,
         )
         self._when_done(handle.start_worker.remote(setup, cluster.stored.parcel.shipment), self._started)
         if cluster.memory_limit is not None:
@@ -145,6 +152,7 @@ class RayWorker:
 
     def dismiss(self) -> None:
         """Let go of the actor; it ends when nobody else holds its handle."""
+        self._cluster.forget(self)
         with suppress(Exception):  # the actor or Ray may be gone
             if self._cluster.alive:
                 self.handle.end_worker.remote(list(self._functions))
@@ -165,7 +173,7 @@ class RayWorker:
             self._post(Lost(self, self._describe(error)))
             return
         ready = future.result()
-        self.host, self.pid = ready.host, ready.pid
+        self.host, self.pid, self.node = ready.host, ready.pid, ready.node
         if ready.error is None:
             self._post(Started(self))
         else:

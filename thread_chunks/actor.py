@@ -44,6 +44,7 @@ class Setup:
     directory: str | None
     authkey: bytes  # else the queues and locks of the driver's `multiprocessing.Manager` refuse it
     streams: str | None  # where the driver hands out its standard output and error
+    node: Callable[[], str]  # returns the node of the cluster that the process is on
     initializer: Packed | None
 
 
@@ -75,6 +76,7 @@ class Ready:
 
     host: str
     pid: int
+    node: str  # of the cluster, or empty
     error: Packed | None
 
 
@@ -191,7 +193,7 @@ class LabelledActor:
                 initializer(*initargs)
         except BaseException as raised:
             error = pack_error(raised)
-        return Ready(socket.gethostname(), os.getpid(), error)
+        return Ready(socket.gethostname(), os.getpid(), setup.node(), error)
 
     def store_function(self, function: Packed) -> None:
         """Replace the stored function by one that is packed. Called by the executor."""

@@ -83,9 +83,9 @@ def chunk(
         values = finished_values(path, func, key, calls, show_progress=shown)
         if values is not None:
             return values
-    if actors is None:
-        workers = min(workers, len(calls))
-    with ChunkExecutor(func, workers, actors=actors) as executor:
+    with ChunkExecutor(chunk_size=workers, actors=actors) as executor:
+        if func is not None:
+            executor.set_func(func)  # only now, so that no more workers are started than there are calls
         return list(executor.starmap(calls, progress_bar=shown, path=path, key=key))
 
 

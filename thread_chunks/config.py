@@ -3,7 +3,8 @@
 Attributes
 ----------
 default_chunk_size : int
-    How many calls run at once where nothing else is said: the CPUs this process may use.
+    How many calls run at once where nothing else is said: the CPUs this process may use. On a
+    cluster that the package did not start, its CPUs, unless another number is assigned here.
 ray_config : dict
     Keyword arguments for ``ray.init``, when the package is the one to start Ray. By default
     Ray starts without its dashboard, and prints nothing.
@@ -32,7 +33,8 @@ def _usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-default_chunk_size: int = _usable_cpus()
+usable_cpus: int = _usable_cpus()
+default_chunk_size: int = usable_cpus
 ray_config: dict[str, Any] = {
     "include_dashboard": False,
     "log_to_driver": False,

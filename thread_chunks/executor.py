@@ -61,7 +61,8 @@ class ChunkExecutor(Executor):
         `chunk_size`, so that ``ChunkExecutor(4)`` is what ``ProcessPoolExecutor(4)`` is.
     chunk_size : int, optional
         How many calls run at once, which is the number of workers. Default: the number of
-        `actors`, else `config.default_chunk_size` (the CPUs that this process may use).
+        `actors`, else `config.default_chunk_size`: the CPUs that this process may use; on a cluster that the
+        package did not start, those that the cluster has now.
     initializer : callable, optional
         Called in each worker before its calls, in the thread that runs them. If it raises, the
         executor is broken.
@@ -189,7 +190,7 @@ class ChunkExecutor(Executor):
             )
         for actor in actors or ():
             check_actor(actor)
-        self._max_workers = number_of_workers(chunk_size, max_workers, actors)
+        asked = number_of_workers(chunk_size, max_workers, actors)
         self._parcels: weakref.WeakKeyDictionary[FunctionType, Parcel] = weakref.WeakKeyDictionary()
         self._paces: weakref.WeakKeyDictionary[Any, Pace] = weakref.WeakKeyDictionary()
         self._pid = os.getpid()
@@ -205,6 +206,7 @@ class ChunkExecutor(Executor):
             zero_copy=zero_copy,
             memory_limit=None if memory_limit is None else number_of_bytes(memory_limit),
         )
+        self._max_workers = asked or self._cluster.default_size
         self._shared = StoredFunction(None if func is None and actors is None else (func, self._cluster.stored))
         self._actor_class = actor_class  # None: that of the actors that were given, or `LabelledActor`
         self._writers: set[Writer] = set()

@@ -1,0 +1,99 @@
+"""The nodes of the cluster: what they have, which are leaving, and where the next worker goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import ray
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.experimental import get_local_object_locations
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+# How long Ray's head may take to say which nodes are leaving (s).
+_PATIENCE = 3
+
+# From this size (bytes) on, it pays to run a call where its argument is: a message is nothing beside the copy.
+_LARGE = 2**20
+
+
+class Nodes:
+    """What was seen of them when somebody looked last. All belongs to the dispatcher's thread.
+
+    Attributes
+    ----------
+    leaving : frozenset of str
+        The nodes that Ray drains: their machines are about to go.
+    """
+
+    def __init__(self) -> None:
+        self.leaving: frozenset[str] = frozenset()
+        self._alive: dict[str, dict[str, float]] = {}  # with what each has
+        self._workers: Counter[str] = Counter()  # how many each has of the executor's
+        self.look(())
+
+    def look(self, workers: Iterable[str]) -> None:
+        """See which nodes there are; `workers` are the nodes of the present workers."""
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        self._alive = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
+        self._workers = Counter(workers)
+        if len(self._alive) > 1:
+            with suppress(Exception):  # then it is as it was; whether Ray answers is found out elsewhere
+                status = get_cluster_status(ray.get_runtime_context().gcs_address, timeout=_PATIENCE)
+                self.leaving = frozenset(
+                    node.node_id
+                    for node in (*status.active_nodes, *status.idle_nodes)
+                    if node.node_id and node.node_status == "DRAINING"
+                )
+
+    def counts_on(self, node: str) -> bool:
+        """Whether Ray counts on a node."""
+        return node in self._alive
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs there are; at least 1."""
+        return max(1, int(sum(resources.get("CPU", 0.0) for resources in self._alive.values())))
+
+    @property
+    def largest_memory(self) -> float:
+        """How much memory (bytes) actors may ask for on the node that has most of it."""
+        return max((resources.get("memory", 0.0) for resources in self._alive.values()), default=0.0)
+
+    def take_place(self) -> str:
+        """Return where the next worker goes, so that there are as many on each as its CPUs; empty if it is open."""
+        places = {
+            node: cpus
+            for node, resources in self._alive.items()
+            if node not in self.leaving and (cpus := resources.get("CPU", 0.0)) > 0
+        }
+        if len(self._alive) < 2 or not places:
+            return ""
+        node = min(places, key=lambda node: (self._workers[node] + 1) / places[node])
+        self._workers[node] += 1
+        return node
+
+    def leave_place(self, node: str) -> None:
+        """Take note that a worker has gone."""
+        self._workers[node] -= 1
+
+    def home_of(self, arguments: Iterable[Any]) -> str:
+        """Return the node that has most of the large objects among the arguments; empty if there is none."""
+        if len(self._alive) < 2:
+            return ""
+        references = [argument for argument in arguments if isinstance(argument, ray.ObjectRef)]
+        if not references:
+            return ""
+        sizes: Counter[str] = Counter()
+        for place in get_local_object_locations(references).values():
+            for node in place["node_ids"]:
+                sizes[node] += place["object_size"] or 0
+        node, size = max(sizes.items(), key=lambda item: item[1], default=("", 0))
+        return node if size >= _LARGE else ""
+
+
+def on(node: str) -> NodeAffinitySchedulingStrategy:
+    """Return the option that places an actor on a node, or elsewhere if that is gone."""
+    return NodeAffinitySchedulingStrategy(node, soft=True)
