@@ -33,7 +33,7 @@ def test_functions_are_kept_until_they_are_to_be_forgotten():
     with pytest.raises(KeyError):
         run(actor, request(b"b", [1]))
     assert list(actor._functions) == [CARRIED_KEY, b"a"]
-    actor.end_worker([b"a", b"never there"])
+    actor.end_worker(b"sender", [b"a", b"never there"])
     assert list(actor._functions) == [CARRIED_KEY]
 
 

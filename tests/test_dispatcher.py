@@ -136,6 +136,8 @@ class ManualWorker:
             return
         self.give_up(running)
         outcomes, left, self.left = self.take(), self.left, 0
+        if self.calls:
+            outcomes.running = 1e-9
         self.mail.append(Surrendered(self, block, lambda: outcomes, left))
 
     def surrender(self, block):
@@ -959,12 +961,12 @@ def test_cluster_that_is_gone_while_calls_run():
 
 def test_no_wake_up_while_nothing_happens():
     driver, (worker,) = fast_driver(1)
-    assert driver.dispatcher._patience() is None
+    assert driver.dispatcher._patience(driver.now) is None
     driver.map("abc")
-    assert driver.dispatcher._patience() > 0
+    assert driver.dispatcher._patience(driver.now) > 0
     while driver.running:
         driver.finish(worker)
-    assert driver.dispatcher._patience() is None
+    assert driver.dispatcher._patience(driver.now) is None
 
 
 def test_question_that_raises():
@@ -1047,6 +1049,194 @@ def run_out(driver):
 
 
 NAMES = [f"c{number}" for number in range(12)]
+
+
+def followed_driver():
+    """Return a driver whose only worker runs a block of one call, behind which another such waits; and the futures."""
+    driver = Driver(1)
+    driver.function.parcel.pace.observe(1, 0.01)
+    first = driver.submit("a")
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    second = driver.submit("b")
+    assert [len(block.calls) for block in worker.blocks] == [1, 1]
+    return driver, worker, first, second
+
+
+def test_answer_of_the_next_block_tells_that_the_one_before_is_over():
+    driver, worker, first, second = followed_driver()
+    worker.finish()  # whose answer takes its time
+    driver.cancel(first)
+    worker.answer_surrender(1)
+    driver.deliver(worker, 1)
+    driver.sleep(0.6)
+    assert not worker.killed
+    run_out(driver)
+    assert (first.result(0), second.result(0)) == ("a", "b")
+
+
+def test_memory_of_the_next_block_tells_that_the_one_before_is_over():
+    driver, worker, first, second = followed_driver()
+    worker.finish()
+    worker.retire()
+    driver.deliver(worker, 1)
+    driver.cancel(first)
+    driver.sleep(0.6)
+    run_out(driver)
+    assert first.result(0) == "a"
+    assert isinstance(second.exception(0), WorkerOutOfMemory)
+    assert Counter(driver.cluster.ran)["b"] <= 1
+    assert worker.killed
+
+
+def test_block_that_has_answered_runs_nothing():
+    driver, worker, (first, second) = ready_driver("ab", seconds=1e-6)
+    worker.run_call()
+    driver.surrender()
+    worker.answer_surrender(1)
+    worker.retire()
+    worker.finish()
+    driver.deliver(worker, 2)
+    driver.deliver(worker, 1)
+    driver.deliver(worker)
+    run_out(driver)
+    assert (first.result(0), second.result(0)) == ("a", "b")
+    assert driver.cluster.ran == ["a", "b"]
+
+
+def test_call_that_was_given_back_is_not_out_of_time():
+    driver, worker, (first, second) = ready_driver("ab", seconds=1e-6, timeout=1)
+    driver.sleep(0.5)
+    worker.answer_surrender(1)
+    worker.finish()
+    driver.deliver(worker, 1)
+    driver.sleep(0.6)
+    driver.sleep(1.1)
+    assert not worker.killed
+    run_out(driver)
+    assert (first.result(0), second.result(0)) == ("a", "b")
+
+
+def test_nothing_is_sent_behind_a_block_that_is_to_end():
+    driver, worker, (first, *_) = ready_driver(NAMES)
+    driver.cancel(first)
+    late = driver.submit("late")
+    assert len(worker.blocks) == 1
+    driver.sleep(0.6)
+    assert worker.killed
+    run_out(driver)
+    assert late.result(0) == "late"
+
+
+@pytest.mark.parametrize("memory_first", [True, False])
+def test_lack_of_memory_outdoes_a_presumed_time_out(memory_first):
+    driver, worker, futures = ready_driver(NAMES, timeout=1)
+    driver.sleep(1)  # asks which call runs
+    if memory_first:
+        worker.retire()
+        driver.deliver(worker)
+    driver.sleep(1)  # no answer
+    if not memory_first:
+        worker.retire()
+        driver.deliver(worker)
+    run_out(driver)
+    assert worker.killed
+    errors = Counter(type(future.exception(0)) for future in futures)
+    assert errors[WorkerOutOfMemory] >= 1
+    assert errors[CallTimeout] == 0
+
+
+def test_callback_of_a_cancelled_call_can_cancel_what_was_sent_with_it():
+    driver, worker, futures = ready_driver(NAMES)
+    knows = []
+    futures[1].add_done_callback(lambda _: knows.append(driver.dispatcher.has(futures[2])))
+    driver.cancel(futures[1])
+    worker.answer_surrender(1)
+    driver.deliver(worker)
+    assert knows == [True]
+    run_out(driver)
+
+
+def test_worker_that_has_too_much_memory_after_its_first_call_was_of_use(caplog):
+    driver, worker, (future,) = ready_driver("a")
+    worker.finish()
+    worker.retire()
+    driver.deliver(worker, 1)
+    driver.deliver(worker)
+    assert future.result(0) == "a"
+    assert driver.dispatcher.crew.failure is None
+
+
+def test_wakes_up_to_start_a_worker_again():
+    driver = Driver(1)
+    driver.submit("a")
+    driver.lose(driver.cluster.started[0])
+    driver.now = 0.4999
+    driver.dispatcher.ring(driver.now)
+    rang, driver.now = driver.now, 0.5001
+    assert driver.dispatcher._patience(rang) == 0
+
+
+def test_cancelling_many_calls_that_were_sent_sets_one_alarm():
+    driver, worker, futures = ready_driver([f"c{number}" for number in range(1000)], seconds=1e-6)
+    sent = worker.block
+    for future in futures[: len(sent.calls)]:
+        driver.cancel(future)
+    assert len(sent.alarms) < 5
+    run_out(driver)
+
+
+def test_call_runs_where_its_large_arguments_are():
+    driver = Driver(3)
+    driver.post(StartAll())
+    for worker in driver.cluster.started:
+        driver.up(worker)
+    driver.cluster.homes = {"a": "node 0", "b": "node 0"}
+    driver.submit("a")
+    assert driver.cluster.started[0].blocks
+    driver.submit("b")  # there, no worker is idle
+    assert [len(worker.blocks) for worker in driver.cluster.started] == [1, 0, 1]
+
+
+def test_node_that_is_about_to_go_gets_no_new_calls():
+    driver, leaving, futures = ready_driver(NAMES)
+    driver.cluster.leaving = {leaving.node}
+    driver.sleep(2)
+    assert not leaving.dismissed
+    leaving.run_call()
+    leaving.answer_surrender(1)
+    driver.deliver(leaving)
+    assert len(driver.cluster.started) == 1, "no more calls run at once than before"
+    driver.finish(leaving)
+    assert leaving.dismissed
+    assert not leaving.killed
+    assert driver.cluster.ran == NAMES[:2]
+    run_out(driver)
+    assert [future.result(0) for future in futures] == NAMES
+    assert driver.cluster.ran == NAMES
+
+
+def test_idle_and_starting_workers_of_a_node_that_is_about_to_go():
+    driver, worker, _ = ready_driver("a", size=2)
+    driver.post(StartAll())
+    idle, starting = driver.cluster.started[0], driver.cluster.started[1]
+    driver.finish(worker)
+    driver.cluster.leaving = {idle.node, starting.node}
+    driver.submit("b")
+    driver.sleep(2)
+    assert starting.dismissed
+    run_out(driver)
+    assert idle.dismissed
+
+
+def test_workers_that_wait_for_room_are_talked_about_once(caplog):
+    driver = Driver(3)
+    driver.post(StartAll())
+    driver.up(driver.cluster.started[0])
+    driver.submit("a")
+    for _ in range(10):
+        driver.sleep(2)
+    assert caplog.text.count("2 of 3 workers are not up after 10 s") == 1
 
 
 def test_worker_is_up_after_it_was_given_up(caplog):

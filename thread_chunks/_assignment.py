@@ -76,8 +76,8 @@ class Assignment:
         following = self._crew.end(worker, block)
         if following is not None:
             self._begin(worker, following)
-        elif worker in self._crew.retired:
-            pass  # it is the dispatcher's to kill
+        elif worker in self._crew.busy or worker in self._crew.retired:
+            pass  # it runs the block before this one, or is the dispatcher's to kill
         elif worker in self._crew.leaving or (self._max_tasks is not None and self._tasks[worker] >= self._max_tasks):
             self._dismiss(worker)
         else:

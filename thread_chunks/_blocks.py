@@ -30,9 +30,16 @@ class Batch:
 
     calls: list[Call | None]
     abandoned = False  # nobody can want the rest of it
+    _places: dict[Future[Any], int] | None = None
 
     def start(self, first: int, calls: list[Arguments]) -> None:
         """Take note of calls that are sent."""
+
+    def place(self, future: Future[Any]) -> int:
+        """Return which of the calls a future is of; -1 if none is."""
+        if self._places is None:
+            self._places = {call.future: place for place, call in enumerate(self.calls) if call is not None}
+        return self._places.get(future, -1)
 
     def deliver(self, first: int, outcomes: Outcomes) -> None:
         """Resolve the futures of the calls from `first` on."""
@@ -175,7 +182,8 @@ class Block:
     alone: bool = False
     # Spans of the calls that have no outcome yet, and were not given back.
     open: list[tuple[int, int]] = field(init=False)
-    answered: bool = field(default=False, init=False)  # the worker is done with it
+    passed: bool = field(default=False, init=False)  # the worker has run it, as is known from what came after it
+    answered: bool = field(default=False, init=False)  # the worker is done with it, and has said so
     over: bool = field(default=False, init=False)  # answered, and nothing is open; or its worker was lost
     alarms: list[Alarm] = field(default_factory=list, init=False)  # that were set for it
     began: float = field(default=0.0, init=False)  # when the call that runs was begun, by the dispatcher's clock
@@ -201,11 +209,15 @@ class Block:
 
     def fail(self, error: BaseException) -> None:
         """Give all open calls one error."""
-        for start, stop in list(self.open):
-            self.settle(start, stop)
-            outcomes = Outcomes.all_failed(stop - start, error)
-            outcomes.offset = start
+        for outcomes in self.failures(error):
             self.deliver(outcomes)
+
+    def failures(self, error: BaseException) -> list[Outcomes]:
+        """Return the outcomes of all open calls if they are one error. They are no longer open."""
+        spans = list(self.open)
+        for start, stop in spans:
+            self.settle(start, stop)
+        return [Outcomes.all_failed(stop - start, error, start) for start, stop in spans]
 
     def end(self) -> None:
         """Note that nobody runs it any more."""
@@ -239,23 +251,23 @@ class Block:
 
     def find(self, future: Future[Any]) -> Call | None:
         """Return the open call of `submit` that a future is of."""
-        return next((call for _, call in self._open_calls_of_submit() if call.future is future), None)
+        if not isinstance(self.receiver, Batch):
+            return None
+        place = self.receiver.place(future)
+        is_open = any(start <= place - self.first < stop for start, stop in self.open)
+        return self.receiver.calls[place] if is_open else None
 
     @property
     def has_unwanted(self) -> bool:
         """Whether an open call is to be cancelled."""
         return any(call.unwanted for _, call in self._open_calls_of_submit())
 
-    def cancel_unwanted(self) -> int:
-        """Give the open calls that are to be cancelled their error; return how many there were."""
+    def cancellations(self) -> list[Outcomes]:
+        """Return the outcomes of the open calls that are to be cancelled. They are no longer open."""
         unwanted = [index for index, call in self._open_calls_of_submit() if call.unwanted]
         for index in unwanted:
             self.settle(index, index + 1)
-        for index in unwanted:  # only now, as the user's callbacks run here
-            outcomes = Outcomes.all_failed(1, CancelledError())
-            outcomes.offset = index
-            self.deliver(outcomes)
-        return len(unwanted)
+        return [Outcomes.all_failed(1, CancelledError(), index) for index in unwanted]
 
     def _open_calls_of_submit(self) -> Iterator[tuple[int, Call]]:
         if isinstance(self.receiver, Batch):

@@ -97,9 +97,9 @@ class Outcomes:
     long: list[tuple[float, int]] = field(default_factory=list)
 
     @classmethod
-    def all_failed(cls, count: int, error: BaseException) -> Outcomes:
+    def all_failed(cls, count: int, error: BaseException, offset: int = 0) -> Outcomes:
         """Return the outcomes of `count` calls that share one fate."""
-        return cls([None] * count, dict.fromkeys(range(count), error))
+        return cls([None] * count, dict.fromkeys(range(count), error), offset)
 
 
 @dataclass(slots=True, eq=False)

@@ -104,6 +104,13 @@ class Crew:
         """Whether a worker has a block. One that was given up may answer all the same, and is not ours any more."""
         return block in self.busy.get(worker, ())
 
+    def begun(self, worker: Worker, block: Block) -> None:
+        """Take note that a worker has begun a block, and so has passed those before it, wherever their answers are."""
+        for before in self.busy[worker]:
+            if before is block:
+                return
+            before.passed = True
+
     def send(self, worker: Worker, block: Block) -> Block:
         """Send a block to a worker that is idle or followable; return the one that it runs."""
         blocks = self.busy.setdefault(worker, [])
@@ -120,16 +127,16 @@ class Crew:
             worker.surrender(block)
 
     def end(self, worker: Worker, block: Block) -> Block | None:
-        """Take a block from a worker; return the one that is next."""
+        """Take a block from a worker; return the one that it begins now, if there is one."""
         block.end()
         blocks = self.busy[worker]
+        is_next = len(blocks) > 1 and blocks[0] is block
         blocks.remove(block)
         self.followable.pop(worker, None)
         self.followed.pop(worker, None)
-        if blocks:
-            return blocks[0]
-        del self.busy[worker]
-        return None
+        if not blocks:
+            del self.busy[worker]
+        return blocks[0] if is_next else None
 
     def remove(self, worker: Worker) -> list[Block]:
         """Forget a worker, which is lost; return what it had."""

@@ -46,6 +46,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from itertools import chain
 from typing import Any
 
 from ._alarms import Alarms
@@ -84,11 +85,6 @@ from .errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
 from .report import Tally
 
 _log = logging.getLogger("thread_chunks")
-
-_ENDED = (
-    "a worker ({}) was killed to end a call ({}), and did not say before which of several calls ran: "
-    "this one was among them"
-)
 
 
 class Dispatcher:
@@ -169,9 +165,13 @@ class Dispatcher:
     def run(self) -> None:
         """Handle messages until all is done. The body of the dispatcher thread."""
         try:
+            now = self._clock()
             while not self.finished:
-                self.handle(self._inbox.get(self._patience()))
-                self.ring(self._clock())
+                first = self._inbox.get(self._patience(now))
+                # Before the rest is read: what comes while these are handled may be what an alarm waits for.
+                now = self._clock()
+                self.handle(chain(first, self._inbox.drain()))
+                self.ring(now)
         except BaseException as error:
             _log.exception("the dispatcher failed")
             self._break(ExecutorBroken.because("the executor itself failed", error))
@@ -190,6 +190,7 @@ class Dispatcher:
         """Take note of messages, deliver outcomes, and give out the next blocks."""
         for message in messages:
             self._note(message)
+            self._recovery.deliver()
             if not isinstance(message, Work) and not self.finished:
                 self._assign()  # at once: a worker may be free, and what comes next may take its time
         if not self.finished:
@@ -214,6 +215,7 @@ class Dispatcher:
             case Finished(worker, block, collect, left):
                 if self.crew.has(worker, block):
                     outcomes = collect()
+                    self.crew.begun(worker, block)
                     block.answered = True
                     self._take_back(block, left)
                     if outcomes.values and outcomes.seconds:  # 0 if no call could be sent
@@ -221,6 +223,8 @@ class Dispatcher:
                     self._settle(worker, block, outcomes)
             case Surrendered(worker, block, collect, left):
                 if self.crew.has(worker, block):
+                    if left < len(block.calls):
+                        self.crew.begun(worker, block)
                     self._take_over(worker, block, collect(), left)
                     self._endings.settle(worker)
             case Exceeded(worker, error, block):
@@ -243,20 +247,20 @@ class Dispatcher:
                 message.reply(self)
 
     def ring(self, now: float) -> None:
-        """Do what is due by `now`."""
+        """Do what is due by `now`, when all that had come by then is handled."""
         rang = self._alarms.ring(now)
+        self._recovery.deliver()
         looked = self._lookout.look(now)
         if (rang or looked or self.crew.failed_starts) and not self.finished:
             self._assign()
 
-    def _patience(self) -> float | None:
-        """Return for how long nothing is due (s)."""
+    def _patience(self, rang: float) -> float | None:
+        """Return for how long nothing is due (s), after what was due by `rang` is done."""
         due = [self._alarms.next(), self._lookout.next]
-        now = self._clock()
-        if self.crew.next_start > now and self._waiting:
+        if self.crew.next_start > rang and self._waiting:
             due.append(self.crew.next_start)
         times = [when for when in due if when is not None]
-        return max(0.0, min(times) - now) if times else None
+        return max(0.0, min(times) - self._clock()) if times else None
 
     def _assign(self) -> None:
         """Give workers the next blocks, and start workers if there is more work than that."""
@@ -287,10 +291,11 @@ class Dispatcher:
         count = len(outcomes.values)
         block.settle(outcomes.offset, outcomes.offset + count)
         self._assignment.count(worker, block, count)
+        if count:
+            self.crew.proved(worker)
         if block.answered and not block.open:
             self._end(worker, block)
         if count:
-            self.crew.proved(worker)
             tally = self.tallies[block.function.name]
             tally.add(count, len(outcomes.errors), outcomes.short, outcomes.long)
             block.deliver(outcomes)
@@ -313,11 +318,11 @@ class Dispatcher:
             self._recovery.lost(block, error, counts=counts)
         worker.dismiss()
         if not self._cluster.replaceable:
-            self._starts.size -= 1
+            self._starts.one_fewer()
             if self.size == 0:
                 self._break(ExecutorBroken.because("all actors that the executor was given are dead", error))
         elif for_memory and self.size > 1:
-            self._starts.size -= 1
+            self._starts.one_fewer()
             _log.warning("%s From now on %d calls run at once: chunk_size=%d would fit.", error, self.size, self.size)
         elif called is not None:
             self._starts.failed(called, error)
@@ -337,6 +342,7 @@ class Dispatcher:
         crew.retired[worker] = error
         crew.followable.pop(worker, None)
         if block is not None and crew.has(worker, block):
+            crew.begun(worker, block)
             self._endings.end(worker, block, error)
         elif worker not in crew.busy:
             self._discharge(worker)
@@ -349,20 +355,10 @@ class Dispatcher:
         worker.kill()
         worker.dismiss()
 
-    def _kill(self, worker: Worker, block: Block, error: BaseException | None) -> None:
+    def _kill(self, worker: Worker, error: BaseException | None) -> None:
         """End a worker for the sake of the block that it runs, as `Endings` says."""
-        is_retired = worker in self.crew.retired
-        for other in reversed(self._remove(worker)):
-            self._recovery.cancel_unwanted(other)
-            if other is block and isinstance(error, WorkerLost):
-                self._recovery.lost(other, error)
-            elif other is block and error is not None and other.open_calls == 1:
-                self._recovery.fail(other, error)
-            elif other is not block and is_retired:
-                self._recovery.wait_again(other.give_back())
-            else:
-                cause = error or "it was cancelled"
-                self._recovery.lost(other, WorkerLost(_ENDED.format(worker.place, cause)))
+        nothing_begins = worker in self.crew.retired
+        self._recovery.killed(worker.place, self._remove(worker), error, nothing_begins=nothing_begins)
         worker.kill()
         worker.dismiss()
 
@@ -394,6 +390,7 @@ class Dispatcher:
         if self._broken:
             return
         self._broken = True
+        self._recovery.deliver()
         self._inbox.close(error)
         for message in self._inbox.drain():
             try:

@@ -14,7 +14,7 @@ from ._alarms import Alarms
 from ._blocks import Block
 from ._crew import Crew
 from ._messages import Worker
-from .errors import CallTimeout
+from .errors import CallTimeout, WorkerLost
 
 # For how long a worker may take to give back the rest of a block before its process is ended (s). Less, and a
 # worker of a busy machine loses short calls without need; more, and who cancelled waits.
@@ -43,7 +43,7 @@ class Endings:
         crew: Crew,
         alarms: Alarms,
         clock: Callable[[], float],
-        kill: Callable[[Worker, Block, BaseException | None], None],
+        kill: Callable[[Worker, BaseException | None], None],
     ) -> None:
         self._crew = crew
         self._alarms = alarms
@@ -59,7 +59,9 @@ class Endings:
         timeout = block.limits.timeout
         if timeout is not None and block.open:
             if is_exact and isinstance(self._errors.get(block), CallTimeout) and self._clock() < block.began + timeout:
-                self._errors[block] = None  # it was taken to be late, for want of an answer
+                del self._errors[block]  # it was taken to be late, for want of an answer
+                if block.has_unwanted:
+                    self._errors[block] = None
             action = self._out_of_time if is_exact else self._ask
             self._when(block.began + timeout, worker, block, action)
         if block in self._errors:
@@ -71,8 +73,12 @@ class Endings:
 
     def end(self, worker: Worker, block: Block, error: BaseException | None = None) -> None:
         """End the call of a block that runs, with an error, or what is unwanted of the block."""
-        self._errors[block] = error or self._errors.get(block)
-        self._press(worker, block)
+        is_pressed, known = block in self._errors, self._errors.get(block)
+        self._errors[block] = known if isinstance(known, WorkerLost) else error or known  # time-outs are presumed
+        if is_pressed:
+            self.settle(worker)
+        else:
+            self._press(worker, block)
 
     def settle(self, worker: Worker) -> None:
         """Carry out what is wanted, if nothing but the call that runs would be lost."""
@@ -84,6 +90,7 @@ class Endings:
 
     def _press(self, worker: Worker, block: Block) -> None:
         running, *behind = self._crew.busy[worker]
+        self._crew.followable.pop(worker, None)  # what is sent there might be lost
         for other in behind:
             self._crew.surrender(worker, other)
         if running.open_calls > 1:
@@ -121,7 +128,7 @@ class Endings:
         self.end(worker, block, CallTimeout(text))
 
     def _carry_out(self, worker: Worker, block: Block) -> None:
-        if block in self._errors:
+        if block in self._errors and not (block.passed or block.answered):  # else its outcomes are on their way
             error = self._errors.pop(block)
             if block.open and (error is not None or block.has_unwanted):
-                self._kill(worker, block, error)
+                self._kill(worker, error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty
 from typing import TYPE_CHECKING, Any, Protocol
@@ -287,11 +286,12 @@ class Inbox:
         """Tell the dispatcher something that cannot be refused."""
         self._messages.put(message)
 
-    def get(self, timeout: float | None = None) -> Iterator[Message]:
-        """Wait for messages, at most `timeout` seconds, and yield all that are there by then."""
-        with suppress(Empty):
-            yield self._messages.get(timeout=timeout)
-        yield from self.drain()
+    def get(self, timeout: float | None = None) -> list[Message]:
+        """Wait for a message, at most `timeout` seconds, and return it; or none if none came."""
+        try:
+            return [self._messages.get(timeout=timeout)]
+        except Empty:
+            return []
 
     def drain(self) -> Iterator[Message]:
         """Yield all messages that are there."""

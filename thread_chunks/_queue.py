@@ -113,9 +113,11 @@ class Queue:
             if isinstance(block, Block) and (call := block.find(future)) is not None:
                 call.unwanted = True
                 del self._items[position]
-                block.cancel_unwanted()
+                cancelled = block.cancellations()
                 for part in reversed(block.give_back()):
                     self._items.insert(position, part)
+                for outcomes in cancelled:
+                    block.deliver(outcomes)
                 return True
         return False
 

@@ -1,4 +1,7 @@
-"""What becomes of calls that their worker did not bring to an end: they wait again, or get an error."""
+"""What becomes of calls that their worker did not bring to an end: they wait again, or get an error.
+
+Errors are handed out by `Recovery.deliver`, and not before: the user's callbacks run then.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,15 @@ from collections import defaultdict
 from concurrent.futures import CancelledError
 
 from ._blocks import Batch, Block
+from ._calls import Outcomes
 from ._queue import Queue
+from .errors import WorkerLost
 from .report import Tally
+
+_ENDED = (
+    "a worker ({}) was killed to end a call ({}), and did not say before which of several calls ran: "
+    "this one was among them"
+)
 
 
 class Recovery:
@@ -27,6 +37,7 @@ class Recovery:
     def __init__(self, waiting: Queue, tallies: defaultdict[str, Tally]) -> None:
         self._waiting = waiting
         self._tallies = tallies
+        self._resolved: list[tuple[Block, Outcomes]] = []  # that nobody was told of
         self.cancelling = self.killing = False
 
     def wait_again(self, blocks: list[Block]) -> None:
@@ -34,7 +45,7 @@ class Recovery:
         for block in reversed(blocks):
             self.cancel_unwanted(block)
             if self.killing or (self.cancelling and not isinstance(block.receiver, Batch)):
-                block.fail(CancelledError())
+                self._resolve(block, block.failures(CancelledError()))
             else:
                 for part in reversed(block.give_back()):
                     self._waiting.put_back(part)
@@ -51,16 +62,41 @@ class Recovery:
         else:
             self.fail(block, error)
 
+    def killed(self, place: str, blocks: list[Block], error: BaseException | None, *, nothing_begins: bool) -> None:
+        """Go on with what a worker had that was killed to end a call of its first block.
+
+        The error is for that call; None if it is unwanted. `nothing_begins`: the worker has begun no other block.
+        """
+        running, *behind = blocks
+        lost = WorkerLost(_ENDED.format(place, error or "it was cancelled"))
+        for block in reversed(behind):
+            if nothing_begins:
+                self.wait_again([block])
+            else:
+                self.lost(block, lost)
+        self.cancel_unwanted(running)
+        if isinstance(error, WorkerLost):
+            self.lost(running, error)
+        elif error is not None and running.open_calls == 1:
+            self.fail(running, error)
+        else:
+            self.lost(running, lost)
+
     def fail(self, block: Block, error: BaseException) -> None:
         """Give the open calls of a block an error."""
         if count := block.open_calls:
-            self._count_failures(block, count)
-            block.fail(error)
+            self._tallies[block.function.name].add(count, count, 0.0, ())
+            self._resolve(block, block.failures(error))
 
     def cancel_unwanted(self, block: Block) -> None:
         """Give the open calls of a block that are unwanted the error of cancelled ones."""
-        if count := block.cancel_unwanted():
-            self._count_failures(block, count)
+        self._resolve(block, block.cancellations())
 
-    def _count_failures(self, block: Block, count: int) -> None:
-        self._tallies[block.function.name].add(count, count, 0.0, ())
+    def deliver(self) -> None:
+        """Hand out what was resolved. Here the user's callbacks run, so all else has to be in its place."""
+        while self._resolved:
+            block, outcomes = self._resolved.pop(0)
+            block.deliver(outcomes)
+
+    def _resolve(self, block: Block, outcomes: list[Outcomes]) -> None:
+        self._resolved += ((block, some) for some in outcomes)

@@ -74,6 +74,10 @@ class Starts:
                 return
             crew.call(worker, self._clock())
 
+    def one_fewer(self) -> None:
+        """Let there be one worker fewer from now on."""
+        self.size -= 1
+
     def look(self, now: float) -> None:
         """Say how many workers have been starting for long, and what they wait for, if nobody was told."""
         late = sum(now - self._crew.fresh[worker] > _LONG for worker in self._crew.starting)

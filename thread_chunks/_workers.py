@@ -68,6 +68,7 @@ class RayWorker:
         self._stored: Parcel | None = cluster.stored.parcel  # what the actor holds as its own
         self._id = uuid4().bytes
         self._blocks_sent = 0
+        self._killed = False  # by us
         self._sent: dict[Block, tuple[Token, dict[int, PicklingFailed]]] = {}  # and what of it could not be sent
         self._forgetful = False  # whether functions that were sent may not have arrived
         authkey = bytes(multiprocessing.current_process().authkey)
@@ -155,12 +156,13 @@ class RayWorker:
         self._cluster.forget(self)
         with suppress(Exception):  # the actor or Ray may be gone
             if self._cluster.alive:
-                self.handle.end_worker.remote(list(self._functions))
+                self.handle.end_worker.remote(self._id, list(self._functions))
         del self.handle
 
     def kill(self) -> None:
         """End the actor at once."""
         if self._cluster.replaceable:
+            self._killed = True
             self._cluster.kill(self.handle)
         else:  # the user's, and not ours to kill
             self._post(Lost(self, WorkerLost(f"the executor gave up on a worker ({self.place}), which may still run")))
@@ -236,7 +238,7 @@ class RayWorker:
         if isinstance(error, OutOfMemoryError):
             said = str(error).partition("\n")[0][:_LONGEST_TEXT]
             lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by Ray for want of memory {doing}. {said}")
-        elif self.host == socket.gethostname() and self._cluster.kernel_kills.take():
+        elif not self._killed and self.host == socket.gethostname() and self._cluster.kernel_kills.take():
             lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by the kernel for want of memory {doing}.")
         else:
             lost = WorkerLost(f"a worker ({self.place}) died {doing}. {error}")

@@ -286,8 +286,10 @@ class LabelledActor:
         Called by the executor, in a thread of its own. It sees nothing while a call holds the interpreter lock.
         """
         while not self._dismissed.wait(_LOOKS):
-            if (used := resident()) > limit:
+            if resident() > limit:
                 with self._lock:
+                    if (used := resident()) <= limit:  # as a block was over, and another began
+                        continue
                     self._retired = True
                     block = self._block
                 if block is None:
@@ -297,9 +299,11 @@ class LabelledActor:
                 return Excess(block.token, label, used)
         return None
 
-    def end_worker(self, keys: list[bytes]) -> None:
+    def end_worker(self, sender: bytes, keys: list[bytes]) -> None:
         """Let go of what is the executor's, which stops using the actor; others may go on to use it."""
         self._dismissed.set()
+        with self._lock:
+            self._begun.pop(sender, None)
         self._forget(keys)
         self._streams.give_back()
 

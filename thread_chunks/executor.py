@@ -474,7 +474,8 @@ class ChunkExecutor(Executor):
         bool
             False if the call is over, not of this executor, or runs on an actor that the executor was given. If True, a
             call that waits is cancelled; one that runs is ended within a second, if it does not come to its end
-            before, by killing its worker, which is replaced. `Future.result` then raises
+            before, by killing its worker, which is replaced; one that was sent to a worker, and stands there behind
+            a call that holds the interpreter lock, is cancelled when that lets go of it. `Future.result` then raises
             `concurrent.futures.CancelledError`, which is its `exception`; `Future.cancelled` is for those that had
             not been sent, as the standard library knows no other.
 
