@@ -13,7 +13,7 @@ from thread_chunks import ChunkExecutor, config
 @pytest.fixture(scope="session")
 def ray_up():
     """Ray, initialised by the user of the package; one for the whole run."""
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
 

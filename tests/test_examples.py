@@ -15,7 +15,7 @@ import tokenize
 from pathlib import Path
 
 import pytest
-from test_lifetimes import descendants
+from scripts import descendants
 
 import thread_chunks
 from benchmarks import stdlib_sweep

@@ -45,11 +45,15 @@ class Parcel:
 
 @dataclass(slots=True, eq=False)
 class Function:
-    """A function as the dispatcher knows it; `fn` is None for the stored function, whose name is `stored`."""
+    """A function as the dispatcher knows it; `fn` is None for the stored function, whose name is `stored`.
+
+    `keeps` is whether the values of its calls stay in the cluster. Such calls travel one by one.
+    """
 
     fn: Callable[..., Any] | None
     parcel: Parcel
     stored: str = "the stored function"
+    keeps: bool = False
 
     @property
     def name(self) -> str:

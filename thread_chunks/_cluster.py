@@ -172,8 +172,10 @@ class RayCluster:
     def needs(self) -> str:
         """What an actor asks Ray for, and what there is, for messages."""
         asked = {name: value for name, value in self._options.items() if name in _OF_PLACES and value}
+        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         left: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-        return f"{asked or 'a process'}, and the cluster has {left} left"
+        shown = {name: left.get(name, 0.0) for name in there if not name.startswith("node:")}
+        return f"{asked or 'a process'}; the cluster has {shown} left"
 
     def close(self) -> None:
         """Let go of everything, and of Ray."""
@@ -194,15 +196,14 @@ class RayCluster:
                 raise ValueError(f"{name!r} cannot be an option of the actors: {why}")
         # The default of Ray would reserve a CPU to place an actor, and so refuse more of them.
         self._options = {"num_cpus": 0, **actor_options}
-        make = remote_class(actor_class, watched=self.memory_limit is not None)
-        make.options(**self._options)  # refuses nonsense before Ray is started
+        self._actor_class = remote_class(actor_class, watched=self.memory_limit is not None)
+        self._actor_class.options(**self._options)  # refuses nonsense before Ray is started
         self._session = _session.join(persistent=persistent)
         self.nodes = Nodes()
         if self.memory_limit is not None and "memory" not in self._options:
             # So that no node gets more workers than it has memory for; but one, in any case.
             self._options["memory"] = min(self.memory_limit, int(self.nodes.largest_memory))
             self._options.setdefault("scheduling_strategy", "SPREAD")
-        self._actor_class = make.options(**self._options)
         self._is_open = self.replaceable and not any(self._options.get(name) for name in _OF_PLACES)
 
     def _leave(self) -> None:
@@ -247,8 +248,8 @@ class RayCluster:
     def _make_actor(self, place: str) -> ActorHandle[Any]:
         if not self.alive:
             raise RuntimeError(GONE)
-        make = self._actor_class if not place else self._actor_class.options(scheduling_strategy=on(place))
-        handle: ActorHandle[Any] = make.remote(None)
+        options = {**self._options, "scheduling_strategy": on(place)} if place else self._options
+        handle: ActorHandle[Any] = self._actor_class.options(**options).remote(None)
         return handle
 
     def _put(self, packed: Packed) -> ObjectRef[Packed]:

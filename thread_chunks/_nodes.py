@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,6 +16,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 # How long Ray's head may take to say which nodes are leaving (s).
 _PATIENCE = 3
+
+# How long a node may take to be connected to (s): it is of the same network.
+_PATIENCE_WITH_NODES = 0.5
+
+# How old may be what is known of the nodes when a worker is placed (s): on a node that is gone, none starts. Less, and
+# the start of many takes longer; more, and starts fail where a node has just failed.
+_FRESH = 0.3
 
 # From this size (bytes) on, it pays to run a call where its argument is: a message is nothing beside the copy.
 _LARGE = 2**20
@@ -31,14 +40,20 @@ class Nodes:
     def __init__(self) -> None:
         self.leaving: frozenset[str] = frozenset()
         self._alive: dict[str, dict[str, float]] = {}  # with what each has
+        self._addresses: dict[str, tuple[str, int]] = {}  # where Ray listens on each
+        self._answering: dict[str, bool] = {}  # whether each answers, of those that were asked since the last look
         self._workers: Counter[str] = Counter()  # how many each has of the executor's
+        self._looked = 0.0
         self.look(())
 
     def look(self, workers: Iterable[str]) -> None:
         """See which nodes there are; `workers` are the nodes of the present workers."""
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         self._alive = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
+        self._addresses = {node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in nodes}
+        self._answering = {}
         self._workers = Counter(workers)
+        self._looked = time.monotonic()
         if len(self._alive) > 1:
             with suppress(Exception):  # then it is as it was; whether Ray answers is found out elsewhere
                 status = get_cluster_status(ray.get_runtime_context().gcs_address, timeout=_PATIENCE)
@@ -64,16 +79,30 @@ class Nodes:
 
     def take_place(self) -> str:
         """Return where the next worker goes, so that there are as many on each as its CPUs; empty if it is open."""
+        if time.monotonic() - self._looked > _FRESH:
+            self.look(self._workers.elements())
         places = {
             node: cpus
             for node, resources in self._alive.items()
             if node not in self.leaving and (cpus := resources.get("CPU", 0.0)) > 0
         }
-        if len(self._alive) < 2 or not places:
-            return ""
-        node = min(places, key=lambda node: (self._workers[node] + 1) / places[node])
-        self._workers[node] += 1
-        return node
+        while len(self._alive) > 1 and places:
+            node = min(places, key=lambda node: (self._workers[node] + 1) / places[node])
+            if self._answers(node):
+                self._workers[node] += 1
+                return node
+            del places[node]
+        return ""
+
+    def _answers(self, node: str) -> bool:
+        """Return whether a node is there: Ray takes some 15 s to find out, and till then would try to use it."""
+        if node not in self._answering:
+            try:
+                socket.create_connection(self._addresses[node], _PATIENCE_WITH_NODES).close()
+                self._answering[node] = True
+            except OSError:
+                self._answering[node] = False
+        return self._answering[node]
 
     def leave_place(self, node: str) -> None:
         """Take note that a worker has gone."""
@@ -95,5 +124,6 @@ class Nodes:
 
 
 def on(node: str) -> NodeAffinitySchedulingStrategy:
-    """Return the option that places an actor on a node, or elsewhere if that is gone."""
-    return NodeAffinitySchedulingStrategy(node, soft=True)
+    """Return the option that places an actor on a node."""
+    # Not `soft`, which Ray takes for leave to place an actor that reserves nothing wherever it likes.
+    return NodeAffinitySchedulingStrategy(node, soft=False)

@@ -22,6 +22,7 @@ class SeriesOptions:
     progress_bar: bool = False
     path: str | os.PathLike[str] | None = None
     key: Callable[..., str] | None = None
+    results: str = "values"
 
     def check(self) -> None:
         """Raise TypeError or ValueError if they make no sense."""
@@ -31,6 +32,15 @@ class SeriesOptions:
             raise ValueError(f"timeout must not be negative: {self.timeout!r}")
         if self.key is not None and self.path is None:
             raise ValueError("key is for checkpoints: give path too")
+        if self.results not in ("values", "refs"):
+            raise ValueError(f"results must be 'values' or 'refs', not {self.results!r}")
+        if self.keeps and (self.chunksize is not None or self.path is not None):
+            raise ValueError("results='refs' goes with neither chunksize (calls travel one by one) nor path")
+
+    @property
+    def keeps(self) -> bool:
+        """Whether values stay in the cluster."""
+        return self.results == "refs"
 
 
 @dataclass(slots=True)

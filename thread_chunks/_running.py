@@ -46,6 +46,7 @@ class RunningBlock:
         self._taken = 0  # under the lock: outcomes that were handed over
         self._left = 0  # under the lock: calls that are given back, and were not handed over
         self.since: float | None = None
+        self.kept: Any = None  # the value of the only call, if it is to stay in the cluster
         self._began = self._told = time.perf_counter()
         self._long: dict[int, tuple[float, int]] = {}  # what `note_long` noted, by call
 

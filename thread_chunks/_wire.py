@@ -72,7 +72,7 @@ class Request:
     function comes along, beside this, when the actor does not hold it under `key` yet; `forget` names
     those that it will not be asked for again. `paths` is the driver's ``sys.path``, if it changed.
     `writable` is whether the arguments' large buffers may be written to. After so many bytes of values as
-    `largest` says, the rest of the calls is given back.
+    `largest` says, the rest of the calls is given back. `keeps`: the value of its only call is to stay in the cluster.
     """
 
     token: Token
@@ -83,6 +83,7 @@ class Request:
     paths: list[str] | None
     writable: bool
     largest: int | None = None
+    keeps: bool = False
 
     @property
     def size(self) -> int:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -39,6 +40,12 @@ _log = logging.getLogger("thread_chunks")
 IN_CONTROL_GROUP = {"concurrency_group": "control"}
 IN_WATCH_GROUP = {"concurrency_group": "watch"}
 
+_NOT_INSTALLED = (
+    "thread_chunks is not installed on its node: install it there, for the Python that Ray was started with; or ship "
+    "it, by config.ray_config['runtime_env'] = {'py_modules': [thread_chunks], 'pip': ['joblib', 'tqdm']}, before Ray "
+    "is up"
+)
+
 # So much is shown of what Ray says of a lack of memory, which is pages (characters).
 _LONGEST_TEXT = 300
 
@@ -51,6 +58,15 @@ _LARGEST_REPLY = 16 * 2**20
 # So many functions of series and `submit` a worker keeps. Fewer, and calls that alternate between
 # functions ship them again and again; more, and a worker holds on to what nobody will call.
 _FUNCTIONS_KEPT = 16
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A block that was sent: what of it could not be, and the reference to its value if that stays in the cluster."""
+
+    token: Token
+    failures: dict[int, PicklingFailed]
+    kept: ObjectRef[Any] | None = None
 
 
 class RayWorker:
@@ -69,7 +85,7 @@ class RayWorker:
         self._id = uuid4().bytes
         self._blocks_sent = 0
         self._killed = False  # by us
-        self._sent: dict[Block, tuple[Token, dict[int, PicklingFailed]]] = {}  # and what of it could not be sent
+        self._sent: dict[Block, Sent] = {}
         self._forgetful = False  # whether functions that were sent may not have arrived
         authkey = bytes(multiprocessing.current_process().authkey)
         setup = Setup(
@@ -108,16 +124,22 @@ class RayWorker:
             return False
         self._blocks_sent += 1
         token = self._id, self._blocks_sent
-        self._sent[block] = token, failures
+        sent = self._sent[block] = Sent(token, failures)
         largest = None if block.fixed else _LARGEST_REPLY
-        request = Request(token, block.first, key, calls, forget, self._new_paths(), self._cluster.writable, largest)
+        keeps = block.function.keeps
+        request = Request(
+            token, block.first, key, calls, forget, self._new_paths(), self._cluster.writable, largest, keeps
+        )
+        run = self.handle.run_block.options(num_returns=2) if keeps else self.handle.run_block
         try:
-            reply = self.handle.run_block.remote(seal(request), *([] if function is None else [function]))
+            reply = run.remote(seal(request), *([] if function is None else [function]))
+            if keeps:
+                reply, sent.kept = reply
         except Exception as error:
             self._post(Lost(self, self._describe(error, block)))
             return False
         seconds = time.perf_counter() - start
-        self._when_done(reply, lambda future: self._replied(future, block, failures, seconds))
+        self._when_done(reply, lambda future: self._replied(future, block, sent, seconds))
         # What comes behind it relies on the function that it brings, which may get lost.
         return function is None and request.size <= _LARGEST_FOLLOWED
 
@@ -126,13 +148,12 @@ class RayWorker:
         sent = self._sent.get(block)
         if sent is None or not self._cluster.alive:
             return
-        token, failures = sent
         try:
-            reply = self.handle.surrender.options(**IN_CONTROL_GROUP).remote(token)
+            reply = self.handle.surrender.options(**IN_CONTROL_GROUP).remote(sent.token)
         except Exception as error:
             self._post(Lost(self, self._describe(error, block)))
         else:
-            self._when_done(reply, lambda future: self._surrendered(future, block, failures))
+            self._when_done(reply, lambda future: self._surrendered(future, block, sent))
 
     def look(self, block: Block, with_stack: bool) -> Future[Look] | None:
         """Ask what runs, as `_messages.Worker` says."""
@@ -140,7 +161,7 @@ class RayWorker:
         if sent is None or not (self._cluster.interruptible and self._cluster.alive):
             return None
         with suppress(Exception):  # if the actor or Ray is gone, others find out
-            answer: Future[Look] = self.handle.look.options(**IN_CONTROL_GROUP).remote(sent[0], with_stack).future()
+            answer: Future[Look] = self.handle.look.options(**IN_CONTROL_GROUP).remote(sent.token, with_stack).future()
             return answer
         return None
 
@@ -181,14 +202,12 @@ class RayWorker:
         else:
             self._post(Broken(partial(_initializer_failed, ready.error)))
 
-    def _replied(
-        self, future: Future[bytes | Reply], block: Block, failures: dict[int, PicklingFailed], seconds: float
-    ) -> None:
+    def _replied(self, future: Future[bytes | Reply], block: Block, sent: Sent, seconds: float) -> None:
         error = future.exception()
         self._sent.pop(block, None)  # what could not be sent refers to its arguments
         if error is None:
             reply: Reply = unseal(future.result())
-            self._post(Finished(self, block, self._collect(reply, failures, seconds), reply.left))
+            self._post(Finished(self, block, self._collect(reply, sent, seconds), reply.left))
         elif isinstance(error, (RayTaskError, ObjectLostError)):
             # The actor lives, but the message failed: it could not be unpickled, or it was lost. A function
             # that was in it has not arrived, so all are sent again when they are needed.
@@ -197,16 +216,14 @@ class RayWorker:
         else:
             self._post(Lost(self, self._describe(error, block)))
 
-    def _surrendered(
-        self, future: Future[bytes | Reply | bool], block: Block, failures: dict[int, PicklingFailed]
-    ) -> None:
+    def _surrendered(self, future: Future[bytes | Reply | bool], block: Block, sent: Sent) -> None:
         error = future.exception()
         if error is not None:
             self._post(Lost(self, self._describe(error, block)))
         elif (reply := unseal(future.result())) is False:
             self._post(Surrendered(self, block, partial(Outcomes, []), len(block.calls)))
         elif reply is not True:
-            self._post(Surrendered(self, block, self._collect(reply, failures), reply.left))
+            self._post(Surrendered(self, block, self._collect(reply, sent), reply.left))
 
     def _exceeded(self, future: Future[Excess | None]) -> None:
         if (error := future.exception()) is not None:
@@ -217,15 +234,13 @@ class RayWorker:
             return  # it was let go
         used, limit = (f"{size / 2**20:,.0f} MiB" for size in (excess.memory, self._cluster.memory_limit or 0))
         text = f"a worker ({self.place}) was killed because it had {used} for itself, and memory_limit is {limit}"
-        block = next((block for block, (token, _) in list(self._sent.items()) if token == excess.token), None)
+        block = next((block for block, sent in list(self._sent.items()) if sent.token == excess.token), None)
         if excess.token is not None:
             text += f", while it ran call {excess.label}" + ("" if block is None else f" of {block.function.name}")
         self._post(Exceeded(self, WorkerOutOfMemory(text), block))
 
-    def _collect(
-        self, reply: Reply, failures: dict[int, PicklingFailed], seconds: float = 0.0
-    ) -> Callable[[], Outcomes]:
-        return partial(_outcomes, reply, failures, seconds, self._cluster.writable)
+    def _collect(self, reply: Reply, sent: Sent, seconds: float = 0.0) -> Callable[[], Outcomes]:
+        return partial(_outcomes, reply, sent, seconds, self._cluster.writable)
 
     def _describe(self, error: BaseException, block: Block | None = None) -> WorkerLost:
         if block is None:
@@ -241,7 +256,8 @@ class RayWorker:
         elif not self._killed and self.host == socket.gethostname() and self._cluster.kernel_kills.take():
             lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by the kernel for want of memory {doing}.")
         else:
-            lost = WorkerLost(f"a worker ({self.place}) died {doing}. {error}")
+            reason = _NOT_INSTALLED if "No module named 'thread_chunks'" in str(error) else error
+            lost = WorkerLost(f"a worker ({self.place}) died {doing}. {reason}")
         lost.__cause__ = error
         return lost
 
@@ -288,16 +304,16 @@ def _initializer_failed(packed: Packed) -> ExecutorBroken:
     return broken
 
 
-def _outcomes(reply: Reply, failures: dict[int, PicklingFailed], seconds: float, writable: bool) -> Outcomes:
-    """Rebuild outcomes; `failures` are those of calls that were never sent, which took `seconds` to find out."""
-    values = reply.values
+def _outcomes(reply: Reply, sent: Sent, seconds: float, writable: bool) -> Outcomes:
+    """Rebuild outcomes; it took `seconds` to find out that some calls could not be sent."""
+    values = reply.values if sent.kept is None else [sent.kept] * len(reply.values)
     errors: dict[int, BaseException] = {index: unpack_error(packed) for index, packed in reply.errors.items()}
     for index, packed in reply.packed.items():
         try:
             values[index] = unpack(packed, writable=writable)
         except UnpicklingFailed as error:
             errors[index] = error
-    for index, failure in failures.items():
+    for index, failure in sent.failures.items():
         if 0 <= index - reply.offset < len(values):
             errors[index - reply.offset] = failure
     return Outcomes(

@@ -199,8 +199,10 @@ class LabelledActor:
         """Replace the stored function by one that is packed. Called by the executor."""
         self.set_func(_load(function))
 
-    def run_block(self, sealed: bytes | Request, function: Packed | None = None) -> bytes | Reply:
-        """Run the calls of a block, one after the other. Called by the executor.
+    def run_block(self, sealed: bytes | Request, function: Packed | None = None) -> Any:
+        """Run the calls of a block, one after the other, and return a `Reply`. Called by the executor.
+
+        If its value is to stay in the cluster, it is returned beside the reply, as an object of its own for Ray.
 
         What a call raises is its outcome. An error of this method itself, as for a function that the
         actor does not hold, is the outcome of all calls of the block.
@@ -221,7 +223,8 @@ class LabelledActor:
         finally:
             with self._lock:
                 self._block = None
-        return seal(block.take())
+        reply = seal(block.take())
+        return (reply, block.kept) if request.keeps else reply
 
     def _run(self, block: RunningBlock, call: Callable[..., Any], largest: int | None) -> None:
         values, waiting, clock, size = block.values, block.waiting, time.perf_counter, 0
@@ -324,7 +327,8 @@ class LabelledActor:
             if shipped is not None:
                 self._functions[request.key] = _load_for_each_call(shipped)
             function = self._functions[request.key]
-        return function if block.plain else _opening(function, request.writable)
+        call = function if block.plain else _opening(function, request.writable)
+        return _keeping(call, block) if request.keeps else call
 
     def _stored(self, block: RunningBlock) -> Callable[..., Any]:
         if self._runs_plainly and self._func is not None:
@@ -368,6 +372,17 @@ def _load_for_each_call(function: Packed) -> Callable[..., Any]:
     if isinstance(loaded, (FunctionType, BuiltinFunctionType, type)):
         return loaded
     return lambda *args, **kwargs: unpack(function, writable=False)(*args, **kwargs)
+
+
+def _keeping(function: Callable[..., Any], block: RunningBlock) -> Callable[..., None]:
+    """Return `function`, whose value goes aside for Ray to pickle."""
+
+    def call(*args: Any) -> None:
+        value = function(*args)
+        pack(value)  # for its error: one of Ray's own would come too late
+        block.kept = value
+
+    return call
 
 
 def _opening(function: Callable[..., Any], writable: bool) -> Callable[[Packed | None], Any]:

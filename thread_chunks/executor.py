@@ -9,11 +9,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from multiprocessing.context import BaseContext
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, TracebackType
-from typing import Any, SupportsIndex, TypeVar, cast
+from typing import Any, Literal, SupportsIndex, TypeVar, cast
 from uuid import uuid4
 
 from ._arguments import argument_list, check_callable, check_limits, check_positive, number_of_workers
@@ -90,7 +91,11 @@ class ChunkExecutor(Executor):
         made with ``actor_class(None)``, and gets `func` by ``set_func``.
     actor_options : dict, optional
         Options for the actors, as for ``ActorClass.options`` of Ray; for example
-        ``{"num_gpus": 1}``. Default: ``{"num_cpus": 0}``, which reserves nothing.
+        ``{"num_gpus": 1}``. Default: ``{"num_cpus": 0}``, which reserves nothing, so that calls may use Ray, and
+        executors of their own; the workers are then spread over the nodes of a cluster in proportion to their
+        CPUs. With ``{"num_cpus": 1}`` Ray places them, as many as there are CPUs; the others wait for room, and an
+        autoscaler sees them. Unless ``OMP_NUM_THREADS`` is set, Ray sets it in each worker to the number of CPUs
+        that it reserves, at least 1: for threads of numpy's within a call, reserve CPUs.
     persistent : bool, optional
         Leave Ray up, whoever started it. Default: False.
     max_retries : int, optional
@@ -123,8 +128,11 @@ class ChunkExecutor(Executor):
     ------
     ValueError
         `chunk_size` is less than 1, or contradicts `max_workers` or the number of `actors`; an
-        actor option is unknown; `max_retries` is negative, `call_timeout` not positive, or `memory_limit` no
-        size; or an argument is for actors that the executor makes itself, and `actors` are given.
+        actor option is unknown, or cannot be given to workers; the address is none of a Ray cluster;
+        `max_retries` is negative, `call_timeout` not positive, or `memory_limit` no size; or an
+        argument is for actors that the executor makes itself, and `actors` are given.
+    ExecutorBroken
+        Ray cannot be started, or nobody answers at its address.
     TypeError
         An argument is of the wrong type.
     PicklingFailed
@@ -302,6 +310,7 @@ class ChunkExecutor(Executor):
         progress_bar: bool = False,
         path: str | os.PathLike[str] | None = None,
         key: Callable[..., str] | None = None,
+        results: Literal["values", "refs"] = "values",
     ) -> Iterator[Any]:
         """Return an iterator over ``fn(*args)`` for each ``args`` of ``zip(*iterables)``.
 
@@ -335,12 +344,17 @@ class ChunkExecutor(Executor):
         key : callable, optional
             Makes a string of a call's arguments, by which its value is found in the checkpoint, for
             arguments that have no hash. Default: none.
+        results : {"values", "refs"}, optional
+            With "refs", values stay in the cluster, where they were made, and what is yielded are their Ray
+            ``ObjectRef``. As an argument of another call such a reference arrives as its value, which need
+            not fit into the driver's memory. It is lost with its node, and when Ray is shut down. Calls then travel one
+            by one. Default: "values".
 
         Returns
         -------
         iterator
-            Of values. It raises what a call raised; then, or when it is closed or dropped, the
-            calls that have not started are cancelled.
+            Of values, or of references to them. It raises what a call raised; then, or when it is closed or
+            dropped, the calls that have not started are cancelled.
 
         Raises
         ------
@@ -351,7 +365,7 @@ class ChunkExecutor(Executor):
         TypeError
             If arguments cannot be hashed, before anything is run; with `buffersize`, from the iterator.
         ValueError
-            If `chunksize` or `buffersize` is less than 1 or `timeout` is negative.
+            If `chunksize` or `buffersize` is less than 1 or `timeout` is negative, or if options contradict each other.
         RuntimeError
             After `shutdown`.
 
@@ -368,7 +382,7 @@ class ChunkExecutor(Executor):
         ...     list(executor.map([1, 2, 3])), list(executor.map(pow, [2, 3], [5, 2]))
         ([1, 2, 3], [32, 9])
         """
-        options = SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key)
+        options = SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
         if self._stored is not None and not iterables and isinstance(fn, Iterable):
             fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
         elif fn is not None and not callable(fn):
@@ -390,6 +404,7 @@ class ChunkExecutor(Executor):
         progress_bar: bool = False,
         path: str | os.PathLike[str] | None = None,
         key: Callable[..., str] | None = None,
+        results: Literal["values", "refs"] = "values",
     ) -> Iterator[Any]:
         """Return an iterator over ``fn(*args)`` for each ``args`` of `iterable`.
 
@@ -414,7 +429,7 @@ class ChunkExecutor(Executor):
         ...     list(executor.starmap(pow, [(2, 5), (3, 2)]))
         [32, 9]
         """
-        options = SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key)
+        options = SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
         if iterable is None:
             fn, iterable = None, fn
         calls = map(argument_list, cast(Iterable[Any], iterable), count())
@@ -682,7 +697,7 @@ class ChunkExecutor(Executor):
         self._check_process()
         options.check()
         if options.path is None:
-            feed = self._feed(fn, calls, at_once, options.chunksize, options.buffersize)
+            feed = self._feed(fn, calls, at_once, options)
             bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
             return results(feed, unordered=options.unordered, timeout=options.timeout, started=started, bar=bar)
         self._inbox.check()
@@ -690,7 +705,7 @@ class ChunkExecutor(Executor):
             options.path, self._identified(fn), self._identity_of_actors(), options.key, calls, options.buffersize
         )
         recorder = resumption.begin(self._writers)
-        feed = self._feed(fn, iter(()), False, options.chunksize, None, recorder)
+        feed = self._feed(fn, iter(()), False, replace(options, buffersize=None), recorder)
         return resumption.values(
             feed,
             unordered=options.unordered,
@@ -704,22 +719,23 @@ class ChunkExecutor(Executor):
         fn: Callable[..., Any] | None,
         calls: Iterator[Arguments],
         at_once: bool,
-        chunksize: int | None,
-        buffersize: int | None,
+        options: SeriesOptions,
         recorder: Recorder | None = None,
     ) -> Feed:
         if "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit:
-            return FutureFeed(lambda args: self.submit(fn, *args), calls, buffersize, recorder)
+            if options.keeps:
+                raise ValueError("results='refs' cannot be had through a `submit` that was overridden")
+            return FutureFeed(lambda args: self.submit(fn, *args), calls, options.buffersize, recorder)
         function = self._function(fn) or Function(fn, Parcel(uuid4().bytes, pace=self._pace(fn)))
         if recorder is not None and function.parcel.shipment is None and function.fn is not None:
             function.parcel.shipment = self._cluster.pack_function(function.fn)  # now, as it was identified
-        is_fed_later = buffersize is not None or recorder is not None
+        is_fed_later = options.buffersize is not None or recorder is not None
         return SeriesFeed(
             self._inbox,
-            function,
+            replace(function, keeps=True) if options.keeps else function,
             calls,
-            chunksize,
-            buffersize,
+            1 if options.keeps else options.chunksize,
+            options.buffersize,
             at_once=at_once,
             owner=self if is_fed_later else None,
             recorder=recorder,

@@ -1,0 +1,382 @@
+"""The same program on a cluster of several nodes, each a set of Ray's processes on this machine.
+
+Programs run in fresh processes, and find the cluster by ``RAY_ADDRESS``.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import contextmanager
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+from scripts import end, run, start
+
+NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 300 * 2**20}
+
+PRELUDE = """
+import subprocess
+from collections import Counter
+import numpy as np
+def here(seconds=0.02):
+    time.sleep(seconds)
+    return ray.get_runtime_context().get_node_id()
+def spread(executor, workers):  # how many of them are on each node, the fewest first
+    seen = set()
+    until(lambda: seen.update(executor.map(lambda _: (os.getpid(), here()), range(workers))) or len(seen) == workers)
+    return sorted(Counter(node for _, node in seen).values())
+"""
+
+
+@contextmanager
+def cluster_of_two():
+    """A node with a CPU, where the programs run, and one with three, and two of "two"."""
+    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    try:
+        cluster.second = cluster.add_node(num_cpus=3, resources={"two": 2}, object_store_memory=300 * 2**20)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with cluster_of_two() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def on(cluster, tmp_path):
+    """Runs a program on the cluster; returns what it printed."""
+    return lambda script, **environment: run(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address, **environment)
+
+
+def test_size_and_spread(on, cluster):
+    script = """
+executor = ChunkExecutor()
+print(executor.chunk_size)
+print(spread(executor, 4))
+# Calls may use Ray themselves, and executors of their own.
+def nested(x):
+    with ChunkExecutor(2) as inner:
+        return sum(inner.map(abs, [x, -x])), ray.get(ray.put(x))
+print(list(executor.map(nested, range(6), chunksize=1)) == [(2 * x, x) for x in range(6)])
+executor.shutdown()
+print(up())
+config.default_chunk_size = 7
+with ChunkExecutor() as executor:
+    print(executor.chunk_size)
+print(chunk(pow, [[2, 3], [3, 2]]), up())
+config.default_chunk_size = config.usable_cpus
+config.ray_config["num_cpus"] = 5  # which is for clusters that are started
+config.ray_config["address"] = os.environ.pop("RAY_ADDRESS")
+print(Chunker(abs).chunk_size)
+"""
+    assert on(script) == ["4", "[1, 3]", "True", "False", "7", "[8, 9] False", "4"]
+
+
+def test_no_more_workers_than_chunk_has_calls(on):
+    script = """
+import psutil
+def workers(): return sum(process.name().startswith("ray::LabelledA") for process in psutil.process_iter())
+ray.init(**QUIET)
+before = workers()
+def count(x):
+    open(f"began{x}", "w").close()
+    return until(lambda: os.path.exists("began1") and os.path.exists("began2")) and workers()
+print([there - before for there in chunk(count, [[1], [2]])], up())
+"""
+    assert on(script) == ["[2, 2] True"]
+
+
+def test_addresses_that_lead_nowhere(tmp_path):
+    script = """
+for address in ("127.0.0.1:1", "ray://127.0.0.1:10001", "http://127.0.0.1:8265", "nonsense"):
+    os.environ["RAY_ADDRESS"] = address
+    since = time.monotonic()
+    try:
+        ChunkExecutor(1)
+    except Exception as error:
+        print(type(error).__name__, error, time.monotonic() - since < 15)
+"""
+    answers = run(script, tmp_path)
+    assert [answer.split()[0] for answer in answers] == ["ExecutorBroken", *["ValueError"] * 3]
+    assert all(answer.endswith("True") for answer in answers)
+    assert "nobody answers at 127.0.0.1:1" in answers[0]
+    assert "ray job submit" in answers[1]
+    assert all("host:port" in answer for answer in answers[2:])
+
+
+def test_cluster_that_wants_a_token(tmp_path):
+    # Ray's clusters have one where they are started by `ray.init`; a process shows it if RAY_AUTH_MODE says so.
+    script = """
+context = ray.init("local", num_cpus=1, **QUIET)
+print(context.address_info["gcs_address"], flush=True)
+time.sleep(300)
+"""
+    started = start(script, tmp_path)
+    address = started.stdout.readline().strip()
+    asking = """
+try:
+    with ChunkExecutor(1) as executor:
+        print(executor.submit(abs, -1).result())
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    environment = {"RAY_ADDRESS": address, "RAY_NUM_REDIS_GET_RETRIES": "1"}
+    (answer,), _ = end(
+        start(asking, tmp_path, **environment, RAY_AUTH_MODE="disabled")
+    )  # Ray has something to say, too
+    assert answer.startswith("ExecutorBroken")
+    assert "RAY_AUTH_MODE=token" in answer
+    assert run(asking, tmp_path, **environment, RAY_AUTH_MODE="token") == ["1"]
+    started.send_signal(signal.SIGKILL)
+    end(started, -signal.SIGKILL)
+
+
+def test_options_of_actors(on):
+    script = """
+import importlib
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+for name, value in {"num_gnus": 1, "name": "a", "max_concurrency": 2, "lifetime": "detached", "num_cpus": -1}.items():
+    try:
+        ChunkExecutor(1, actor_options={name: value})
+    except ValueError as error:
+        print(name, name in str(error), up())
+ray.init(**QUIET)
+second = next(node["NodeID"] for node in ray.nodes() if node["Resources"].get("two"))
+for options in (
+    {"resources": {"two": 0.5}},
+    {"label_selector": {"ray.io/node-id": second}},
+    {"scheduling_strategy": NodeAffinitySchedulingStrategy(second, soft=False)},
+):
+    with ChunkExecutor(2, actor_options=options) as executor:
+        print(set(executor.map(here, [0.1] * 4, chunksize=1)) == {second})
+with ChunkExecutor(1, actor_options={"runtime_env": {"env_vars": {"COLOUR": "blue"}}, "num_cpus": 0.5}) as executor:
+    print(executor.submit(os.getenv, "COLOUR").result())
+"""
+    refused = [f"{name} True False" for name in ("num_gnus", "name", "max_concurrency", "lifetime", "num_cpus")]
+    assert on(script) == [*refused, "True", "True", "True", "blue"]
+
+
+def test_room(tmp_path):
+    """Those that fit work; a line says how many wait; nodes that come are used, and their loss is survived."""
+    script = """
+import logging
+from thread_chunks import _starts
+_starts._LONG = 1  # else the test takes long
+logging.basicConfig(filename="log")
+executor = ChunkExecutor(6, actor_options={"num_cpus": 1}, max_retries=5)
+print(spread(executor, 4))
+running = executor.map(here, [0.1] * 60, chunksize=1)
+until(lambda: "not up" in open("log").read())
+say("2 of 6 workers" in open("log").read(), "'num_cpus': 1" in open("log").read())
+list(running)
+say("add")
+until(lambda: len(ray.nodes()) == 3)
+say(until(lambda: len(set(executor.map(here, [0.1] * 20, chunksize=1))) == 3))
+values = executor.map(lambda x: (time.sleep(0.02), x)[1], range(500), chunksize=1)
+next(values)
+say("remove")
+say(list(values) == list(range(1, 500)), executor.size)
+executor.shutdown()
+"""
+    with cluster_of_two() as cluster:
+        process = start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address)
+        wait_for(tmp_path, "add")
+        node = cluster.add_node(num_cpus=2)
+        wait_for(tmp_path, "remove")
+        cluster.remove_node(node, allow_graceful=False)
+        end(process)
+    assert said(tmp_path) == ["True True", "add", "True", "remove", "True 6"]
+
+
+def test_node_that_is_lost_costs_what_it_ran(tmp_path):
+    script = """
+from thread_chunks import WorkerLost
+executor = ChunkExecutor(4)
+say(spread(executor, 4))
+def work(x):
+    with open(f"ran{os.getpid()}", "a") as file:
+        print(x, file=file)
+    time.sleep(0.02)
+    return x
+futures = [executor.submit(work, x) for x in range(400)]
+until(lambda: futures[20].done())
+say("remove")
+lost = [x for x, future in enumerate(futures) if isinstance(future.exception(), WorkerLost)]
+say(0 < len(lost) < 100, all(x in lost or future.result() == x for x, future in enumerate(futures)))
+with ChunkExecutor(2) as another:
+    say(list(another.map(abs, [-1, -2])))
+executor.shutdown()
+"""
+    with cluster_of_two() as cluster:
+        process = start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address)
+        wait_for(tmp_path, "remove")
+        cluster.remove_node(cluster.second, allow_graceful=False)
+        end(process)
+    assert said(tmp_path) == ["[1, 3]", "remove", "True True", "[1, 2]"]
+    ran = [line for file in tmp_path.glob("ran*") for line in file.read_text().split()]
+    assert len(ran) == len(set(ran)), "none ran twice"
+
+
+def test_node_that_is_drained_gets_no_new_calls(tmp_path):
+    script = """
+executor = ChunkExecutor(4)
+print(spread(executor, 4))
+second = next(node["NodeID"] for node in ray.nodes() if node["Resources"].get("two"))
+long = executor.map(here, [4] * 4, chunksize=1)
+drain = ["drain-node", "--address", os.environ["RAY_ADDRESS"], "--node-id", second,
+         "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "it goes"]
+ray_command = os.path.join(os.path.dirname(sys.executable), "ray")
+print(subprocess.run([ray_command, *drain, "--deadline-remaining-seconds", "60"], capture_output=True).returncode)
+time.sleep(2.5)  # within which the executor has looked
+after = [executor.submit(here, 0.1) for _ in range(8)]
+print(list(long).count(second))  # what ran was not disturbed
+print([future.result() for future in after].count(second))
+print(spread(executor, 4))
+executor.shutdown()
+"""
+    with cluster_of_two() as cluster:
+        lines, _ = end(start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address))
+    assert lines == ["[1, 3]", "0", "3", "0", "[4]"]
+
+
+def test_large_stored_function_travels_once_to_each_node(on, cluster):
+    def shared():
+        return psutil.Process(cluster.second.all_processes["raylet"][0].process.pid).memory_info().shared
+
+    script = """
+large = np.ones(10_000_000)
+def look(x): return float(large[x]), ray.get_runtime_context().get_node_id()
+with ChunkExecutor(look, 8) as executor:
+    print(spread(executor, 8), until(lambda: len(set(executor.map([0] * 40, chunksize=1))) == 2))
+"""
+    before = shared()
+    assert on(script) == ["[2, 6] True"]
+    # Of the pages of the object store those count that the node's Ray has written: one copy for six workers.
+    assert 80e6 < shared() - before < 130e6
+
+
+def test_values_that_stay_in_the_cluster(on):
+    script = """
+from thread_chunks import PicklingFailed
+ray.init(**QUIET)
+def make(x):
+    if x == 3: raise KeyError(x)
+    return np.full(500_000, float(x))
+with ChunkExecutor(4) as executor:
+    # 8 values of 4 MB each; what the driver has is references.
+    references = list(executor.map(make, [1, 2] * 4, results="refs"))
+    print({type(reference).__name__ for reference in references})
+    print(list(executor.map(lambda array: float(array[0]), references)))
+    print([float(ray.get(reference)[0]) for reference in executor.starmap(make, [(1,), (2,)], results="refs")])
+    # A call runs where its argument is, if a worker is idle there.
+    for reference in references[:4]:
+        homes = ray.experimental.get_object_locations([reference])[reference]["node_ids"]
+        print(executor.submit(lambda array: ray.get_runtime_context().get_node_id(), reference).result() in homes)
+    for call in (lambda: executor.map(make, [1, 3], results="refs"),
+                 lambda: executor.map(lambda x: threading.Lock(), [1], results="refs"),
+                 lambda: executor.map(make, [1], results="refs", chunksize=2),
+                 lambda: executor.map(make, [1], results="references")):
+        try:
+            print(len(list(call())))
+        except Exception as error:
+            print(type(error).__name__)
+    kept = list(executor.map(make, [5], results="refs"))
+    with_function = ChunkExecutor(make, 1)
+    kept += with_function.map([6], results="refs")
+    with_function.shutdown()
+print([float(ray.get(reference)[0]) for reference in kept])  # they outlast the executor
+"""
+    values = str([1.0, 2.0] * 4)
+    errors = ["KeyError", "PicklingFailed", "ValueError", "ValueError"]
+    assert on(script) == ["{'ObjectRef'}", values, "[1.0, 2.0]", *["True"] * 4, *errors, "[5.0, 6.0]"]
+
+
+def test_package_that_is_not_installed_on_a_node(tmp_path):
+    stub = tmp_path / "without" / "thread_chunks"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'thread_chunks'\")")
+    script = """
+import thread_chunks
+from thread_chunks import _crew
+_crew._BACK_OFF = 0.01
+there = {"resources": {"bare": 0.1}}
+try:
+    with ChunkExecutor(1, actor_options=there) as executor:
+        executor.submit(abs, -1).result()
+except Exception as error:
+    print(type(error).__name__, "not installed on its node" in str(error), "py_modules" in str(error))
+config.ray_config["runtime_env"] = {"py_modules": [thread_chunks]}
+with ChunkExecutor(1, actor_options=there) as executor:
+    print(executor.submit(abs, -1).result())
+"""
+    with cluster_of_two() as cluster:
+        cluster.add_node(num_cpus=1, resources={"bare": 1}, env_vars={"PYTHONPATH": str(stub.parent)})
+        out, err = end(start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address))
+    assert out == ["ExecutorBroken True True", "1"]
+    assert "a worker was lost before it was of use" in err
+
+
+def test_checkpoint_needs_no_shared_disk(on, tmp_path):
+    script = """
+def work(x):
+    time.sleep(0.05)
+    return x, ray.get_runtime_context().get_node_id()
+with ChunkExecutor(4) as executor:
+    os.mkdir("here")
+    values = list(executor.map(work, range(20), path="here/checkpoint", chunksize=1))
+    print(len({node for _, node in values}), *{name.partition("-")[0] for name in os.listdir("here")})
+    print(list(executor.map(work, range(20), path="here/checkpoint")) == values)
+"""
+    assert on(script) == ["2 checkpoint", "True"]
+
+
+def test_many_executors_and_drivers(cluster, tmp_path):
+    script = """
+executors = [ChunkExecutor(2) for _ in range(3)]
+print([sum(executor.map(abs, range(-100, 0))) for executor in executors])
+print(ray.util.list_named_actors(all_namespaces=True))
+for executor in executors:
+    executor.shutdown()
+"""
+    programs = [start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address) for _ in range(2)]
+    for program in programs:
+        assert end(program)[0] == ["[5050, 5050, 5050]", "[]"]
+
+
+def test_driver_that_is_killed_leaves_nothing(cluster, tmp_path):
+    script = """
+executor = ChunkExecutor(4)
+spread(executor, 4)
+pids = set()
+until(lambda: pids.update(executor.map(lambda _: (here(), os.getpid())[1], range(8), chunksize=1)) or len(pids) == 4)
+print(*pids, flush=True)
+executor.submit(time.sleep, 600)
+time.sleep(600)
+"""
+    driver = start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address)
+    pids = [int(pid) for pid in driver.stdout.readline().split()]
+    assert len(pids) == 4
+    driver.kill()
+    end(driver, -signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while any(map(psutil.pid_exists, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(psutil.pid_exists, pids))
+
+
+def said(directory):
+    """Return what a program said where Ray does not print."""
+    path = directory / "said"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def wait_for(directory, word):
+    """Wait until a program has said a word."""
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and word not in said(directory):
+        time.sleep(0.01)
