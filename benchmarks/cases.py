@@ -22,7 +22,6 @@ import ray
 
 from thread_chunks import Chunker, ChunkExecutor, config
 
-from . import simulation
 from .harness import OURS, Case, Contender, Goal
 from .work import Holder, fast_then_slow, log_normal_durations, noop, spin, there_and_back, wait, warm
 
@@ -527,21 +526,6 @@ PENDING.contenders["100 bytes"] = lambda quick: 100.0
 
 # The dispatcher
 
-DISPATCHER = Case(
-    "dispatcher",
-    "the dispatcher alone, on simulated workers: time for one block",
-    "us",
-    [Goal(1 / 1.5, "10 workers", "10,000 workers")],
-)
-
-
-def dispatcher_with(workers: int) -> Contender:
-    """Return the dispatcher with so many workers as a contender."""
-    return lambda quick: simulation.time_per_block(workers, 10_000 if quick else 100_000)
-
-
-DISPATCHER.contenders.update({f"{workers:,} workers": dispatcher_with(workers) for workers in (10, 100, 1000, 10_000)})
-
 IDLE = Case("idle", "wake-ups of the dispatcher in 3 s in which nothing happens", "times")
 
 
@@ -604,7 +588,6 @@ CASES = {
         STORED_MEMORY,
         BUFFER,
         PENDING,
-        DISPATCHER,
         IDLE,
     )
 }

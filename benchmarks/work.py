@@ -39,6 +39,12 @@ def wait(seconds: float) -> None:
             pass
 
 
+def process_after(seconds: float) -> int:
+    """Sleep, and return the process."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
 def noted(x: int) -> tuple[int, float, float, bool]:
     """Run `fast_then_slow`; return the process, start, end (s), and whether it was a slow one."""
     start = time.time()

@@ -961,12 +961,12 @@ def test_cluster_that_is_gone_while_calls_run():
 
 def test_no_wake_up_while_nothing_happens():
     driver, (worker,) = fast_driver(1)
-    assert driver.dispatcher._patience(driver.now) is None
+    assert driver.dispatcher.patience() is None
     driver.map("abc")
-    assert driver.dispatcher._patience(driver.now) > 0
+    assert driver.dispatcher.patience() > 0
     while driver.running:
         driver.finish(worker)
-    assert driver.dispatcher._patience(driver.now) is None
+    assert driver.dispatcher.patience() is None
 
 
 def test_question_that_raises():
@@ -1172,9 +1172,9 @@ def test_wakes_up_to_start_a_worker_again():
     driver.submit("a")
     driver.lose(driver.cluster.started[0])
     driver.now = 0.4999
-    driver.dispatcher.ring(driver.now)
-    rang, driver.now = driver.now, 0.5001
-    assert driver.dispatcher._patience(rang) == 0
+    driver.dispatcher.turn([])
+    driver.now = 0.5001
+    assert driver.dispatcher.patience() == 0
 
 
 def test_cancelling_many_calls_that_were_sent_sets_one_alarm():
@@ -1237,6 +1237,18 @@ def test_workers_that_wait_for_room_are_talked_about_once(caplog):
     for _ in range(10):
         driver.sleep(2)
     assert caplog.text.count("2 of 3 workers are not up after 10 s") == 1
+
+
+def test_workers_are_started_a_few_at_a_time_while_others_are_heard():
+    driver = Driver(20)
+    driver.map(NAMES)
+    few = len(driver.cluster.started)
+    assert 0 < few < len(NAMES)
+    driver.up(driver.cluster.started[0])
+    driver.finish(driver.cluster.started[0])
+    while driver.dispatcher.patience() == 0:
+        driver.dispatcher.turn([])
+    assert len(driver.cluster.started) == len(NAMES) - 1, "one call is over"
 
 
 def test_worker_is_up_after_it_was_given_up(caplog):

@@ -139,6 +139,7 @@ class Dispatcher:
             self.crew, self._waiting, self._alarms, self._endings, cluster.home_of, clock, max_tasks
         )
         self._lookout = Lookout(self.crew, cluster, self._assignment, self._starts, self._break)
+        self._rang = 0.0  # when it took its last turn
         self._closing = self._broken = False
 
     @property
@@ -165,13 +166,8 @@ class Dispatcher:
     def run(self) -> None:
         """Handle messages until all is done. The body of the dispatcher thread."""
         try:
-            now = self._clock()
             while not self.finished:
-                first = self._inbox.get(self._patience(now))
-                # Before the rest is read: what comes while these are handled may be what an alarm waits for.
-                now = self._clock()
-                self.handle(chain(first, self._inbox.drain()))
-                self.ring(now)
+                self.turn(self._inbox.get(self.patience()))
         except BaseException as error:
             _log.exception("the dispatcher failed")
             self._break(ExecutorBroken.because("the executor itself failed", error))
@@ -186,15 +182,23 @@ class Dispatcher:
                 worker.dismiss()
             self._cluster.close()
 
+    def turn(self, first: Iterable[Message]) -> None:
+        """Handle the first message and all others that are there, then do what was due by now."""
+        # Not later: what comes while these are handled may be what an alarm waits for.
+        self._rang = now = self._clock()
+        self.handle(chain(first, self._inbox.drain()))
+        self.ring(now)
+
     def handle(self, messages: Iterable[Message]) -> None:
         """Take note of messages, deliver outcomes, and give out the next blocks."""
         for message in messages:
             self._note(message)
             self._recovery.deliver()
             if not isinstance(message, Work) and not self.finished:
-                self._assign()  # at once: a worker may be free, and what comes next may take its time
+                # At once: a worker may be free, and what comes next may take its time.
+                self._assignment.give_out(self.size)
         if not self.finished:
-            self._assign()
+            self._assignment.give_out(self.size)
 
     def _note(self, message: Message) -> None:
         match message:
@@ -206,7 +210,7 @@ class Dispatcher:
                 series.calls.clear()
                 series.abandoned = True
             case StartAll():
-                self._starts.start(self.size)
+                self._starts.all = True
             case Store(function):
                 for worker in self.workers:
                     worker.store(function)
@@ -247,26 +251,24 @@ class Dispatcher:
                 message.reply(self)
 
     def ring(self, now: float) -> None:
-        """Do what is due by `now`, when all that had come by then is handled."""
+        """Do what is due by `now`, when all that had come by then is handled; start workers that there is work for."""
         rang = self._alarms.ring(now)
         self._recovery.deliver()
         looked = self._lookout.look(now)
-        if (rang or looked or self.crew.failed_starts) and not self.finished:
-            self._assign()
+        if (rang or looked) and not self.finished:
+            self._assignment.give_out(self.size)
+        if len(self.crew) < self.size and not self.finished:
+            self._starts.start(self._waiting.demand(self.size) if self._waiting.head() is not None else 0)
 
-    def _patience(self, rang: float) -> float | None:
-        """Return for how long nothing is due (s), after what was due by `rang` is done."""
+    def patience(self) -> float | None:
+        """Return for how long nothing is due (s)."""
         due = [self._alarms.next(), self._lookout.next]
-        if self.crew.next_start > rang and self._waiting:
+        if self._starts.unfinished:
+            due.append(self._rang)
+        if self.crew.next_start > self._rang and self._waiting:
             due.append(self.crew.next_start)
         times = [when for when in due if when is not None]
         return max(0.0, min(times) - self._clock()) if times else None
-
-    def _assign(self) -> None:
-        """Give workers the next blocks, and start workers if there is more work than that."""
-        self._assignment.give_out(self.size)
-        if len(self.crew) < self.size and self._waiting.head() is not None:
-            self._starts.start(self._waiting.demand(self.size))
 
     def _take_over(self, worker: Worker, block: Block, outcomes: Outcomes, left: int) -> None:
         """Take what a worker has of a block that it surrendered."""

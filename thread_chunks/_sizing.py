@@ -11,10 +11,19 @@ from __future__ import annotations
 # more to be taken back when a call takes long, and a lost worker costs more calls.
 TARGET = 0.1
 
+# What a block costs the driver (s of CPU time: 0.6 ms were measured, which more than one thread of it has to do with).
+# So many workers ask for blocks that must be longer than `TARGET`, or the driver is the limit: twice as long as it
+# takes to serve all workers once. Less, and workers wait for it; more, and a lost worker costs more calls.
+_COST = 0.0005
+_SHARE = 0.5
+
 # Up to which length of its calls (s) a block may be sent to a worker that runs another one, to wait there for its
 # turn: that hides the milliseconds which a message and its answer take. Longer ones lose less than that by
 # waiting for the answer, and lose more if they have to be taken back.
 _BRIEF = 0.1
+
+# No block is longer than this (s), however many workers there are: it has to be computed again if its worker is lost.
+_LONGEST = 10.0
 
 # By how much a block may be longer than the longest so far. Less, and a million short calls need
 # many blocks until they travel well; more, and a few calls by chance short bring a block that
@@ -48,17 +57,17 @@ class Pace:
     16
     """
 
-    __slots__ = ("_length", "_seconds")
+    __slots__ = ("_longest", "_seconds")
 
     def __init__(self) -> None:
-        self._length = 1
+        self._longest = 1  # calls in a block, by how long the blocks before it were
         self._seconds = 0.0  # of one call; 0 until the first is observed
 
     def observe(self, calls: int, seconds: float) -> None:
         """Learn from a block of `calls` calls (at least 1) that took `seconds`."""
         latest = max(seconds / calls, 1e-9)
         self._seconds = max(latest, (latest + self._seconds) / 2)
-        self._length = max(1, min(int(TARGET / self._seconds), max(self._length, calls) * _GROWTH))
+        self._longest = max(1, min(int(_LONGEST / self._seconds), max(self._longest, calls) * _GROWTH))
 
     @property
     def brief(self) -> bool:
@@ -71,7 +80,7 @@ class Pace:
 
     def doubt(self) -> None:
         """Begin anew, with single calls: a block took far longer than it should have."""
-        self._length = 1
+        self._longest = 1
 
     def block_length(self, waiting: int, workers: int) -> int:
         """Return how many of the `waiting` calls (at least 1) go into the next block.
@@ -80,8 +89,11 @@ class Pace:
         `workers` end together.
         """
         share = -(-waiting // (2 * workers))
-        shortest = int(_SHORTEST / self._seconds) if self._seconds else 1
-        return min(waiting, self._length, max(share, shortest))
+        turn = workers * _COST  # what it takes to serve all workers once
+        if not self._seconds:
+            return 1
+        longest = min(self._longest, int(max(TARGET, turn / _SHARE) / self._seconds))
+        return max(1, min(waiting, longest, max(share, int(max(_SHORTEST, turn) / self._seconds))))
 
     def overdue(self, calls: int) -> float:
         """Return after how many seconds a block of so many calls is overdue."""

@@ -11,6 +11,10 @@ from .errors import ExecutorBroken, WorkerLost
 
 _log = logging.getLogger("thread_chunks")
 
+# How many workers are started before what the others say is heard again: to start one takes a millisecond or three.
+# Less, and it takes longer to start a thousand; more, and those that are up wait.
+_AT_ONCE = 4
+
 # After so many seconds a worker that is not up is talked about. Less, and the start of many workers on few CPUs is;
 # more, and the user wonders.
 _LONG = 10
@@ -38,6 +42,10 @@ class Starts:
     ----------
     size : int
         The same, at present.
+    all : bool
+        Whether so many are to be started, whether there is work for them or not.
+    unfinished : bool
+        Whether more are to be started as soon as there is time.
     """
 
     def __init__(
@@ -55,18 +63,25 @@ class Starts:
         self._clock = clock
         self._give_up = give_up
         self.size = size
+        self.all = self.unfinished = False
         self._late = 0  # how many were starting for long when somebody looked last
 
     def start(self, wanted: int) -> None:
-        """See to it that `wanted` workers are idle or starting, within `size`."""
+        """See to it that `wanted` workers are idle or starting, within `size`; start some, and be `unfinished`."""
         crew = self._crew
+        missing = min(self.size - len(crew), (self.size if self.all else wanted) - len(crew.idle) - len(crew.starting))
+        self.unfinished = missing > _AT_ONCE
+        self.all = self.all and self.unfinished
+        if missing <= 0:
+            return
         if crew.failed_starts >= MAX_FAILED_STARTS:
             text = f"{crew.failed_starts} attempts in a row to have workers failed before a call came to its end"
             self._do_without(text, crew.failure)
             return
         if crew.failed_starts and self._clock() < crew.next_start:
+            self.unfinished = False  # till then
             return
-        for _ in range(min(self.size - len(crew), wanted - len(crew.idle) - len(crew.starting))):
+        for _ in range(min(missing, _AT_ONCE)):
             try:
                 worker = self._cluster.start_worker(self._post)
             except Exception as error:

@@ -1,0 +1,107 @@
+"""Many workers: simulated, and as many as a machine has room for. One `Case` each."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+
+from thread_chunks import ChunkExecutor
+
+from .harness import OURS, Case, Contender, Goal
+from .simulation import Table, simulate
+from .work import noop, process_after
+
+IDEAL = "ideal"
+
+# The workers, the duration of the calls (s), how many calls for each worker, and what is to be reached.
+SIZES = {
+    "scale-1s": (1000, 1.0, 20, 0.95),
+    "scale-10s": (10_000, 10.0, 10, 0.90),
+    "scale-10ms": (1000, 0.01, 2000, 0.90),
+}
+
+
+def scale_case(name: str, workers: int, duration: float, each: int, goal: float) -> Case:
+    """Return the case of so many simulated workers, with `each` calls of `duration` (s) for each of them."""
+    title = f"{workers:,} simulated workers, {each * workers:,} calls of {duration:g} s"
+    case = Case(name, title, "s", [Goal(goal, IDEAL)])
+
+    def table(quick: bool) -> Table:
+        fewer = 100 if quick else 1
+        return Table(max(10, workers // fewer), [duration], max(10, workers // fewer) * each)
+
+    case.contenders[OURS] = lambda quick: simulate(table(quick)).seconds
+    case.contenders[IDEAL] = lambda quick: duration * each
+    return case
+
+
+SCALE = {name: scale_case(name, *size) for name, size in SIZES.items()}
+
+STARTING = Case("scale-start", "1,000 simulated workers start: until the first call of 1 s is over", "s")
+STARTING.contenders[OURS] = lambda quick: simulate(_starting(quick)).first
+STARTING.contenders["until the last worker is up"] = lambda quick: simulate(_starting(quick)).all_up
+
+
+def _starting(quick: bool) -> Table:
+    workers = 100 if quick else 1000
+    return Table(workers, [1.0], 20 * workers, up=False)
+
+
+DISPATCHER = Case(
+    "dispatcher",
+    "the dispatcher alone, on simulated workers: time for one block",
+    "us",
+    [Goal(1 / 1.5, "10 workers", "10,000 workers")],
+)
+MEMORY = Case("dispatcher-memory", "the dispatcher alone, on simulated workers: memory for one worker", "bytes")
+
+
+def time_with(workers: int) -> Contender:
+    """Return the dispatcher with so many workers as a contender."""
+    # Calls so long that each is a block.
+    return lambda quick: 1e6 * simulate(Table(workers, [10.5], 20_000 if quick else 100_000)).per_block
+
+
+def memory_with(workers: int) -> Contender:
+    """Return the memory that the package has for each of so many workers while they run calls."""
+
+    def measure(quick: bool) -> float:
+        tracemalloc.start()
+        peak = 0
+
+        def look() -> None:
+            nonlocal peak
+            traces = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/thread_chunks/*")])
+            peak = sum(trace.size for trace in traces.statistics("filename"))
+
+        simulate(Table(workers, [1.0], 2 * workers), midway=look)
+        return peak / workers
+
+    return measure
+
+
+for count in (10, 100, 1000, 10_000):
+    DISPATCHER.contenders[f"{count:,} workers"] = time_with(count)
+    if count >= 100:
+        MEMORY.contenders[f"{count:,} workers"] = memory_with(count)
+
+ACTORS = Case("actors", "200 Ray actors, 20,000 calls that sleep for 50 ms", "s", [Goal(0.85, IDEAL)])
+
+
+@ACTORS.contender()
+def actors(quick: bool) -> float:
+    """Time the calls, when all actors are up."""
+    workers, calls = (10, 200) if quick else (200, 20_000)
+    with ChunkExecutor(noop, workers) as executor:
+        up: set[int] = set()
+        while len(up) < workers:
+            up.update(executor.map(process_after, [0.3] * workers, chunksize=1))
+        start = time.perf_counter()
+        for _ in executor.map(time.sleep, [0.05] * calls):
+            pass
+        return time.perf_counter() - start
+
+
+ACTORS.contenders[IDEAL] = lambda quick: 1.0 if quick else 5.0
+
+SCALES = {case.name: case for case in (*SCALE.values(), STARTING, DISPATCHER, MEMORY, ACTORS)}
