@@ -18,6 +18,7 @@ from thread_chunks import ChunkExecutor
 
 from .cases import DURATIONS, RATES, process_pool, regime, warmed_up
 from .harness import measure
+from .simulation import Table, simulate
 from .work import noted
 
 
@@ -26,6 +27,7 @@ def draw(folder: str, *, quick: bool) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     draw_rates(Path(folder) / "calls_per_second.svg", quick=quick)
     draw_regime(Path(folder) / "regime.svg", quick=quick)
+    draw_scale(Path(folder) / "scale.svg", quick=quick)
 
 
 def draw_rates(path: Path, *, quick: bool) -> None:
@@ -39,6 +41,22 @@ def draw_rates(path: Path, *, quick: bool) -> None:
     for name, measured in rates.items():
         axes.loglog(DURATIONS, measured, marker="o", label=name)
     axes.set(xlabel="duration of a call (s)", ylabel="calls per second", title="map with default arguments, 2 workers")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def draw_scale(path: Path, *, quick: bool) -> None:
+    """Draw the share of the time of simulated workers that is used, against their number."""
+    numbers = [10, 30, 100] if quick else [10, 30, 100, 300, 1000, 3000, 10_000]
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    for duration in (0.01, 0.1, 1.0, 10.0):
+        each = max(10, int(20 / duration))  # calls for each worker
+        drawn = [workers for workers in numbers if workers * each <= 6_000_000]
+        used = [100 * simulate(Table(workers, [duration], workers * each)).utilisation for workers in drawn]
+        axes.semilogx(drawn, used, marker="o", label=f"calls of {duration:g} s")
+    axes.set(xlabel="simulated workers", ylabel="time used by calls (%)", title="what one driver can keep busy")
+    axes.set_ylim(0, 100)
     axes.legend()
     axes.grid(alpha=0.3)
     _save(figure, path)
