@@ -153,6 +153,13 @@ class Dispatcher:
         return self.crew.workers
 
     @property
+    def handles(self) -> list[Any]:
+        """The handles of all workers, with those that are to be started whether there is work or not."""
+        if not self.finished:
+            self._starts.start_all()
+        return [worker.handle for worker in self.workers]
+
+    @property
     def finished(self) -> bool:
         """Whether nothing is left to do, now or later."""
         return self._broken or (self._closing and not self._waiting and not self.crew.busy)

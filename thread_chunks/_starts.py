@@ -66,6 +66,14 @@ class Starts:
         self.all = self.unfinished = False
         self._late = 0  # how many were starting for long when somebody looked last
 
+    def start_all(self) -> None:
+        """Start what is to be started whether there is work or not, however long that takes."""
+        while self.all:
+            count = len(self._crew)
+            self.start(0)
+            if len(self._crew) == count:
+                return
+
     def start(self, wanted: int) -> None:
         """See to it that `wanted` workers are idle or starting, within `size`; start some, and be `unfinished`."""
         crew = self._crew

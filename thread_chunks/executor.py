@@ -251,10 +251,10 @@ class ChunkExecutor(Executor):
         is up.
         """
         if threading.current_thread() is self._thread:
-            return _handles(self._dispatcher)
+            return self._dispatcher.handles
         answer: Future[list[Any]] = Future()
         self._check_process()
-        self._inbox.admit(Inspect(_handles, answer))
+        self._inbox.admit(Inspect(lambda dispatcher: dispatcher.handles, answer))
         return answer.result()
 
     def submit(self, fn: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -815,10 +815,6 @@ class ChunkExecutor(Executor):
             )
         if not threading.main_thread().is_alive():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-
-
-def _handles(dispatcher: Dispatcher) -> list[Any]:
-    return [worker.handle for worker in dispatcher.workers]
 
 
 def _report(dispatcher: Dispatcher) -> Report:
