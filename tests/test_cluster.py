@@ -11,8 +11,12 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
+import ray
+import ray.util.client
 from ray.cluster_utils import Cluster
 from scripts import end, run, start
+
+from thread_chunks import ChunkExecutor
 
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 300 * 2**20}
 
@@ -107,6 +111,12 @@ for address in ("127.0.0.1:1", "ray://127.0.0.1:10001", "http://127.0.0.1:8265",
     assert "nobody answers at 127.0.0.1:1" in answers[0]
     assert "ray job submit" in answers[1]
     assert all("host:port" in answer for answer in answers[2:])
+
+
+def test_ray_client_is_refused_also_where_the_user_has_connected(ray_up, monkeypatch):
+    monkeypatch.setattr(ray.util.client.ray, "is_connected", lambda: True)
+    with pytest.raises(ValueError, match="Ray Client"):
+        ChunkExecutor(1)
 
 
 def test_cluster_that_wants_a_token(tmp_path):
