@@ -172,10 +172,12 @@ class RayCluster:
     def needs(self) -> str:
         """What an actor asks Ray for, and what there is, for messages."""
         asked = {name: value for name, value in self._options.items() if name in _OF_PLACES and value}
-        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        left: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-        shown = {name: left.get(name, 0.0) for name in there if not name.startswith("node:")}
-        return f"{asked or 'a process'}; the cluster has {shown} left"
+        left = "an unknown rest"
+        with suppress(Exception):  # Ray's, while it goes down
+            there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+            left = str({name: free.get(name, 0.0) for name in there if not name.startswith("node:")})
+        return f"{asked or 'a process'}; the cluster has {left} left"
 
     def close(self) -> None:
         """Let go of everything, and of Ray."""

@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.experimental import get_local_object_locations
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -56,12 +55,7 @@ class Nodes:
         self._looked = time.monotonic()
         if len(self._alive) > 1:
             with suppress(Exception):  # then it is as it was; whether Ray answers is found out elsewhere
-                status = get_cluster_status(ray.get_runtime_context().gcs_address, timeout=_PATIENCE)
-                self.leaving = frozenset(
-                    node.node_id
-                    for node in (*status.active_nodes, *status.idle_nodes)
-                    if node.node_id and node.node_status == "DRAINING"
-                )
+                self.leaving = _draining()
 
     def counts_on(self, node: str) -> bool:
         """Whether Ray counts on a node."""
@@ -121,6 +115,15 @@ class Nodes:
                 sizes[node] += place["object_size"] or 0
         node, size = max(sizes.items(), key=lambda item: item[1], default=("", 0))
         return node if size >= _LARGE else ""
+
+
+def _draining() -> frozenset[str]:
+    # Here, as Ray has no other public way to tell, and no promise that this one stays.
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    status = get_cluster_status(ray.get_runtime_context().gcs_address, timeout=_PATIENCE)
+    nodes = (*status.active_nodes, *status.idle_nodes)
+    return frozenset(node.node_id for node in nodes if node.node_id and node.node_status == "DRAINING")
 
 
 def on(node: str) -> NodeAffinitySchedulingStrategy:
