@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import contextmanager
 
 import psutil
 import pytest
 import ray
 import ray.util.client
-from ray.cluster_utils import Cluster
+from clusters import LocalCluster
 from scripts import end, run, start
 
 from thread_chunks import ChunkExecutor
-
-NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 300 * 2**20}
 
 PRELUDE = """
 import subprocess
@@ -34,27 +31,16 @@ def spread(executor, workers):  # how many of them are on each node, the fewest 
 """
 
 
-@contextmanager
-def cluster_of_two():
-    """A node with a CPU, where the programs run, and one with three, and two of "two"."""
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
-    try:
-        cluster.second = cluster.add_node(num_cpus=3, resources={"two": 2}, object_store_memory=300 * 2**20)
-        yield cluster
-    finally:
-        cluster.shutdown()
-
-
 @pytest.fixture(scope="module")
 def cluster():
-    with cluster_of_two() as cluster:
+    with LocalCluster() as cluster:
         yield cluster
 
 
 @pytest.fixture
 def on(cluster, tmp_path):
     """Runs a program on the cluster; returns what it printed."""
-    return lambda script, **environment: run(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address, **environment)
+    return lambda script, **environment: run(PRELUDE + script, tmp_path, **cluster.environment, **environment)
 
 
 def test_size_and_spread(on, cluster):
@@ -82,7 +68,6 @@ print(Chunker(abs).chunk_size)
 
 
 def test_no_more_workers_than_chunk_has_calls(on, cluster):
-    raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
     script = """
 import psutil
 raylets = list(map(int, os.environ["RAYLETS"].split()))
@@ -101,7 +86,7 @@ def count(x):
     return until(lambda: os.path.exists("began1") and os.path.exists("began2")) and workers()
 print([there - before for there in chunk(count, [[1], [2]])], up())
 """
-    assert on(script, RAYLETS=" ".join(map(str, raylets))) == ["[2, 2] True"]
+    assert on(script, RAYLETS=f"{cluster.head.raylet} {cluster.second.raylet}") == ["[2, 2] True"]
 
 
 def test_addresses_that_lead_nowhere(tmp_path):
@@ -202,12 +187,12 @@ say("remove")
 say(list(values) == list(range(1, 500)), executor.size)
 executor.shutdown()
 """
-    with cluster_of_two() as cluster:
-        process = start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address)
+    with LocalCluster() as cluster:
+        process = start(PRELUDE + script, tmp_path, **cluster.environment)
         wait_for(tmp_path, "add")
-        node = cluster.add_node(num_cpus=2)
+        node = cluster.add(num_cpus=2)
         wait_for(tmp_path, "remove")
-        cluster.remove_node(node, allow_graceful=False)
+        cluster.remove(node)
         end(process)
     assert said(tmp_path) == ["True True", "add", "True", "remove", "True 6"]
 
@@ -231,10 +216,10 @@ with ChunkExecutor(2) as another:
     say(list(another.map(abs, [-1, -2])))
 executor.shutdown()
 """
-    with cluster_of_two() as cluster:
-        process = start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address)
+    with LocalCluster() as cluster:
+        process = start(PRELUDE + script, tmp_path, **cluster.environment)
         wait_for(tmp_path, "remove")
-        cluster.remove_node(cluster.second, allow_graceful=False)
+        cluster.remove(cluster.second)
         end(process)
     assert said(tmp_path) == ["[1, 3]", "remove", "True True", "[1, 2]"]
     ran = [line for file in tmp_path.glob("ran*") for line in file.read_text().split()]
@@ -258,14 +243,14 @@ print([future.result() for future in after].count(second))
 print(spread(executor, 4))
 executor.shutdown()
 """
-    with cluster_of_two() as cluster:
-        lines, _ = end(start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address))
+    with LocalCluster() as cluster:
+        lines, _ = end(start(PRELUDE + script, tmp_path, **cluster.environment))
     assert lines == ["[1, 3]", "0", "3", "0", "[4]"]
 
 
 def test_large_stored_function_travels_once_to_each_node(on, cluster):
     def shared():
-        return psutil.Process(cluster.second.all_processes["raylet"][0].process.pid).memory_info().shared
+        return psutil.Process(cluster.second.raylet).memory_info().shared
 
     script = """
 large = np.ones(10_000_000)
@@ -333,9 +318,9 @@ config.ray_config["runtime_env"] = {"py_modules": [thread_chunks]}
 with ChunkExecutor(1, actor_options=there) as executor:
     print(executor.submit(abs, -1).result())
 """
-    with cluster_of_two() as cluster:
-        cluster.add_node(num_cpus=1, resources={"bare": 1}, env_vars={"PYTHONPATH": str(stub.parent)})
-        out, err = end(start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address))
+    with LocalCluster() as cluster:
+        cluster.add(num_cpus=1, resources={"bare": 1}, env_vars={"PYTHONPATH": str(stub.parent)})
+        out, err = end(start(PRELUDE + script, tmp_path, **cluster.environment))
     assert out == ["ExecutorBroken True True", "1"]
     assert "a worker was lost before it was of use" in err
 
@@ -362,7 +347,7 @@ print(ray.util.list_named_actors(all_namespaces=True))
 for executor in executors:
     executor.shutdown()
 """
-    programs = [start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address) for _ in range(2)]
+    programs = [start(PRELUDE + script, tmp_path, **cluster.environment) for _ in range(2)]
     for program in programs:
         assert end(program)[0] == ["[5050, 5050, 5050]", "[]"]
 
@@ -377,7 +362,7 @@ print(*pids, flush=True)
 executor.submit(time.sleep, 600)
 time.sleep(600)
 """
-    driver = start(PRELUDE + script, tmp_path, RAY_ADDRESS=cluster.address)
+    driver = start(PRELUDE + script, tmp_path, **cluster.environment)
     pids = [int(pid) for pid in driver.stdout.readline().split()]
     assert len(pids) == 4
     driver.kill()

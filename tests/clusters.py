@@ -1,0 +1,96 @@
+"""Clusters of several nodes on this machine, each node a set of Ray's processes.
+
+They are started by a process of their own, as Ray changes the environment of the one that it is in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 300 * 2**20}
+
+
+@dataclass
+class Node:
+    id: str
+    raylet: int  # the process that makes it a node
+
+
+class LocalCluster:
+    """A node with a CPU, where programs run, and one with three CPUs and two of "two"."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        )
+        self.address, self.head = self._answer(), Node(*self._answer())
+        self.second = self.add(num_cpus=3, resources={"two": 2}, object_store_memory=300 * 2**20)
+
+    @property
+    def environment(self):
+        """What a program needs to find it."""
+        return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "disabled"}
+
+    def add(self, **options):
+        """Add a node."""
+        return Node(*self._ask("add", options))
+
+    def remove(self, node):
+        """Kill a node."""
+        self._ask("remove", node.id)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _ask(self, *command):
+        print(json.dumps(command), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self):
+        for line in self._process.stdout:
+            if line.startswith("answer "):  # Ray prints, too
+                return json.loads(line.removeprefix("answer "))
+        raise RuntimeError("the cluster is gone")
+
+
+def main():
+    """Start a cluster; do what the lines of the standard input say; stop it when they end."""
+    from ray.cluster_utils import Cluster
+
+    def answer(value):
+        print("answer", json.dumps(value), flush=True)
+
+    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    try:
+        nodes = {cluster.head_node.node_id: cluster.head_node}
+        answer(cluster.address)
+        answer([cluster.head_node.node_id, cluster.head_node.all_processes["raylet"][0].process.pid])
+        for line in sys.stdin:
+            command, argument = json.loads(line)
+            if command == "add":
+                node = cluster.add_node(**argument)
+                nodes[node.node_id] = node
+                answer([node.node_id, node.all_processes["raylet"][0].process.pid])
+            else:
+                cluster.remove_node(nodes.pop(argument), allow_graceful=False)
+                answer(None)
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
