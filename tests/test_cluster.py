@@ -144,7 +144,7 @@ def test_options_of_actors(on):
     script = """
 import importlib
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-for name, value in {"num_gnus": 1, "name": "a", "max_concurrency": 2, "lifetime": "detached", "num_cpus": -1}.items():
+for name, value in {"num_gnus": 1, "name": "a", "object_store_memory": 10**6, "lifetime": "detached", "num_cpus": -1}.items():
     try:
         ChunkExecutor(1, actor_options={name: value})
     except ValueError as error:
@@ -161,7 +161,7 @@ for options in (
 with ChunkExecutor(1, actor_options={"runtime_env": {"env_vars": {"COLOUR": "blue"}}, "num_cpus": 0.5}) as executor:
     print(executor.submit(os.getenv, "COLOUR").result())
 """
-    refused = [f"{name} True False" for name in ("num_gnus", "name", "max_concurrency", "lifetime", "num_cpus")]
+    refused = [f"{name} True False" for name in ("num_gnus", "name", "object_store_memory", "lifetime", "num_cpus")]
     assert on(script) == [*refused, "True", "True", "True", "blue"]
 
 
@@ -294,10 +294,24 @@ with ChunkExecutor(4) as executor:
     kept += with_function.map([6], results="refs")
     with_function.shutdown()
 print([float(ray.get(reference)[0]) for reference in kept])  # they outlast the executor
+ray.shutdown()
+with ChunkExecutor(1) as executor:  # but not Ray
+    futures = [executor.submit(len, argument) for argument in ([1], kept[0], [1, 2])]
+    print([future.exception() or future.result() for future in futures][::2], "owner is unknown" in str(futures[1].exception()))
+    print(executor.report().functions[0].retries)
 """
     values = str([1.0, 2.0] * 4)
     errors = ["KeyError", "PicklingFailed", "ValueError", "ValueError"]
-    assert on(script) == ["{'ObjectRef'}", values, "[1.0, 2.0]", *["True"] * 4, *errors, "[5.0, 6.0]"]
+    assert on(script) == [
+        "{'ObjectRef'}",
+        values,
+        "[1.0, 2.0]",
+        *["True"] * 4,
+        *errors,
+        "[5.0, 6.0]",
+        "[1, 2] True",
+        "0",
+    ]
 
 
 def test_package_that_is_not_installed_on_a_node(tmp_path):

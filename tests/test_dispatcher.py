@@ -1251,6 +1251,18 @@ def test_workers_are_started_a_few_at_a_time_while_others_are_heard():
     assert len(driver.cluster.started) == len(NAMES) - 1, "one call is over"
 
 
+def test_block_that_cannot_be_sent_because_of_a_call_is_sent_call_by_call():
+    driver, worker, futures = ready_driver(NAMES[:3])
+    block = worker.blocks.pop()
+    driver.post(Failed(worker, block, ValueError("a reference of yesterday"), sent=False))
+    assert len(worker.block.calls) == 1
+    guilty = worker.blocks.pop()
+    driver.post(Failed(worker, guilty, ValueError("a reference of yesterday"), sent=False))
+    run_out(driver)
+    assert isinstance(futures[0].exception(0), ValueError)
+    assert [future.result(0) for future in futures[1:]] == NAMES[1:3]
+
+
 def test_worker_is_up_after_it_was_given_up(caplog):
     driver = Driver(1)
     future = driver.submit("a")

@@ -34,6 +34,8 @@ def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: S
 
 def check_positive(name: str, value: int | None) -> None:
     """Raise TypeError unless `value` is None or an integer, ValueError if it is less than 1."""
+    if value is not None and not isinstance(value, SupportsIndex):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
     if value is not None and operator.index(value) < 1:
         raise ValueError(f"{name} must be greater than 0, not {value!r}")
 

@@ -42,6 +42,7 @@ _REFUSED_OPTIONS = {
     "namespace": "workers have no name",
     "get_if_exists": "workers have no name",
     "lifetime": "workers end with the executor",
+    "object_store_memory": "Ray 2.60 loses the node when such an actor ends",
 }
 
 # A second group of threads in each actor, which answers while a call runs. A third one watches the memory, if that is
@@ -193,6 +194,8 @@ class RayCluster:
     # What follows is all that the driver asks of Ray, but for the methods of actors' handles, and `_nodes`.
 
     def _join(self, actor_class: type[LabelledActor], actor_options: dict[str, Any], persistent: bool) -> None:
+        if not isinstance(actor_options, dict):
+            raise TypeError(f"actor_options must be a dict, not {actor_options!r}")
         for name, why in _REFUSED_OPTIONS.items():
             if name in actor_options:
                 raise ValueError(f"{name!r} cannot be an option of the actors: {why}")

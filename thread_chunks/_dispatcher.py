@@ -241,10 +241,10 @@ class Dispatcher:
             case Exceeded(worker, error, block):
                 if self.crew.knows(worker):
                     self._retire(worker, error, block)
-            case Failed(worker, block, error):
+            case Failed(worker, block, error, sent):
                 if self.crew.has(worker, block):
                     self._end(worker, block)
-                    self._recovery.fail(block, error)
+                    self._recovery.failed(block, error, sent=sent)
                     self.crew.failed_starts = 0
             case Lost(worker, error):
                 self._lose(worker, error)

@@ -161,11 +161,15 @@ class Exceeded:
 
 @dataclass(slots=True, eq=False)
 class Failed:
-    """A block failed as a whole, for a reason that is not the worker's; `error` is for all its calls."""
+    """A block failed as a whole, for a reason that is not the worker's; `error` is for all its calls.
+
+    If it was not `sent`, because of one of them, the others are to be sent without it.
+    """
 
     worker: Worker
     block: Block
     error: BaseException
+    sent: bool = True
 
 
 @dataclass(slots=True, eq=False)

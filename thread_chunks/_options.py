@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 from ._arguments import check_positive
 from ._calls import Function
@@ -28,6 +28,8 @@ class SeriesOptions:
         """Raise TypeError or ValueError if they make no sense."""
         check_positive("chunksize", self.chunksize)
         check_positive("buffersize", self.buffersize)
+        if self.timeout is not None and not isinstance(self.timeout, SupportsFloat):
+            raise TypeError(f"timeout must be a number of seconds, not {self.timeout!r}")
         if self.timeout is not None and self.timeout < 0:
             raise ValueError(f"timeout must not be negative: {self.timeout!r}")
         if self.key is not None and self.path is None:

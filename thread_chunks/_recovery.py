@@ -82,6 +82,13 @@ class Recovery:
         else:
             self.lost(running, lost)
 
+    def failed(self, block: Block, error: BaseException, *, sent: bool) -> None:
+        """Give the open calls of a block an error; try each by itself if it was not `sent`, because of one of them."""
+        if sent or block.open_calls == 1:
+            self.fail(block, error)
+        else:
+            self.wait_again(block.singly(block.runs))
+
     def fail(self, block: Block, error: BaseException) -> None:
         """Give the open calls of a block an error."""
         if count := block.open_calls:

@@ -106,9 +106,10 @@ class Starts:
         late = sum(now - self._crew.fresh[worker] > _LONG for worker in self._crew.starting)
         if late > self._late:
             _log.warning(
-                "%d of %d workers are not up after %d s: there may be no room for them. Each needs %s",
+                "%d of %d workers are not up after %d s: there is no room for them, or their environment takes long. "
+                "Each needs %s",
                 late,
-                len(self._crew),
+                self.size,
                 _LONG,
                 self._cluster.needs,
             )

@@ -120,7 +120,7 @@ class RayWorker:
             self._post(Failed(self, block, error))
             return False
         if not self._cluster.alive:  # else Ray would start itself, in its own way
-            self._post(Broken(partial(ExecutorBroken, GONE)))
+            self._post(Broken(_gone))
             return False
         self._blocks_sent += 1
         token = self._id, self._blocks_sent
@@ -135,8 +135,8 @@ class RayWorker:
             reply = run.remote(seal(request), *([] if function is None else [function]))
             if keeps:
                 reply, sent.kept = reply
-        except Exception as error:
-            self._post(Lost(self, self._describe(error, block)))
+        except Exception as error:  # as for a reference from a session of Ray that is over
+            self._post(Failed(self, block, error, sent=False) if self._cluster.alive else Broken(_gone))
             return False
         seconds = time.perf_counter() - start
         self._when_done(reply, lambda future: self._replied(future, block, sent, seconds))
@@ -246,9 +246,8 @@ class RayWorker:
         if block is None:
             doing = "before it was up"
         else:
-            last = block.first + len(block.calls) - 1
-            labels = f"call {block.first}" if last == block.first else f"calls {block.first} to {last}"
-            doing = f"while it ran {labels} of {block.function.name}"
+            count, name = len(block.calls), block.function.name
+            doing = f"while it ran a call of {name}" if count == 1 else f"while it had {count} calls of {name} to run"
         lost: WorkerLost
         if isinstance(error, OutOfMemoryError):
             said = str(error).partition("\n")[0][:_LONGEST_TEXT]
@@ -288,6 +287,10 @@ class RayWorker:
             self._functions.pop(key, None)
         self._functions[parcel.key] = weakref.ref(parcel)
         return (None if held else parcel.shipment), forget
+
+
+def _gone() -> ExecutorBroken:
+    return ExecutorBroken(GONE)
 
 
 def _working_directory() -> str | None:

@@ -488,7 +488,7 @@ class ChunkExecutor(Executor):
         Returns
         -------
         bool
-            False if the call is over, not of this executor, or runs on an actor that the executor was given. If True, a
+            False if the call is over, or runs and is not of this executor, or on an actor that it was given. If True, a
             call that waits is cancelled; one that runs is ended within a second, if it does not come to its end
             before, by killing its worker, which is replaced; one that was sent to a worker, and stands there behind
             a call that holds the interpreter lock, is cancelled when that lets go of it. `Future.result` then raises
