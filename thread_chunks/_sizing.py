@@ -12,10 +12,11 @@ from __future__ import annotations
 TARGET = 0.1
 
 # What a block costs the driver (s of CPU time: 0.6 ms were measured, which more than one thread of it has to do with).
-# So many workers ask for blocks that must be longer than `TARGET`, or the driver is the limit: twice as long as it
-# takes to serve all workers once. Less, and workers wait for it; more, and a lost worker costs more calls.
+# Many workers get blocks that are longer than `TARGET`, so that these costs are no more than this share of the driver's
+# time, which the consumer of the values needs, too. More, and workers wait for the driver; less, and values come in
+# bunches, and a lost worker costs more calls.
 _COST = 0.0005
-_SHARE = 0.5
+_SHARE = 0.25
 
 # Up to which length of its calls (s) a block may be sent to a worker that runs another one, to wait there for its
 # turn: that hides the milliseconds which a message and its answer take. Longer ones lose less than that by
@@ -92,7 +93,7 @@ class Pace:
         turn = workers * _COST  # what it takes to serve all workers once
         if not self._seconds:
             return 1
-        longest = min(self._longest, int(max(TARGET, turn / _SHARE) / self._seconds))
+        longest = min(self._longest, round(max(TARGET, turn / _SHARE) / self._seconds))
         return max(1, min(waiting, longest, max(share, int(max(_SHORTEST, turn) / self._seconds))))
 
     def overdue(self, calls: int) -> float:
