@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any, TypeVar
 
 from ._calls import Arguments
-from ._memory import take_peak
+from ._memory import PeakMeter
 from ._wire import Packed, Reply, Request, unpack
 
 _T = TypeVar("_T")
@@ -32,7 +32,8 @@ class RunningBlock:
         When the call that runs was begun; None before the first. Written by the thread that runs the calls.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, peak: PeakMeter) -> None:
+        self._peak = peak
         self.token = request.token
         self.values: list[Any] = []
         self.packed: dict[int, Packed] = {}
@@ -57,13 +58,13 @@ class RunningBlock:
 
     def begin(self) -> float:
         """Start the clock, and return what it says: the function is there."""
-        take_peak()
+        self._peak.take(time.perf_counter())
         self._began = self.since = self._told = time.perf_counter()
         return self._began
 
     def note_long(self, seconds: float) -> None:
         """Take note of the call that has just run, and took long."""
-        self._long[len(self.values)] = seconds, take_peak()
+        self._long[len(self.values)] = seconds, self._peak.take(time.perf_counter())
 
     def give_up(self) -> None:
         """Let no more calls be run, and give them back with the outcomes that are taken next."""

@@ -40,7 +40,7 @@ class FunctionReport:
         How long they took in the worker. Those of less than 20 ms count with the average of those that ran with them.
     memory : Spread
         The largest resident memory of the worker during the call (bytes), without what it shares with others. Only
-        calls of 20 ms and more are measured.
+        calls of 20 ms and more are measured; those of less than 200 ms may be said to have what the one before had.
     """
 
     function: str
