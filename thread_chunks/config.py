@@ -5,6 +5,8 @@ Attributes
 default_chunk_size : int
     How many calls run at once where nothing else is said: the CPUs this process may use. On a
     cluster that the package did not start, its CPUs, unless another number is assigned here.
+usable_cpus : int
+    The CPUs that this process may use.
 ray_config : dict
     Keyword arguments for ``ray.init``, when the package is the one to start Ray. By default
     Ray starts without its dashboard, and prints nothing.
