@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -130,32 +131,60 @@ def array_of_64_mb(x: int) -> Array:
     return np.full(8_000_000, float(x))
 
 
-def arrays_on_disk(keep: bool) -> Contender:
-    """Return the contender with a checkpoint, or with a plain file that the consumer writes and synchronises.
+def into_file(path: str) -> Callable[[Array], object]:
+    """Return what writes an array to a plain file, and synchronises it."""
+    file = open(path, "wb")  # noqa: SIM115 (it is open as long as there is something to write)
+
+    def write(array: Array) -> None:
+        file.write(array.data)
+        file.flush()
+        os.fsync(file.fileno())
+
+    return write
+
+
+def into_database(path: str) -> Callable[[Array], object]:
+    """Return what writes an array to an SQLite database in WAL mode, as a checkpoint is, and nothing else."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA page_size = 65536")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE pieces (id INTEGER PRIMARY KEY, data BLOB)")
+
+    def write(array: Array) -> None:
+        view = array.data.cast("B")
+        connection.execute("BEGIN")
+        for start in range(0, len(view), 2**22):
+            connection.execute("INSERT INTO pieces (data) VALUES (?)", (view[start : start + 2**22],))
+        connection.execute("COMMIT")
+
+    return write
+
+
+def arrays_on_disk(writer: Callable[[str], Callable[[Array], object]] | None) -> Contender:
+    """Return the contender with a checkpoint, or with something that the consumer writes to.
 
     The time that the same values take without either is taken off.
     """
 
     def run(quick: bool) -> float:
         calls = range(2 if quick else 16)
-        with fresh_file() as path, open(f"{path}-plain", "wb") as file, warmed_up(ChunkExecutor(1), 1) as executor:
+        with fresh_file() as path, warmed_up(ChunkExecutor(1), 1) as executor:
 
-            def go(path: str | None, write: bool) -> None:
+            def go(path: str | None, write: Callable[[Array], object]) -> None:
                 for array in executor.map(array_of_64_mb, calls, path=path, buffersize=2):
-                    if write:
-                        file.write(memoryview(array))
-                        file.flush()
-                        os.fsync(file.fileno())
+                    write(array)
 
-            go(None, False)
-            without = seconds(lambda: go(None, False))
-            return max(1e-3, seconds(lambda: go(path if keep else None, not keep)) - without)
+            go(None, id)
+            without = seconds(lambda: go(None, id))
+            write = id if writer is None else writer(f"{path}-other")
+            return max(1e-3, seconds(lambda: go(path if writer is None else None, write)) - without)
 
     return run
 
 
-KEPT_ARRAYS.contenders[OURS] = arrays_on_disk(True)
-KEPT_ARRAYS.contenders["a plain file"] = arrays_on_disk(False)
+KEPT_ARRAYS.contenders[OURS] = arrays_on_disk(None)
+KEPT_ARRAYS.contenders["a plain file"] = arrays_on_disk(into_file)
+KEPT_ARRAYS.contenders["bare SQLite in WAL mode"] = arrays_on_disk(into_database)
 
 KEPT_MEMORY = Case(
     "kept-memory",
