@@ -148,6 +148,8 @@ class RayCluster:
 
     def start_worker(self, post: Post) -> RayWorker:
         """Begin to start a worker."""
+        if self._is_open and self.nodes.is_stale and self._session.reachable():
+            self._look()
         place = self.nodes.take_place() if self._is_open else ""
         handle = self._make_actor(place) if self.replaceable else self._actors.pop()
         worker = RayWorker(handle, place, self, post)
@@ -175,9 +177,10 @@ class RayCluster:
         asked = {name: value for name, value in self._options.items() if name in _OF_PLACES and value}
         left = "an unknown rest"
         with suppress(Exception):  # Ray's, while it goes down
-            there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-            free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-            left = str({name: free.get(name, 0.0) for name in there if not name.startswith("node:")})
+            if self._session.reachable():  # else Ray would wait for its head
+                there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+                free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+                left = str({name: free.get(name, 0.0) for name in there if not name.startswith("node:")})
         return f"{asked or 'a process'}; the cluster has {left} left"
 
     def close(self) -> None:
@@ -238,11 +241,14 @@ class RayCluster:
         self.kernel_kills.look()
         with suppress(Exception):  # Ray's, while it goes down
             if self._session.reachable():
-                self.nodes.look(worker.node for worker in self._workers)
+                self._look()
                 self._missed = 0
                 return self.nodes.counts_on(self.node())
         self._missed += 1
         return self._missed < _MISSES
+
+    def _look(self) -> None:
+        self.nodes.look(worker.node for worker in self._workers)
 
     @property
     def address_of_streams(self) -> str | None:

@@ -46,7 +46,7 @@ class Nodes:
         self.look(())
 
     def look(self, workers: Iterable[str]) -> None:
-        """See which nodes there are; `workers` are the nodes of the present workers."""
+        """See which nodes there are; `workers` are the nodes of the present workers. Waits for Ray's head."""
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         self._alive = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
         self._addresses = {node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in nodes}
@@ -62,6 +62,11 @@ class Nodes:
         return node in self._alive
 
     @property
+    def is_stale(self) -> bool:
+        """Whether to look again before a worker is placed."""
+        return time.monotonic() - self._looked > _FRESH
+
+    @property
     def cpus(self) -> int:
         """How many CPUs there are; at least 1."""
         return max(1, int(sum(resources.get("CPU", 0.0) for resources in self._alive.values())))
@@ -73,8 +78,6 @@ class Nodes:
 
     def take_place(self) -> str:
         """Return where the next worker goes, so that there are as many on each as its CPUs; empty if it is open."""
-        if time.monotonic() - self._looked > _FRESH:
-            self.look(self._workers.elements())
         places = {
             node: cpus
             for node, resources in self._alive.items()

@@ -247,7 +247,10 @@ class RayWorker:
             doing = "before it was up"
         else:
             count, name = len(block.calls), block.function.name
-            doing = f"while it ran a call of {name}" if count == 1 else f"while it had {count} calls of {name} to run"
+            calls = (
+                f"call {block.first} of {name}" if count == 1 else f"{count} calls of {name}, as far as they had begun"
+            )
+            doing = f"while it ran {calls}"
         lost: WorkerLost
         if isinstance(error, OutOfMemoryError):
             said = str(error).partition("\n")[0][:_LONGEST_TEXT]
