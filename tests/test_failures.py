@@ -11,9 +11,19 @@ import time
 from collections import Counter
 
 import pytest
+import ray
 from fake_cluster import FakeExecutor
 
-from thread_chunks import CallTimeout, ChunkExecutor, Report, WorkerLost, WorkerOutOfMemory, _memory
+from thread_chunks import (
+    CallTimeout,
+    ChunkExecutor,
+    ExecutorBroken,
+    RemoteLabelledActor,
+    Report,
+    WorkerLost,
+    WorkerOutOfMemory,
+    _memory,
+)
 
 
 def square(x):
@@ -266,6 +276,27 @@ def test_memory_limit(executor_on_ray):
     assert type(caught.value) is WorkerOutOfMemory
     assert [future.result(60) for future in modest] == [50 * 2**20] * 4
     assert executor.size == 2
+
+
+def test_memory_limit_is_told_to_ray(executor_on_ray):
+    executor = executor_on_ray(2, memory_limit="300MiB")
+    list(executor.map(nap, [0.3] * 4, chunksize=1))
+    limits = 2 * 300 * 2**20
+    deadline = time.monotonic() + 30
+    # What others have asked for, whose actors are ending, may be given back late.
+    while ray.cluster_resources()["memory"] - ray.available_resources()["memory"] != limits:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_actors_of_the_user_that_die_are_not_replaced(executor_on_ray):
+    executor = executor_on_ray(actors=[RemoteLabelledActor.remote(abs) for _ in range(2)])
+    assert isinstance(executor.submit(os._exit, 1).exception(), WorkerLost)
+    assert executor.size == 1
+    assert list(executor.map([-3, -4])) == [3, 4]
+    assert isinstance(executor.submit(os._exit, 1).exception(), WorkerLost)
+    with pytest.raises(ExecutorBroken, match="all actors that the executor was given are dead"):
+        executor.submit(None, 3).result()
 
 
 def test_a_call_that_ends_its_worker_each_time_takes_nobody_with_it(executor_on_ray, tmp_path):

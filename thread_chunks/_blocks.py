@@ -184,7 +184,6 @@ class Block:
     open: list[tuple[int, int]] = field(init=False)
     passed: bool = field(default=False, init=False)  # the worker has run it, as is known from what came after it
     answered: bool = field(default=False, init=False)  # the worker is done with it, and has said so
-    over: bool = field(default=False, init=False)  # answered, and nothing is open; or its worker was lost
     alarms: list[Alarm] = field(default_factory=list, init=False)  # that were set for it
     began: float = field(default=0.0, init=False)  # when the call that runs was begun, by the dispatcher's clock
     asked: bool = field(default=False, init=False)  # its worker was asked to surrender it, and has not answered
@@ -220,8 +219,7 @@ class Block:
         return [Outcomes.all_failed(stop - start, error, start) for start, stop in spans]
 
     def end(self) -> None:
-        """Note that nobody runs it any more."""
-        self.over = True
+        """Note that nobody runs it any more: no alarm is to ring for it."""
         for alarm in self.alarms:
             alarm.cancel()
 

@@ -30,6 +30,8 @@
   is a block that waits behind another while there are idle workers, and nothing else for them to do.
 * What was *lost* with a worker is run again if its `Limits` allow it, one call to a block, so that the call that
   ends its worker does so alone. What is to *end* (time-out, cancellation) costs the worker: see `_endings`.
+* A worker of a node that is *leaving* ends with the call that it runs: see `_lookout`. Where there are fewer workers
+  than work, some are started in each turn, after what came has been handled: see `_starts`.
 
 A series with a checkpoint has a recorder: it sees the calls as they are sent, and the values before the
 consumer does.
@@ -95,7 +97,7 @@ class Dispatcher:
     a. Every call that passed the gate gets an outcome, whatever fails: a worker, a pickle, the
        cluster, or this class itself (`_break`).
     b. At most `size` calls run at once, and none runs twice (a worker runs one call at a time, and
-       a call leaves `_waiting` before it is sent), but for retries (`_lost`).
+       a call leaves `_waiting` before it is sent), but for retries (`Recovery`).
     c. A call can be cancelled until it is put in a block (`Queue.take`).
     d. No call waits behind one that runs while a worker is idle, or not for long
        (`Assignment`), but for those that the user's `chunksize` put into one block, and as

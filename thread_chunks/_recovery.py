@@ -5,7 +5,7 @@ Errors are handed out by `Recovery.deliver`, and not before: the user's callback
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from concurrent.futures import CancelledError
 
 from ._blocks import Batch, Block
@@ -37,7 +37,7 @@ class Recovery:
     def __init__(self, waiting: Queue, tallies: defaultdict[str, Tally]) -> None:
         self._waiting = waiting
         self._tallies = tallies
-        self._resolved: list[tuple[Block, Outcomes]] = []  # that nobody was told of
+        self._resolved: deque[tuple[Block, Outcomes]] = deque()  # that nobody was told of
         self.cancelling = self.killing = False
 
     def wait_again(self, blocks: list[Block]) -> None:
@@ -102,8 +102,8 @@ class Recovery:
     def deliver(self) -> None:
         """Hand out what was resolved. Here the user's callbacks run, so all else has to be in its place."""
         while self._resolved:
-            block, outcomes = self._resolved.pop(0)
+            block, outcomes = self._resolved.popleft()
             block.deliver(outcomes)
 
     def _resolve(self, block: Block, outcomes: list[Outcomes]) -> None:
-        self._resolved += ((block, some) for some in outcomes)
+        self._resolved.extend((block, some) for some in outcomes)

@@ -30,7 +30,8 @@ class WorkerLost(BrokenProcessPool):
     Unlike `ProcessPoolExecutor`'s, this `BrokenProcessPool` concerns the block only that the worker
     had: one call, or several if they are short or `map` was given a `chunksize`. The call may have
     run in part, or not at all if it stood behind another or the worker died while it was idle. With
-    `max_retries` such calls are run again. The text names the call, the process, its host and how it died.
+    `max_retries` such calls are run again. The text names the call, or says how many there were; and the process,
+    its host, and how it died.
 
     Examples
     --------

@@ -31,7 +31,7 @@ class FunctionReport:
     function : str
         Its name.
     calls : int
-        How many were resolved.
+        How many came to an end, without those that were cancelled.
     failures : int
         How many of them with an error: what the function raised, or the loss of a worker.
     retries : int
