@@ -43,7 +43,9 @@ class Session:
         return ray.is_initialized() and _identity() == self.identity
 
     def reachable(self) -> bool:
-        """Whether Ray answers. It may take `_PATIENCE`."""
+        """Whether Ray answers, and is still the same. It may take `_PATIENCE`."""
+        if not self.alive:  # else Ray would start itself to answer, in its own way
+            return False
         host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
