@@ -12,11 +12,13 @@ from __future__ import annotations
 TARGET = 0.1
 
 # What a block costs the driver (s of CPU time: 0.6 ms were measured, which more than one thread of it has to do with).
-# Many workers get blocks that are longer than `TARGET`, so that these costs are no more than this share of the driver's
-# time, which the consumer of the values needs, too. More, and workers wait for the driver; less, and values come in
-# bunches, and a lost worker costs more calls.
+# Many workers get blocks that are longer than `TARGET`, so that these costs are no more than this share of the
+# driver's time, which the consumer of the values needs, too; towards the end of a series, where they get shorter, no
+# more than the other one. More, and workers wait for the driver; less, and values come in bunches, a lost worker costs
+# more calls, and the workers do not end together.
 _COST = 0.0005
-_SHARE = 0.25
+_SHARE = 0.1
+_SHARE_AT_END = 0.33
 
 # Up to which length of its calls (s) a block may be sent to a worker that runs another one, to wait there for its
 # turn: that hides the milliseconds which a message and its answer take. Longer ones lose less than that by
@@ -89,12 +91,13 @@ class Pace:
         Half of an equal share at most, so that blocks get shorter towards the end, and all of the
         `workers` end together.
         """
-        share = -(-waiting // (2 * workers))
-        turn = workers * _COST  # what it takes to serve all workers once
         if not self._seconds:
             return 1
+        share = -(-waiting // (2 * workers))
+        turn = workers * _COST  # what it takes to serve all workers once
         longest = min(self._longest, round(max(TARGET, turn / _SHARE) / self._seconds))
-        return max(1, min(waiting, longest, max(share, int(max(_SHORTEST, turn) / self._seconds))))
+        shortest = int(max(_SHORTEST, turn / _SHARE_AT_END) / self._seconds)
+        return max(1, min(waiting, longest, max(share, shortest)))
 
     def overdue(self, calls: int) -> float:
         """Return after how many seconds a block of so many calls is overdue."""

@@ -327,7 +327,7 @@ class ChunkExecutor(Executor):
             Seconds from now after which the iterator raises `TimeoutError`. Default: none.
         chunksize : int, optional
             Calls that are sent to a worker in one message, and stay together there. Default: as
-            many as fill about 100 ms (2 ms for each worker, if there are more than fifty), by what the calls of
+            many as fill about 100 ms (5 ms for each worker, if there are more than twenty), by what the calls of
             the function took before.
         buffersize : int, optional
             Lets at most so many calls wait, run, or be finished and not yet consumed, beside the
