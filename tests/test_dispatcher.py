@@ -600,6 +600,43 @@ def test_worker_that_gives_back_calls_with_the_end_of_its_block():
     assert [arguments[0].name for arguments in worker.block.calls] == ["c", "d"]
 
 
+def values_in(outbox):
+    """Return the values in an outbox, and the types of the errors, in the order of the calls."""
+    found = {}
+    while outbox:
+        item = outbox.get()
+        if isinstance(item, Delivery):
+            for label, value in enumerate(item.outcomes.values, item.first):
+                error = item.outcomes.errors.get(label - item.first)
+                found[label] = value if error is None else type(error)
+    return [found[label] for label in sorted(found)]
+
+
+@pytest.mark.parametrize("has_passed", [False, True])
+def test_what_is_finished_is_brought_to_safety_before_all_workers_are_killed(has_passed):
+    driver, (worker,) = fast_driver(1)
+    driver.function.parcel.pace.observe(1000, 20.0)
+    _, outbox = driver.map("abcdefghijkl")
+    first, second = worker.blocks
+    assert len(first.calls) > 1 < len(second.calls)
+    names = [arguments[0].name for block in (first, second) for arguments in block.calls]
+    if has_passed:
+        worker.finish()  # the answer is on its way
+    worker.run_call()
+    driver.post(Close(cancel=True, kill=True))
+    assert not worker.killed
+    while worker.asked:
+        worker.answer_surrender(1)
+    while worker.mail:
+        assert not worker.killed
+        driver.deliver(worker)
+    assert worker.killed
+    assert driver.dispatcher.finished
+    done = len(first.calls) + 1 if has_passed else 1
+    assert values_in(outbox) == [*names[:done], WorkerLost] + [CancelledError] * (len(names) - done - 1)
+    assert driver.cluster.ran[-1] == names[done - 1], "nothing began after that"
+
+
 @pytest.mark.parametrize("kill", [False, True])
 @pytest.mark.parametrize("given_back_first", [False, True])
 def test_calls_given_back_around_a_cancellation(kill, given_back_first):

@@ -393,8 +393,7 @@ class Dispatcher:
         if cancel or kill:
             self._waiting.cancel_all(started=kill)
         if kill:
-            for worker in self.workers:
-                worker.kill()  # `Lost` comes of it, and resolves what it ran
+            self._endings.end_all(interruptible=self._cluster.interruptible)
 
     def _break(self, error: ExecutorBroken) -> None:
         """Resolve every call with `error`, and refuse new ones."""

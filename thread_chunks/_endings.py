@@ -1,4 +1,4 @@
-"""Ends calls that run: those that take too long or have too much memory, and those that are cancelled.
+"""Ends calls that run: those that take too long or have too much memory, those that are cancelled, or all.
 
 Only the end of its process ends a call, so all else that the process has is brought to safety first: the
 worker is asked for what is finished, and to give back what has not begun. A worker that does not answer, because
@@ -50,6 +50,7 @@ class Endings:
         self._clock = clock
         self._kill = kill
         self._errors: dict[Block, BaseException | None] = {}  # what the call that runs gets; None: it is unwanted
+        self._all = False  # whether whatever runs is to end
 
     def begin(self, worker: Worker, block: Block, *, is_exact: bool) -> None:
         """Take note of a block that is its worker's first: a call of it was begun at `block.began`.
@@ -64,8 +65,19 @@ class Endings:
                     self._errors[block] = None
             action = self._out_of_time if is_exact else self._ask
             self._when(block.began + timeout, worker, block, action)
-        if block in self._errors:
+        if self._all:
+            self.end(worker, block, _told_to(worker))
+        elif block in self._errors:
             self._press(worker, block)
+
+    def end_all(self, *, interruptible: bool) -> None:
+        """End all workers, and each call that begins from now on. Those that cannot surrender a block end at once."""
+        self._all = interruptible
+        for worker in self._crew.workers:
+            if interruptible and worker in self._crew.busy:
+                self.end(worker, self._crew.busy[worker][0], _told_to(worker))
+            else:
+                worker.kill()  # `Lost` comes of it, and resolves what it ran
 
     def forget(self, block: Block) -> None:
         """Take note that a block is over."""
@@ -132,3 +144,7 @@ class Endings:
             error = self._errors.pop(block)
             if block.open and (error is not None or block.has_unwanted):
                 self._kill(worker, error)
+
+
+def _told_to(worker: Worker) -> WorkerLost:
+    return WorkerLost(f"a worker ({worker.place}) was killed, as its executor was told to end at once")

@@ -648,7 +648,8 @@ class ChunkExecutor(Executor):
     def terminate_workers(self) -> None:
         """End the workers at once, whatever they run, and shut down without waiting.
 
-        Calls that run get `WorkerLost`; those that wait are cancelled.
+        Calls that run get `WorkerLost`; those that wait are cancelled. What is finished by then has its outcome: a
+        worker has half a second to hand it over.
 
         Notes
         -----
