@@ -12,8 +12,9 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -222,6 +223,36 @@ def call_and_get(**options: Any) -> Contender:
 
 ROUND_TRIP.contenders["a bare actor"] = call_and_get()
 ROUND_TRIP.contenders["a bare actor that can be asked"] = call_and_get(concurrency_groups={"control": 1})
+
+
+@ROUND_TRIP.contender("a bare actor behind a thread")
+def call_through_a_thread(quick: bool) -> float:
+    """Measure the least that an executor adds: a thread that sends each call, and hands over its value."""
+    count = 100 if quick else 2_000
+    ray.init(**config.ray_config)
+    actor = bare_actor()
+    inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+
+    def work() -> None:
+        while (task := inbox.get()) is not None:
+            task()
+
+    def send(x: int, future: Future[int]) -> None:
+        reply = actor.call.remote(x).future()
+        reply.add_done_callback(lambda reply: inbox.put(lambda: future.set_result(reply.result())))
+
+    def call(x: int) -> int:
+        future: Future[int] = Future()
+        inbox.put(lambda: send(x, future))
+        return future.result()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    call(0)
+    taken = seconds(lambda: [call(x) for x in range(count)]) / count * 1e3
+    inbox.put(None)
+    thread.join()
+    return taken
 
 
 START = Case("start", "construction, first result, shutdown", "s", [Goal(1 / 1.1, "bare ray")])
