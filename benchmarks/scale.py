@@ -98,7 +98,7 @@ def actors_case(workers: int) -> Case:
         size, each = (10, 20) if quick else (workers, 100)
         with ChunkExecutor(noop, size) as executor:
             up: set[int] = set()
-            while len(up) < size:
+            while len(up) < executor.size:
                 up.update(executor.map(process_after, [0.3] * size, chunksize=1))
             start = time.perf_counter()
             for _ in executor.map(time.sleep, [0.05] * (size * each)):

@@ -83,6 +83,7 @@ class SimulatedWorker:
         self._runs: deque[Run] = deque()
         self._plans = count()  # what was planned for a block is void when there is a later plan
         self._plan = 0
+        self._arrived = 0.0  # when the last message to it does
         self.dead = False
 
     def run(self, block: Block) -> bool:
@@ -91,13 +92,13 @@ class SimulatedWorker:
         with world.aside(RAY):
             world.blocks += 1
             run = Run(block, world.now, end=len(block.calls))
-            world.at(world.delay(), lambda: self._arrive(run))
+            self._receive(lambda: self._arrive(run))
         return True
 
     def surrender(self, block: Block) -> None:
         """Give back what is not begun, when the message arrives."""
         with self._cluster.aside(RAY):
-            self._cluster.at(self._cluster.delay(), lambda: self._surrender(block))
+            self._receive(lambda: self._surrender(block))
 
     def look(self, block: Block, with_stack: bool) -> None:
         """Have nothing to say."""
@@ -118,6 +119,12 @@ class SimulatedWorker:
         if not self.dead:
             self.dead = True
             self._post(Lost(self, WorkerLost("it died")))
+
+    def _receive(self, action: Callable[[], None]) -> None:
+        """Do something when a message arrives, which overtakes none that was sent before."""
+        world = self._cluster
+        self._arrived = max(self._arrived + 1e-9, world.now + world.delay())
+        world.at(self._arrived - world.now, action)
 
     def _arrive(self, run: Run) -> None:
         if not self.dead:

@@ -631,10 +631,112 @@ def test_what_is_finished_is_brought_to_safety_before_all_workers_are_killed(has
         assert not worker.killed
         driver.deliver(worker)
     assert worker.killed
+    driver.post(Lost(worker, WorkerLost("killed")))
     assert driver.dispatcher.finished
     done = len(first.calls) + 1 if has_passed else 1
     assert values_in(outbox) == [*names[:done], WorkerLost] + [CancelledError] * (len(names) - done - 1)
     assert driver.cluster.ran[-1] == names[done - 1], "nothing began after that"
+
+
+def test_a_worker_that_gives_back_all_of_its_block_is_killed_too():
+    # It still loads the function, say.
+    driver, (worker,) = fast_driver(1)
+    _, outbox = driver.map("abc", chunksize=3)
+    driver.post(Close(cancel=True, kill=True))
+    worker.answer_surrender(0)
+    driver.deliver(worker)
+    assert worker.killed
+    driver.post(Lost(worker, WorkerLost("killed")))
+    assert driver.dispatcher.finished
+    assert values_in(outbox) == [CancelledError] * 3
+
+
+def test_a_worker_that_does_not_answer_is_killed_all_the_same():
+    driver, (worker,) = fast_driver(1)
+    futures = [driver.submit(name) for name in "abc"]
+    driver.finish(worker)
+    driver.cancel(futures[2])
+    driver.post(Close(cancel=True, kill=True))
+    assert not worker.killed
+    driver.sleep(1)
+    assert worker.killed
+
+
+def test_a_call_that_is_over_when_its_worker_is_killed_has_its_outcome():
+    driver, (worker,) = fast_driver(1)
+    future = driver.submit("a")
+    worker.finish()
+    driver.post(Close(cancel=True, kill=True))
+    driver.deliver(worker)
+    driver.post(Lost(worker, WorkerLost("killed")))
+    assert future.result(0) == "a"
+
+
+def test_no_worker_is_started_after_a_kill():
+    driver = Driver(100)
+    driver.submit("a")
+    driver.inbox.post(StartAll())
+    driver.dispatcher.turn([])
+    driver.up(driver.cluster.started[0])
+    started = len(driver.cluster.started)
+    assert 1 < started < 100
+    driver.inbox.post(Close(cancel=True, kill=True))
+    for _ in range(5):
+        driver.dispatcher.turn([])
+    assert len(driver.cluster.started) == started
+    assert all(worker.killed for worker in driver.cluster.started)
+
+
+def test_what_came_while_it_was_found_out_that_ray_is_gone_has_its_outcome():
+    driver, (worker,) = fast_driver(1)
+    future = driver.submit("a")
+
+    def reachable():
+        driver.inbox.post(Lost(worker, WorkerLost("died")))
+        return False
+
+    driver.cluster.reachable = reachable
+    driver.sleep(10)
+    assert driver.dispatcher.finished
+    assert isinstance(future.exception(0), WorkerLost)
+
+
+def test_a_look_that_takes_seconds_is_not_followed_by_the_next_at_once():
+    driver, _ = fast_driver(1)
+    driver.submit("a")
+
+    def reachable():
+        driver.now += 3
+        return True
+
+    driver.cluster.reachable = reachable
+    driver.sleep(10)
+    assert driver.dispatcher.patience() == pytest.approx(2)
+
+
+def test_workers_that_cannot_be_started_are_not_waited_for():
+    driver = Driver(10)
+    start_worker = driver.cluster.start_worker
+
+    def refuse(post):
+        if len(driver.cluster.started) == 2:
+            raise RuntimeError("no more")
+        return start_worker(post)
+
+    driver.cluster.start_worker = refuse
+    driver.map("abcdefghij")
+    assert driver.dispatcher.size == 2
+    assert driver.dispatcher.patience() != 0.0
+
+
+def test_all_workers_start_though_one_was_of_no_use():
+    driver = Driver(3)
+    driver.submit("a")
+    driver.lose(driver.cluster.started[0])
+    driver.post(StartAll())
+    assert len(driver.cluster.started) == 1
+    driver.sleep(driver.dispatcher.patience())
+    assert len(driver.cluster.started) == 4
 
 
 @pytest.mark.parametrize("kill", [False, True])

@@ -43,12 +43,12 @@ A module imports only from those below it.
 ``_cluster``         makes workers of Ray actors, ships functions
 ``_workers``         one Ray actor as a worker, Ray's errors as ours
 ``_session``         who starts Ray, and who stops it
-``_connecting``      starts Ray, or connects to a cluster, and says what is in the way
 ``_nodes``           the cluster's nodes, and where the next worker goes
+``_connecting``      starts Ray, or connects to a cluster, and says what is in the way
 ``_dispatcher``      owns every call from its submission to its outcome
 ``_lookout``         sees whether the cluster is there, which nodes are about to go, who waits for room
 ``_assignment``      which worker gets which block
-``_endings``         ends calls that run: out of time, of too much memory, or cancelled
+``_endings``         ends calls that run: out of time, of too much memory, cancelled, or all
 ``_recovery``        what becomes of calls that their worker did not bring to an end
 ``_starts``          starts workers, and no more when there is no hope
 ``_crew``            which workers there are, and which blocks each of them has

@@ -107,7 +107,7 @@ class Assignment:
         if home := self._home_of(block):
             for index in reversed(range(len(idle))):
                 left = self._tasks_left(idle[index])
-                if idle[index].node == home and (left is None or left >= len(block.calls)):
+                if idle[index].node == home and (left is None or block.fixed or left >= len(block.calls)):
                     return idle.pop(index)
         return idle.pop()
 
@@ -120,8 +120,8 @@ class Assignment:
         return None if self._max_tasks is None else self._max_tasks - self._tasks[worker]
 
     def _send(self, worker: Worker, block: Block) -> None:
-        block.receiver.start(block.first, block.calls)
         first = self._crew.send(worker, block)
+        block.receiver.start(block.first, block.calls)
         if first is block:
             self._begin(worker, block)
         elif len(first.calls) == 1:  # now there is something to be taken back, if it takes long

@@ -149,7 +149,8 @@ class RayCluster:
     def start_worker(self, post: Post) -> RayWorker:
         """Begin to start a worker."""
         if self._is_open and self.nodes.is_stale and self._session.reachable():
-            self._look()
+            with suppress(Exception):  # Ray's, while its head is started anew
+                self._look()
         place = self.nodes.take_place() if self._is_open else ""
         handle = self._make_actor(place) if self.replaceable else self._actors.pop()
         worker = RayWorker(handle, place, self, post)
@@ -164,7 +165,9 @@ class RayCluster:
     def home_of(self, block: Block) -> str:
         """Return the node that has most of what the first call of a block needs, if that is large."""
         keywords = {} if block.keywords is None else block.keywords[0]
-        return self.nodes.home_of((*block.calls[0], *keywords.values()))
+        with suppress(Exception):  # Ray's, when it is gone
+            return self.nodes.home_of((*block.calls[0], *keywords.values()))
+        return ""
 
     @property
     def leaving(self) -> Collection[str]:
@@ -207,7 +210,11 @@ class RayCluster:
         self._actor_class = remote_class(actor_class, watched=self.memory_limit is not None)
         self._actor_class.options(**self._options)  # refuses nonsense before Ray is started
         self._session = _session.join(persistent=persistent)
-        self.nodes = Nodes()
+        try:
+            self.nodes = Nodes()
+        except BaseException:
+            self._leave()
+            raise
         if self.memory_limit is not None and "memory" not in self._options:
             # So that no node gets more workers than it has memory for; but one, in any case.
             self._options["memory"] = min(self.memory_limit, int(self.nodes.largest_memory))

@@ -64,6 +64,12 @@ def connect() -> bool:
     return bool(address == "local")
 
 
+def reach(address: str, patience: float) -> None:
+    """Connect to ``host:port``, and leave; raise OSError if nobody answers within `patience` seconds."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), patience).close()
+
+
 def check_connection() -> None:
     """Raise ValueError if what Ray is connected by, whoever did it, cannot be used."""
     if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
@@ -74,14 +80,14 @@ def _check_address(address: str) -> None:
     scheme, found, _ = address.partition("://")
     if found and scheme == "ray":
         raise ValueError(_NO_CLIENT)
-    host, _, port = address.rpartition(":")
+    _, _, port = address.rpartition(":")
     if found or (address != "auto" and not port.isdecimal()):
         raise ValueError(
             f"the address of a Ray cluster is 'auto', or host:port of its head (port 6379 by default), not {address!r}"
         )
     if address != "auto":
         try:
-            socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+            reach(address, _PATIENCE)
         except OSError as error:
             raise ExecutorBroken(
                 f"nobody answers at {address}, where a Ray cluster should be (config.ray_config['address'], or "

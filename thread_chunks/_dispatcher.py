@@ -140,7 +140,7 @@ class Dispatcher:
         self._assignment = Assignment(
             self.crew, self._waiting, self._alarms, self._endings, cluster.home_of, clock, max_tasks
         )
-        self._lookout = Lookout(self.crew, cluster, self._assignment, self._starts, self._break)
+        self._lookout = Lookout(self.crew, cluster, self._assignment, self._starts, clock, self._break)
         self._rang = 0.0  # when it took its last turn
         self._closing = self._broken = False
 
@@ -274,7 +274,7 @@ class Dispatcher:
         due = [self._alarms.next(), self._lookout.next]
         if self._starts.unfinished:
             due.append(self._rang)
-        if self.crew.next_start > self._rang and self._waiting:
+        if self.crew.next_start > self._rang and (self._waiting or self._starts.all):
             due.append(self.crew.next_start)
         times = [when for when in due if when is not None]
         return max(0.0, min(times) - self._clock()) if times else None
@@ -335,7 +335,7 @@ class Dispatcher:
         elif for_memory and self.size > 1:
             self._starts.one_fewer()
             _log.warning("%s From now on %d calls run at once: chunk_size=%d would fit.", error, self.size, self.size)
-        elif called is not None:
+        elif called is not None and not self._recovery.killing:
             self._starts.failed(called, error)
 
     def _remove(self, worker: Worker) -> list[Block]:
@@ -385,6 +385,7 @@ class Dispatcher:
 
     def _close(self, cancel: bool, kill: bool) -> None:
         self._closing = True
+        self._starts.all = False
         if not self._cluster.alive:  # nothing will ever answer
             self._break(ExecutorBroken.because(GONE))
             return
@@ -400,13 +401,13 @@ class Dispatcher:
         if self._broken:
             return
         self._broken = True
-        self._recovery.deliver()
         self._inbox.close(error)
         for message in self._inbox.drain():
             try:
                 self._note(message)
             except Exception:  # as of the message that broke it; what is running is resolved below
                 _log.exception("lost a message")
+        self._recovery.deliver()
         for worker in list(self.crew.busy):
             blocks = self._remove(worker)
             self.crew.idle.append(worker)

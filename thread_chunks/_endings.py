@@ -50,7 +50,7 @@ class Endings:
         self._clock = clock
         self._kill = kill
         self._errors: dict[Block, BaseException | None] = {}  # what the call that runs gets; None: it is unwanted
-        self._all = False  # whether whatever runs is to end
+        self._doomed: set[Worker] = set()  # those that are killed when they have handed over what they have
 
     def begin(self, worker: Worker, block: Block, *, is_exact: bool) -> None:
         """Take note of a block that is its worker's first: a call of it was begun at `block.began`.
@@ -65,19 +65,23 @@ class Endings:
                     self._errors[block] = None
             action = self._out_of_time if is_exact else self._ask
             self._when(block.began + timeout, worker, block, action)
-        if self._all:
-            self.end(worker, block, _told_to(worker))
-        elif block in self._errors:
+        if block in self._errors:
             self._press(worker, block)
 
     def end_all(self, *, interruptible: bool) -> None:
-        """End all workers, and each call that begins from now on. Those that cannot surrender a block end at once."""
-        self._all = interruptible
+        """Kill all workers: of `Lost`, which comes of it, calls get their errors, if their outcomes do not come before.
+
+        Those that have several calls, and can be asked, hand over first what they have.
+        """
         for worker in self._crew.workers:
-            if interruptible and worker in self._crew.busy:
-                self.end(worker, self._crew.busy[worker][0], _told_to(worker))
+            blocks = self._crew.busy.get(worker, [])
+            if interruptible and sum(block.open_calls for block in blocks) > 1:
+                self._doomed.add(worker)
+                for block in blocks:
+                    self._crew.surrender(worker, block)
+                    self._alarms.set(self._clock() + GRACE, block, worker.kill)
             else:
-                worker.kill()  # `Lost` comes of it, and resolves what it ran
+                worker.kill()
 
     def forget(self, block: Block) -> None:
         """Take note that a block is over."""
@@ -99,6 +103,8 @@ class Endings:
             block, *behind = blocks
             if (block.open_calls <= 1 or not block.asked) and not any(other.asked for other in behind):
                 self._carry_out(worker, block)
+        if worker in self._doomed and not any(block.asked and not block.passed for block in blocks or ()):
+            worker.kill()
 
     def _press(self, worker: Worker, block: Block) -> None:
         running, *behind = self._crew.busy[worker]
@@ -144,7 +150,3 @@ class Endings:
             error = self._errors.pop(block)
             if block.open and (error is not None or block.has_unwanted):
                 self._kill(worker, error)
-
-
-def _told_to(worker: Worker) -> WorkerLost:
-    return WorkerLost(f"a worker ({worker.place}) was killed, as its executor was told to end at once")

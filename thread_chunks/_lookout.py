@@ -22,6 +22,8 @@ class Lookout:
     ----------
     crew, cluster, assignment, starts
         The dispatcher's.
+    clock : callable
+        Tells the time.
     give_up : callable
         Breaks the executor.
     """
@@ -32,12 +34,14 @@ class Lookout:
         cluster: Cluster,
         assignment: Assignment,
         starts: Starts,
+        clock: Callable[[], float],
         give_up: Callable[[ExecutorBroken], None],
     ) -> None:
         self._crew = crew
         self._cluster = cluster
         self._assignment = assignment
         self._starts = starts
+        self._clock = clock
         self._give_up = give_up
         self._next = 0.0
 
@@ -52,8 +56,9 @@ class Lookout:
             self._next = now + _LOOKS
         if now < self._next:
             return False
-        self._next = now + _LOOKS
-        if not self._cluster.reachable():
+        is_there = self._cluster.reachable()
+        self._next = self._clock() + _LOOKS  # to look may have taken seconds
+        if not is_there:
             self._give_up(ExecutorBroken.because(GONE))
             return True
         leaving = self._cluster.leaving

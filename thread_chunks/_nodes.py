@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -13,11 +12,17 @@ import ray
 from ray.experimental import get_local_object_locations
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ._connecting import reach
+
 # How long Ray's head may take to say which nodes are leaving (s).
 _PATIENCE = 3
 
 # How long a node may take to be connected to (s): it is of the same network.
 _PATIENCE_WITH_NODES = 0.5
+
+# For how long a node that does not answer is not asked again (s). Less, and a dead one costs each other start half a
+# second, till Ray knows of its death; more, and a node that was overtaxed for a moment is left out.
+_DARK = 10.0
 
 # How old may be what is known of the nodes when a worker is placed (s): on a node that is gone, none starts. Less, and
 # the start of many takes longer; more, and starts fail where a node has just failed.
@@ -28,7 +33,7 @@ _LARGE = 2**20
 
 
 class Nodes:
-    """What was seen of them when somebody looked last. All belongs to the dispatcher's thread.
+    """What was seen of them when somebody looked last. All belongs to the dispatcher's thread, from its start on.
 
     Attributes
     ----------
@@ -39,8 +44,9 @@ class Nodes:
     def __init__(self) -> None:
         self.leaving: frozenset[str] = frozenset()
         self._alive: dict[str, dict[str, float]] = {}  # with what each has
-        self._addresses: dict[str, tuple[str, int]] = {}  # where Ray listens on each
-        self._answering: dict[str, bool] = {}  # whether each answers, of those that were asked since the last look
+        self._addresses: dict[str, str] = {}  # where Ray listens on each
+        self._answering: set[str] = set()  # those that have answered since the last look
+        self._dark: dict[str, float] = {}  # those that did not answer, and till when they are not asked again
         self._workers: Counter[str] = Counter()  # how many each has of the executor's
         self._looked = 0.0
         self.look(())
@@ -49,13 +55,15 @@ class Nodes:
         """See which nodes there are; `workers` are the nodes of the present workers. Waits for Ray's head."""
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         self._alive = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
-        self._addresses = {node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in nodes}
-        self._answering = {}
+        self._addresses = {node["NodeID"]: f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in nodes}
+        self._answering = set()
         self._workers = Counter(workers)
-        self._looked = time.monotonic()
         if len(self._alive) > 1:
             with suppress(Exception):  # then it is as it was; whether Ray answers is found out elsewhere
                 self.leaving = _draining()
+        else:  # there is nowhere else to go
+            self.leaving = frozenset()
+        self._looked = time.monotonic()
 
     def counts_on(self, node: str) -> bool:
         """Whether Ray counts on a node."""
@@ -93,13 +101,13 @@ class Nodes:
 
     def _answers(self, node: str) -> bool:
         """Return whether a node is there: Ray takes some 15 s to find out, and till then would try to use it."""
-        if node not in self._answering:
+        if node not in self._answering and time.monotonic() >= self._dark.get(node, 0.0):
             try:
-                socket.create_connection(self._addresses[node], _PATIENCE_WITH_NODES).close()
-                self._answering[node] = True
+                reach(self._addresses[node], _PATIENCE_WITH_NODES)
+                self._answering.add(node)
             except OSError:
-                self._answering[node] = False
-        return self._answering[node]
+                self._dark[node] = time.monotonic() + _DARK
+        return node in self._answering
 
     def leave_place(self, node: str) -> None:
         """Take note that a worker has gone."""

@@ -211,7 +211,7 @@ class Recorder:
             return
         if (key := self._keys.get(label)) is None:
             return
-        with suppress(TypeError):  # if it can't be hashed any more, it was changed
+        with suppress(Exception):  # if it can't be hashed any more, it was changed
             if bytes.fromhex(hash_of(args)) == key[:16]:
                 return
         del self._keys[label]

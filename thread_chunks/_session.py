@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 import ray
 import ray.dag  # Ray imports it as it ends, and then Python forgets that Ctrl-C ended the program
 
-from ._connecting import check_connection, connect
+from ._connecting import check_connection, connect, reach
 from ._terminal import Outlet
 
 # How long Ray's head may take to answer (s).
@@ -46,9 +45,8 @@ class Session:
         """Whether Ray answers, and is still the same. It may take `_PATIENCE`."""
         if not self.alive:  # else Ray would start itself to answer, in its own way
             return False
-        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+            reach(ray.get_runtime_context().gcs_address, _PATIENCE)
         except OSError:
             return False
         return True
@@ -89,12 +87,12 @@ def join(*, persistent: bool) -> Session:
         is_local = not is_up and connect()
         if _current is None or _current.identity != _identity():
             _current = Session(_identity(), ours=not is_up, local=is_local)
-        _current.users += 1
         if _current.outlet is None:
             with suppress(OSError, RuntimeError):  # then workers print into Ray's files
                 _current.outlet = Outlet()
         if persistent:
             _current.ours = False
+        _current.users += 1
         return _current
 
 

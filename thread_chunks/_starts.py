@@ -44,8 +44,6 @@ class Starts:
         The same, at present.
     all : bool
         Whether so many are to be started, whether there is work for them or not.
-    unfinished : bool
-        Whether more are to be started as soon as there is time.
     """
 
     def __init__(
@@ -63,8 +61,14 @@ class Starts:
         self._clock = clock
         self._give_up = give_up
         self.size = size
-        self.all = self.unfinished = False
+        self.all = False
+        self._has_more = False  # whether `start` left some for the next time
         self._late = 0  # how many were starting for long when somebody looked last
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether more are to be started as soon as there is time."""
+        return self._has_more and len(self._crew) < self.size
 
     def start_all(self) -> None:
         """Start what is to be started whether there is work or not, however long that takes."""
@@ -78,16 +82,12 @@ class Starts:
         """See to it that `wanted` workers are idle or starting, within `size`; start some, and be `unfinished`."""
         crew = self._crew
         missing = min(self.size - len(crew), (self.size if self.all else wanted) - len(crew.idle) - len(crew.starting))
-        self.unfinished = missing > _AT_ONCE
-        self.all = self.all and self.unfinished
-        if missing <= 0:
-            return
-        if crew.failed_starts >= MAX_FAILED_STARTS:
+        self._has_more = False
+        if missing > 0 and crew.failed_starts >= MAX_FAILED_STARTS:
             text = f"{crew.failed_starts} attempts in a row to have workers failed before a call came to its end"
             self._do_without(text, crew.failure)
             return
-        if crew.failed_starts and self._clock() < crew.next_start:
-            self.unfinished = False  # till then
+        if missing > 0 and crew.failed_starts and self._clock() < crew.next_start:
             return
         for _ in range(min(missing, _AT_ONCE)):
             try:
@@ -96,6 +96,8 @@ class Starts:
                 self._do_without("no worker can be started", error)
                 return
             crew.call(worker, self._clock())
+        self._has_more = missing > _AT_ONCE
+        self.all = self.all and self._has_more
 
     def one_fewer(self) -> None:
         """Let there be one worker fewer from now on."""
@@ -123,6 +125,7 @@ class Starts:
     def _do_without(self, why: str, error: BaseException | None) -> None:
         """Start no more workers: go on with those that are up, and break if there are none."""
         self.size = len(self._crew)
+        self.all = False
         if self.size == 0:
             self._give_up(ExecutorBroken.because(why, error))
         else:

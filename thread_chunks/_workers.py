@@ -85,6 +85,7 @@ class RayWorker:
         self._id = uuid4().bytes
         self._blocks_sent = 0
         self._killed = False  # by us
+        self._killed_by_kernel: bool | None = None  # None: nobody has asked
         self._sent: dict[Block, Sent] = {}
         self._forgetful = False  # whether functions that were sent may not have arrived
         authkey = bytes(multiprocessing.current_process().authkey)
@@ -255,13 +256,19 @@ class RayWorker:
         if isinstance(error, OutOfMemoryError):
             said = str(error).partition("\n")[0][:_LONGEST_TEXT]
             lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by Ray for want of memory {doing}. {said}")
-        elif not self._killed and self.host == socket.gethostname() and self._cluster.kernel_kills.take():
+        elif self._is_killed_by_kernel():
             lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by the kernel for want of memory {doing}.")
         else:
             reason = _NOT_INSTALLED if "No module named 'thread_chunks'" in str(error) else error
             lost = WorkerLost(f"a worker ({self.place}) died {doing}. {reason}")
         lost.__cause__ = error
         return lost
+
+    def _is_killed_by_kernel(self) -> bool:
+        if self._killed_by_kernel is None:  # for each death one kill is taken
+            is_possible = not self._killed and self.host == socket.gethostname()
+            self._killed_by_kernel = is_possible and self._cluster.kernel_kills.take()
+        return self._killed_by_kernel
 
     def _new_paths(self) -> list[str] | None:
         if sys.path == self._paths:

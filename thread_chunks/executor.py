@@ -39,8 +39,9 @@ __all__ = ["ChunkExecutor"]
 
 _T = TypeVar("_T")
 
-# How long Ctrl-C waits for calls to be killed (s), which takes some 20 ms unless Ray is gone.
-_PROMPT = 0.5
+# How long Ctrl-C waits for calls to be killed (s), which takes some 20 ms; half a second more where a call holds the
+# interpreter lock; and longer if Ray is gone.
+_PROMPT = 0.8
 
 
 class ChunkExecutor(Executor):
