@@ -824,6 +824,25 @@ def test_ctrl_c_in_a_session_that_goes_on(tmp_path):
     assert (tmp_path / "said").read_text().splitlines() == ["interrupted", "interrupted", "20", "True", "[1]"]
 
 
+def test_ctrl_c_while_ray_starts(tmp_path):
+    # Ray itself, interrupted there, would end the process when it is started the next time.
+    script = """
+    init = ray.init
+    def init_and_be_interrupted(**options):
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return init(**options)
+    ray.init = init_and_be_interrupted
+    try:
+        chunk(abs, [[-1]])
+    except KeyboardInterrupt:
+        say("interrupted", up())
+    ray.init = init
+    say(chunk(abs, [[-1]]), up())
+    """
+    end(start(script, tmp_path))
+    assert (tmp_path / "said").read_text().splitlines() == ["interrupted False", "[1] False"]
+
+
 def test_ray_that_the_user_shuts_down_while_calls_run(tmp_path):
     script = """
     from thread_chunks import ExecutorBroken

@@ -6,6 +6,9 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import ray
 import ray.util.client
@@ -52,7 +55,10 @@ def connect() -> bool:
     # that is pending. Without, it ends the program at once, as one with a `ProcessPoolExecutor`.
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**{**options, "address": address})
+        with _ctrl_c_later() as interrupted:
+            ray.init(**{**options, "address": address})
+            if interrupted:
+                ray.shutdown()
     except OSError as error:
         # Programs take an OSError for "no multiprocessing here", and go on with threads.
         failed = "started" if address == "local" else f"reached at {address}"
@@ -62,6 +68,26 @@ def connect() -> bool:
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
     return bool(address == "local")
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[list[Any]]:
+    """Let Ctrl-C wait till the end of the block; yield a list that has something in it from then on.
+
+    In the middle of ``ray.init`` it would leave Ray so that the next ``ray.init`` ends the process.
+    """
+    interrupted: list[Any] = []
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield interrupted
+        return
+    signal.signal(signal.SIGINT, lambda *of_signal: interrupted.append(of_signal))
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if interrupted:
+            handler(*interrupted[0])
 
 
 def reach(address: str, patience: float) -> None:

@@ -80,11 +80,11 @@ class Writer:
                 self._added += 1
                 self._changed.notify_all()
 
-    def flush(self) -> None:
-        """Wait until what was added is on disk, or has failed to get there."""
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait, at most `timeout` seconds, until what was added is on disk, or has failed to get there."""
         with self._changed:
             added = self._added
-            self._changed.wait_for(lambda: self._written >= added or self._ended)
+            self._changed.wait_for(lambda: self._written >= added or self._ended, timeout)
 
     def end(self) -> None:
         """Write what was added, and end. Does not wait."""

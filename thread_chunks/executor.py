@@ -39,8 +39,8 @@ __all__ = ["ChunkExecutor"]
 
 _T = TypeVar("_T")
 
-# How long Ctrl-C waits for calls to be killed (s), which takes some 20 ms; half a second more where a call holds the
-# interpreter lock; and longer if Ray is gone.
+# How long Ctrl-C waits for calls to be killed, and for what finished to be on disk (s). That takes some 20 ms; half a
+# second more where a call holds the interpreter lock; and longer if Ray is gone.
 _PROMPT = 0.8
 
 
@@ -649,8 +649,9 @@ class ChunkExecutor(Executor):
     def terminate_workers(self) -> None:
         """End the workers at once, whatever they run, and shut down without waiting.
 
-        Calls that run get `WorkerLost`; those that wait are cancelled. What is finished by then has its outcome: a
-        worker has half a second to hand it over.
+        Calls that run get `WorkerLost`; those that wait are cancelled (of `submit`, those that were sent have
+        `CancelledError` as their exception). What is finished by then has its outcome: a worker has half a second to
+        hand it over, unless a call holds the interpreter lock.
 
         Notes
         -----
@@ -678,7 +679,10 @@ class ChunkExecutor(Executor):
             self.kill_workers()
             # Not for the end of Ray, which takes another second: whoever starts it next waits for that, and the
             # interpreter's exit does.
+            deadline = time.monotonic() + _PROMPT
             self._dispatcher.settled.wait(_PROMPT)
+            for writer in list(self._writers):
+                writer.flush(max(0.0, deadline - time.monotonic()))
         else:
             self.shutdown()
 
