@@ -12,13 +12,14 @@ from __future__ import annotations
 TARGET = 0.1
 
 # What a block costs the driver (s of CPU time: 0.6 ms were measured, which more than one thread of it has to do with).
-# Many workers get blocks that are longer than `TARGET`, so that these costs are no more than this share of the
-# driver's time, which the consumer of the values needs, too; towards the end of a series, where they get shorter, no
-# more than the other one. More, and workers wait for the driver; less, and values come in bunches, a lost worker costs
-# more calls, and the workers do not end together.
+# Where there are many workers, blocks are so long that these costs are no more than this share of the driver's time,
+# which the consumer of the values needs, too; towards the end of a series, where blocks get shorter, no more than the
+# other share, if the blocks are no longer than `_END` (s). More, and workers wait for the driver; less, and values come
+# in bunches, a lost worker costs more calls, and the workers do not end together.
 _COST = 0.0005
 _SHARE = 0.1
-_SHARE_AT_END = 0.33
+_SHARE_AT_END = 0.2
+_END = 0.5
 
 # Up to which length of its calls (s) a block may be sent to a worker that runs another one, to wait there for its
 # turn: that hides the milliseconds which a message and its answer take. Longer ones lose less than that by
@@ -95,9 +96,11 @@ class Pace:
             return 1
         share = -(-waiting // (2 * workers))
         turn = workers * _COST  # what it takes to serve all workers once
-        longest = min(self._longest, round(max(TARGET, turn / _SHARE) / self._seconds))
-        shortest = int(max(_SHORTEST, turn / _SHARE_AT_END) / self._seconds)
-        return max(1, min(waiting, longest, max(share, shortest)))
+        longest, shortest = TARGET, _SHORTEST
+        if turn > TARGET * _SHARE:
+            longest, shortest = turn / _SHARE, max(turn, min(turn / _SHARE_AT_END, _END))
+        most = min(self._longest, round(longest / self._seconds))
+        return max(1, min(waiting, most, max(share, int(shortest / self._seconds))))
 
     def overdue(self, calls: int) -> float:
         """Return after how many seconds a block of so many calls is overdue."""
