@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 import statistics
@@ -14,6 +13,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 
 OURS = "thread_chunks"
+
+# Before what a process has measured, in what it prints.
+MEASURED = "measured:"
 
 # A contender runs the case, smaller if it is told to be quick, and returns what was measured; less is better.
 Contender = Callable[[bool], float]
@@ -116,4 +118,6 @@ def _in_fresh_process(case: Case, contender: str, quick: bool) -> float:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode != 0:
         raise RuntimeError(f"{case.name}, {contender}: {done.stderr}")
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    # Not the last line, as Ray may print after it.
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith(MEASURED))
+    return float(line.removeprefix(MEASURED))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from .cases import CASES, RATES
 from .checkpoints import CHECKPOINTS
 from .failures import FAILURES
+from .harness import MEASURED
 from .scale import SCALES
 
 
 def main() -> None:
-    """Measure, and print the value as JSON."""
+    """Measure, and print the value."""
     case, contender, *rest = sys.argv[1:]
-    print(json.dumps((CASES | CHECKPOINTS | FAILURES | SCALES | RATES)[case].contenders[contender]("--quick" in rest)))
+    value = (CASES | CHECKPOINTS | FAILURES | SCALES | RATES)[case].contenders[contender]("--quick" in rest)
+    print(MEASURED, value, flush=True)
 
 
 if __name__ == "__main__":
