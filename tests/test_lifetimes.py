@@ -838,9 +838,12 @@ def test_ctrl_c_while_ray_starts(tmp_path):
         say("interrupted", up())
     ray.init = init
     say(chunk(abs, [[-1]]), up())
+    signal.signal(signal.SIGINT, lambda *_: say("noted"))  # the program's own handler, which goes on
+    ray.init = init_and_be_interrupted
+    say(chunk(abs, [[-2]]), up())
     """
     end(start(script, tmp_path))
-    assert (tmp_path / "said").read_text().splitlines() == ["interrupted False", "[1] False"]
+    assert (tmp_path / "said").read_text().splitlines() == ["interrupted False", "[1] False", "noted", "[2] False"]
 
 
 def test_ray_that_the_user_shuts_down_while_calls_run(tmp_path):

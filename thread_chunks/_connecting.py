@@ -55,15 +55,17 @@ def connect() -> bool:
     # that is pending. Without, it ends the program at once, as one with a `ProcessPoolExecutor`.
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        with _ctrl_c_later() as interrupted:
+        with _ctrl_c_later():
             ray.init(**{**options, "address": address})
-            if interrupted:
-                ray.shutdown()
     except OSError as error:
         # Programs take an OSError for "no multiprocessing here", and go on with threads.
         failed = "started" if address == "local" else f"reached at {address}"
         reason = _NO_TOKEN if "AuthToken" in str(error.__cause__) else error
         raise ExecutorBroken(f"Ray cannot be {failed}: {reason}") from error
+    except BaseException:  # as of Ctrl-C, when Ray is up
+        with _ctrl_c_later():
+            ray.shutdown()
+        raise
     finally:
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
@@ -71,19 +73,19 @@ def connect() -> bool:
 
 
 @contextmanager
-def _ctrl_c_later() -> Iterator[list[Any]]:
-    """Let Ctrl-C wait till the end of the block; yield a list that has something in it from then on.
+def _ctrl_c_later() -> Iterator[None]:
+    """Let Ctrl-C wait till the end of the block.
 
     In the middle of ``ray.init`` it would leave Ray so that the next ``ray.init`` ends the process.
     """
     interrupted: list[Any] = []
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield interrupted
+        yield
         return
     signal.signal(signal.SIGINT, lambda *of_signal: interrupted.append(of_signal))
     try:
-        yield interrupted
+        yield
     finally:
         signal.signal(signal.SIGINT, handler)
         if interrupted:
