@@ -9,7 +9,7 @@ import pytest
 
 from thread_chunks import LabelledActor
 from thread_chunks._calls import CARRIED_KEY
-from thread_chunks._wire import Request, pack, pack_calls, unpack_error, unseal
+from thread_chunks._wire import Reply, Request, pack, pack_calls, unpack_error, unseal
 
 TOKEN = b"sender", 1
 
@@ -21,7 +21,7 @@ def request(key, xs, forget=()):
 
 
 def run(actor, *args):
-    return unseal(actor.run_block(*args))
+    return unseal(Reply, actor.run_block(*args))
 
 
 def test_functions_are_kept_until_they_are_to_be_forgotten():
@@ -66,7 +66,7 @@ def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_start
 
     def f(x):
         if x == 3:  # another thread would ask while this call runs
-            replies.extend(unseal(actor.surrender(TOKEN)) for _ in range(2))
+            replies.extend(unseal(Reply, actor.surrender(TOKEN)) for _ in range(2))
         return x
 
     actor.set_func(f)
@@ -99,7 +99,7 @@ def test_errors_and_packed_values_keep_their_places_when_a_block_is_surrendered(
 
     def f(x):
         if x == 2:
-            replies.append(unseal(actor.surrender(TOKEN)))
+            replies.append(unseal(Reply, actor.surrender(TOKEN)))
         return 1 / x if x == 0 else [x]
 
     actor.set_func(f)
@@ -134,7 +134,7 @@ def surrender_when_it_runs(actor):
     while actor._block is None and not actor._begun:
         pass
     reply = actor.surrender(TOKEN)
-    return reply if reply is True else unseal(reply)
+    return reply if reply is True else unseal(Reply, reply)
 
 
 def test_a_block_ends_when_its_values_are_large():

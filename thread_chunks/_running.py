@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 from collections import deque
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 from ._calls import Arguments
 from ._memory import PeakMeter
-from ._wire import Packed, Reply, Request, unpack
+from ._wire import Packed, Reply, Request
 
 _T = TypeVar("_T")
 
@@ -39,8 +40,8 @@ class RunningBlock:
         self.packed: dict[int, Packed] = {}
         self.errors: dict[int, Packed] = {}
         self._first = request.first
-        self.plain = isinstance(request.calls, Packed)
-        calls = unpack(request.calls) if isinstance(request.calls, Packed) else [(call,) for call in request.calls]
+        self.plain = isinstance(request.calls, bytes)
+        calls = pickle.loads(request.calls) if isinstance(request.calls, bytes) else [(call,) for call in request.calls]
         request.calls = []  # Ray keeps the request until the block is over; the arguments need not stay so long
         self.waiting: deque[Arguments] = deque(calls)
         self._lock = threading.Lock()

@@ -17,8 +17,9 @@ import io
 import pickle
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import chain, count
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import cloudpickle
@@ -67,7 +68,7 @@ Token = tuple[bytes, int]
 class Request:
     """A block on its way to an actor.
 
-    `calls` is one pickle of a list of argument tuples, or, for each call, its ``(args, kwargs)``, None
+    `calls` is one pickle (bytes) of a list of argument tuples, or, for each call, its ``(args, kwargs)``, None
     where that could not be packed; the first has label `first`. `token` identifies the block. The
     function comes along, beside this, when the actor does not hold it under `key` yet; `forget` names
     those that it will not be asked for again. `paths` is the driver's ``sys.path``, if it changed.
@@ -78,7 +79,7 @@ class Request:
     token: Token
     first: int
     key: bytes
-    calls: Packed | list[Packed | None]
+    calls: bytes | list[Packed | None]
     forget: list[bytes]
     paths: list[str] | None
     writable: bool
@@ -88,8 +89,9 @@ class Request:
     @property
     def size(self) -> int:
         """How many bytes of arguments it has."""
-        calls = [self.calls] if isinstance(self.calls, Packed) else self.calls
-        return sum(call.size for call in calls if call is not None)
+        if isinstance(self.calls, bytes):
+            return len(self.calls)
+        return sum(call.size for call in self.calls if call is not None)
 
 
 @dataclass(slots=True)
@@ -116,22 +118,26 @@ class Reply:
 _Message = TypeVar("_Message", "Request", "Reply")
 
 
+# A message's fields are pickled in a tenth of the time that the message itself takes.
+_FIELDS = {kind: attrgetter(*(f.name for f in fields(kind))) for kind in (Request, Reply)}
+
+
 def seal(message: _Message) -> bytes | _Message:
     """Pickle a message, if there is nothing in it that is Ray's to move; Ray carries bytes faster than objects."""
     parts: Iterable[Packed | None]
     if isinstance(message, Reply):
         parts = chain(message.packed.values(), message.errors.values())
     else:
-        parts = [message.calls] if isinstance(message.calls, Packed) else message.calls
+        parts = () if isinstance(message.calls, bytes) else message.calls
     for packed in parts:
         if packed is not None and (packed.buffers or packed.references or type(packed.data) is not bytes):
             return message
-    return pickle.dumps(message, 5)
+    return pickle.dumps(_FIELDS[type(message)](message), 5)
 
 
-def unseal(message: Any) -> Any:
-    """Return the message that was sealed."""
-    return pickle.loads(message) if type(message) is bytes else message
+def unseal(kind: type[_Message], message: Any) -> Any:
+    """Return the message of a kind that was sealed; anything else as it is."""
+    return kind(*pickle.loads(message)) if type(message) is bytes else message
 
 
 class _NoReference:
@@ -255,14 +261,14 @@ def unpack(packed: Packed, *, writable: bool = True) -> Any:
 
 def pack_calls(
     calls: list[Arguments], keywords: list[dict[str, Any]] | None, *, carried: bool = False
-) -> tuple[Packed | list[Packed | None], dict[int, PicklingFailed]]:
+) -> tuple[bytes | list[Packed | None], dict[int, PicklingFailed]]:
     """Pickle the calls of a block; those that cannot be are None, with their errors by index.
 
     `carried`: the first argument of each is its function.
     """
     if keywords is None:
         if PLAIN.issuperset(map(type, chain.from_iterable(calls))):
-            return Packed(pickle.dumps(calls, 5)), {}
+            return pickle.dumps(calls, 5), {}
         keywords = [{}] * len(calls)
     packed: list[Packed | None] = []
     errors = {}

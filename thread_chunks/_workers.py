@@ -207,7 +207,7 @@ class RayWorker:
         error = future.exception()
         self._sent.pop(block, None)  # what could not be sent refers to its arguments
         if error is None:
-            reply: Reply = unseal(future.result())
+            reply: Reply = unseal(Reply, future.result())
             self._post(Finished(self, block, self._collect(reply, sent, seconds), reply.left))
         elif isinstance(error, (RayTaskError, ObjectLostError)):
             # The actor lives, but the message failed: it could not be unpickled, or it was lost. A function
@@ -221,7 +221,7 @@ class RayWorker:
         error = future.exception()
         if error is not None:
             self._post(Lost(self, self._describe(error, block)))
-        elif (reply := unseal(future.result())) is False:
+        elif (reply := unseal(Reply, future.result())) is False:
             self._post(Surrendered(self, block, partial(Outcomes, []), len(block.calls)))
         elif reply is not True:
             self._post(Surrendered(self, block, self._collect(reply, sent), reply.left))

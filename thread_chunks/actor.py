@@ -207,7 +207,7 @@ class LabelledActor:
         What a call raises is its outcome. An error of this method itself, as for a function that the
         actor does not hold, is the outcome of all calls of the block.
         """
-        request: Request = unseal(sealed)
+        request: Request = unseal(Request, sealed)
         block = RunningBlock(request, self._peak)
         with self._lock:
             sender, number = block.token
