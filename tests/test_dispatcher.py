@@ -1911,3 +1911,25 @@ def test_cancelled_error_is_the_futures_one():
     driver.post(Close(cancel=True))
     end = outbox.get(timeout=0)
     assert (end.first, type(end.error)) == (0, CancelledError)
+
+
+def test_the_first_of_many_workers_are_heard_before_the_last_have_a_block():
+    driver = Driver(100)
+    driver.post(StartAll())
+    while driver.dispatcher.patience() == 0:
+        driver.dispatcher.turn([])
+    workers = driver.cluster.started
+    for worker in workers:
+        driver.up(worker)
+    _, outbox = driver.map([f"c{number}" for number in range(10_000)])
+    first, *others = [worker for worker in workers if worker.block]
+    assert len(others) < 50
+    first.finish()
+    first.mail[-1].collect().seconds = 0.001
+    driver.deliver(first)  # from now on it is known how short calls are
+    while driver.dispatcher.patience() == 0:
+        driver.dispatcher.turn([])
+    assert len(workers) == 100
+    assert all(worker.block for worker in workers)
+    assert sum(len(worker.block.calls) > 1 for worker in workers) > 50
+    assert len(outbox) == 1

@@ -13,6 +13,10 @@ from ._endings import Endings
 from ._messages import Worker
 from ._queue import Queue
 
+# So many idle workers get a block, then what came meanwhile is handled. Fewer, and that costs time; more, and workers
+# whose short calls are over wait until many others have got their first, and those do not learn how short calls are.
+_AT_ONCE = 8
+
 
 class Assignment:
     """All belongs to the dispatcher's thread.
@@ -48,12 +52,23 @@ class Assignment:
         self._max_tasks = max_tasks
         self._tasks: Counter[Worker] = Counter()  # that each has run, if `_max_tasks` limits them
         self._recalled: set[Block] = set()  # that are being taken back for workers that are idle
+        self.unfinished = False  # whether `give_out` left some for the next time
 
     def give_out(self, size: int) -> None:
-        """Give the next blocks to idle workers, of `size` in all, then to those that can have one more."""
+        """Give the next blocks to idle workers, of `size` in all, then to those that can have one more.
+
+        Give some, and be `unfinished`, if there are many.
+        """
         crew, waiting = self._crew, self._waiting
-        while crew.idle and (block := waiting.take(size, self._tasks_left(crew.idle[-1]))) is not None:
+        self.unfinished = False
+        for _ in range(_AT_ONCE):
+            if not crew.idle or (block := waiting.take(size, self._tasks_left(crew.idle[-1]))) is None:
+                break
             self._send(self._nearest(block), block)
+        else:
+            if crew.idle and waiting.head() is not None:
+                self.unfinished = True
+                return
         if waiting.head() is None:
             self._recall()
         while crew.followable and waiting.may_go_ahead and (block := waiting.take(size, None)) is not None:

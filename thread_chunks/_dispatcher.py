@@ -31,7 +31,8 @@
 * What was *lost* with a worker is run again if its `Limits` allow it, one call to a block, so that the call that
   ends its worker does so alone. What is to *end* (time-out, cancellation) costs the worker: see `_endings`.
 * A worker of a node that is *leaving* ends with the call that it runs: see `_lookout`. Where there are fewer workers
-  than work, some are started in each turn, after what came has been handled: see `_starts`.
+  than work, some are started in each turn, after what came has been handled: see `_starts`. So are blocks sent, where
+  many workers are idle: see `_assignment`.
 
 A series with a checkpoint has a recorder: it sees the calls as they are sent, and the values before the
 consumer does.
@@ -272,7 +273,7 @@ class Dispatcher:
     def patience(self) -> float | None:
         """Return for how long nothing is due (s)."""
         due = [self._alarms.next(), self._lookout.next]
-        if self._starts.unfinished:
+        if self._starts.unfinished or self._assignment.unfinished:
             due.append(self._rang)
         if self.crew.next_start > self._rang and (self._waiting or self._starts.all):
             due.append(self.crew.next_start)
