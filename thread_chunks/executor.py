@@ -96,7 +96,8 @@ class ChunkExecutor(Executor):
         executors of their own; the workers are then spread over the nodes of a cluster in proportion to their
         CPUs. With ``{"num_cpus": 1}`` Ray places them, as many as there are CPUs; the others wait for room, and an
         autoscaler sees them. Unless ``OMP_NUM_THREADS`` is set, Ray sets it in each worker to the number of CPUs
-        that it reserves, at least 1: for threads of numpy's within a call, reserve CPUs.
+        that it reserves, at least 1: for threads of numpy's within a call, reserve CPUs. Blocks are not among the
+        tasks that Ray's dashboard and ``ray list tasks`` show, unless you ask for ``{"enable_task_events": True}``.
     persistent : bool, optional
         Leave Ray up, whoever started it. Default: False.
     max_retries : int, optional
