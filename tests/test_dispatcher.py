@@ -6,7 +6,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from concurrent.futures import CancelledError, Future
 
 import pytest
@@ -34,6 +34,7 @@ from thread_chunks._messages import (
     Store,
     Surrendered,
 )
+from thread_chunks._supply import Supply
 from thread_chunks.errors import CallTimeout, ExecutorBroken, WorkerLost, WorkerOutOfMemory
 
 
@@ -199,6 +200,12 @@ class Driver:
         self.inbox = Inbox()
         self.now = 0.0
         self.dispatcher = Dispatcher(self.cluster, self.inbox, size, max_tasks, lambda: self.now)
+        self.arguments = {}  # weak references, by name
+
+    def argument(self, name):
+        argument = Argument(name)
+        self.arguments[name] = weakref.ref(argument)
+        return argument
 
     def pump(self):
         for message in self.inbox.drain():
@@ -207,7 +214,7 @@ class Driver:
                 self.dispatcher.ring(self.now)
 
     def submit(self, name, **limits):
-        call = Call(self.function, Given((Argument(name),), {}), Limits(**limits))
+        call = Call(self.function, Given((self.argument(name),), {}), Limits(**limits))
         self.inbox.admit(call)
         self.pump()
         return call.future
@@ -215,7 +222,7 @@ class Driver:
     def map(self, names, chunksize=None, **limits):
         outbox = Mailbox()
         series = Series(self.function, weakref.ref(outbox), chunksize, limits=Limits(**limits))
-        series.calls.extend((Argument(name),) for name in names)
+        series.calls = Supply([[self.argument(name) for name in names]])
         self.inbox.admit(series)
         self.pump()
         return series, outbox
@@ -1120,7 +1127,7 @@ def test_series_fed_while_it_is_emptied():
     driver = Driver(1)
     series, _outbox = driver.map("a")
 
-    class FedWhenFoundEmpty(deque):
+    class FedWhenFoundEmpty(Supply):
         """Gets another call between the dispatcher's look at it and what the dispatcher does then."""
 
         fed = False
@@ -1132,10 +1139,9 @@ def test_series_fed_while_it_is_emptied():
                 driver.inbox.feed(series, (Argument("b"),))
             return length
 
-        def __bool__(self):  # of its own, because before Python 3.11 a deque does not ask `__len__`
-            return len(self) > 0
-
-    series.calls = FedWhenFoundEmpty(series.calls)
+    supply = FedWhenFoundEmpty()
+    supply.extend(series.calls)
+    series.calls = supply
     (worker,) = driver.cluster.started
     driver.up(worker)
     driver.finish(worker)
@@ -1619,7 +1625,6 @@ class Machine(RuleBasedStateMachine):
         self.submitted = {}  # future -> name
         self.retries = {}  # name -> how often it may be run again
         self.expected = {}  # outbox -> names, for series that were not dropped
-        self.arguments = {}  # name -> weak reference
         self.received = {}  # outbox -> {label: outcome}
         self.ends = {}  # outbox -> label
         self.closed = self.broken = False
@@ -1658,7 +1663,7 @@ class Machine(RuleBasedStateMachine):
     def expect_nothing_kept(self):
         for collect in (lambda: None, gc.collect):  # collecting is slow, and seldom needed
             collect()
-            kept = [name for name, reference in self.arguments.items() if reference() is not None]
+            kept = [name for name, reference in self.driver.arguments.items() if reference() is not None]
             if not kept:
                 return
         raise AssertionError(f"promise e: {kept}")
@@ -1687,10 +1692,6 @@ class Machine(RuleBasedStateMachine):
         self.names += 1
         self.retries[self.names] = retries
         return self.names
-
-    def remember(self, calls):
-        for (argument,) in calls:
-            self.arguments[argument.name] = weakref.ref(argument)
 
     def receive(self, outbox):
         while outbox:
@@ -1738,7 +1739,6 @@ class Machine(RuleBasedStateMachine):
         except RuntimeError:
             assert self.closed or self.driver.dispatcher._broken
             return None
-        self.remember(series.calls)
         self.expected[outbox], self.received[outbox] = names, {}
         return series, outbox
 
@@ -1749,12 +1749,10 @@ class Machine(RuleBasedStateMachine):
         series, outbox = item
         for _ in range(count):
             name = self.name(series.limits.retries)
-            argument = Argument(name)
             try:
-                self.driver.inbox.feed(series, (argument,))
+                self.driver.inbox.feed(series, (self.driver.argument(name),))
             except RuntimeError:
                 return
-            self.arguments[name] = weakref.ref(argument)
             self.expected[outbox].append(name)
         self.driver.pump()
 

@@ -14,6 +14,7 @@ LEVELS = [
     {"errors", "config", "progress", "report", "_mailbox", "_sizing", "_memory", "_exceptions", "_main_functions"}
     | {"_terminal", "_identity"},
     {"_calls", "_alarms"},
+    {"_supply"},
     {"_blocks"},
     {"_wire", "_messages", "_queue", "_arguments", "_connecting"},
     {"_running", "_crew", "_recovery", "_mapping", "_rows", "_inspection", "_session", "_nodes"},

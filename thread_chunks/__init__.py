@@ -59,6 +59,7 @@ A module imports only from those below it.
 ``_wire``            calls and outcomes to bytes and buffers, and back
 ``_arguments``       what users pass, checked
 ``_blocks``          the nouns: series and blocks
+``_supply``          the calls of a series that are not in a block yet
 ``_calls``           the nouns: calls and outcomes
 ``_alarms``          what is to be done about running blocks when their time comes
 ``_main_functions``  functions of ``__main__``, which travel by value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 from ._alarms import Alarm
 from ._calls import UNLIMITED, Arguments, Call, Function, Limits, Outcomes
 from ._mailbox import Mailbox
+from ._supply import Supply
 
 
 class Receiver(Protocol):
@@ -110,7 +110,7 @@ class Series:
     recorder: Recorder | None = None
     limits: Limits = UNLIMITED
     # Appended to by the thread that feeds the series, taken from by the dispatcher's.
-    calls: deque[Arguments] = field(default_factory=deque)
+    calls: Supply = field(default_factory=Supply)
     taken: int = 0  # dispatcher thread: calls up to this label are in blocks, or were
     queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
     abandoned: bool = False  # dispatcher thread: nobody wants what has not started
@@ -121,7 +121,7 @@ class Series:
             length = self._pass_over(self.recorder, length)
             if length == 0:
                 return None
-        calls = [self.calls.popleft() for _ in range(length)]
+        calls = self.calls.take(length)
         first, self.taken = self.taken, self.taken + length
         return Block(self.function, self, first, calls, fixed=self.chunksize is not None, limits=self.limits)
 
@@ -135,7 +135,7 @@ class Series:
         """Deliver the next calls as far as they are kept elsewhere, and return how many follow that are not."""
         recorder.look()
         while self.calls and (outcome := recorder.found(self.taken)) is not None:
-            self.calls.popleft()
+            self.calls.take(1)
             recorder.forget(self.taken)
             self._put(Delivery(self.taken, Outcomes([Stored(outcome)])))
             self.taken += 1

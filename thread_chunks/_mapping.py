@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent import futures
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
@@ -21,15 +20,8 @@ from ._blocks import Delivery, Outbox, Recorder, Series, SeriesEnd
 from ._calls import UNLIMITED, Arguments, Function, Limits, Outcomes
 from ._mailbox import Mailbox
 from ._messages import Abandon, Inbox
+from ._supply import Supply
 from .progress import Bar
-
-# To iterate over these takes no time and has no effects, so their items may be taken all at once.
-_COLLECTIONS = (list, tuple, range, dict, set, frozenset, str, bytes, deque)
-
-
-def is_collection(iterable: object) -> bool:
-    """Whether the items are all there already, so that nobody can tell when they are taken."""
-    return type(iterable) in _COLLECTIONS
 
 
 class Feed(Protocol):
@@ -54,14 +46,12 @@ class SeriesFeed:
 
     Parameters
     ----------
-    calls : iterator of tuple
-        The arguments of the calls.
+    calls : iterable of tuple
+        The arguments of the calls. A `Supply` is taken over as it is, if there is no `buffersize`.
     chunksize : int or None
         Calls to a block.
     buffersize : int or None
         How far to run ahead of the consumer; None: let everything in now.
-    at_once : bool
-        Take the calls before any of them can start, which is fast.
     owner : object
         The executor, if it is to be fed later on: until then it must not end by being dropped.
     recorder : Recorder or None
@@ -74,11 +64,10 @@ class SeriesFeed:
         self,
         inbox: Inbox,
         function: Function,
-        calls: Iterator[Arguments],
+        calls: Iterable[Arguments],
         chunksize: int | None,
         buffersize: int | None,
         *,
-        at_once: bool,
         owner: object,
         recorder: Recorder | None = None,
         limits: Limits = UNLIMITED,
@@ -88,16 +77,16 @@ class SeriesFeed:
         self.lazy = buffersize is not None
         self._owner = owner
         self._inbox = inbox
-        self._rest = calls
+        self._rest = iter(calls)
         self._series: Series | None = Series(function, weakref.ref(self.outbox), chunksize, recorder, limits)
-        if at_once and not self.lazy:
-            self._series.calls.extend(calls)
-            self.admitted = len(self._series.calls)
+        if isinstance(calls, Supply) and not self.lazy:
+            self._series.calls = calls
+            self.admitted = len(calls)
             if self.admitted:
                 inbox.admit(self._series)
         else:
             try:
-                for args in islice(calls, buffersize):
+                for args in islice(self._rest, buffersize):
                     self.add(args)
             except BaseException:
                 self.abandon()
@@ -131,7 +120,7 @@ class FutureFeed:
     def __init__(
         self,
         submit: Callable[[Arguments], Future[Any]],
-        calls: Iterator[Arguments],
+        calls: Iterable[Arguments],
         buffersize: int | None,
         recorder: Recorder | None = None,
     ) -> None:
@@ -139,11 +128,11 @@ class FutureFeed:
         self.admitted = 0
         self.lazy = buffersize is not None
         self._submit = submit
-        self._rest = calls
+        self._rest = iter(calls)
         self._recorder = recorder
         self._futures: dict[int, Future[Any]] = {}
         try:
-            for args in islice(calls, buffersize):
+            for args in islice(self._rest, buffersize):
                 self.add(args)
         except BaseException:
             self.abandon()
@@ -212,23 +201,23 @@ def results(
     reader = _Reader(feed.outbox, None if timeout is None else started + timeout)
     values: list[Any] = []  # of the present block, the next one last
     errors: dict[int, BaseException] = {}  # of the present block, by index
-    yielded = index = 0
+    yielded, lazy = 0, feed.lazy
     try:
         with bar() as reader.bar:
-            while True:
-                if feed.lazy:
-                    feed.refill()
-                if not values:
-                    if yielded == feed.admitted:
-                        return
-                    outcomes = reader.read_any(yielded) if unordered else reader.read(yielded)
-                    values, errors, index = outcomes.values, outcomes.errors, 0
-                    values.reverse()  # in place: whoever else holds the list lets go of a value too
-                if index in errors:
-                    raise errors.pop(index)
-                yield values.pop()  # popped, so that nothing here refers to a value any more
-                yielded += 1
-                index += 1
+            if lazy:
+                feed.refill()
+            while yielded < feed.admitted:
+                outcomes = reader.read_any(yielded) if unordered else reader.read(yielded)
+                values, errors = outcomes.values, outcomes.errors
+                values.reverse()  # in place: whoever else holds the list lets go of a value too
+                count = len(values)
+                for index in range(count):
+                    if errors and index in errors:
+                        raise errors.pop(index)
+                    yield values.pop()  # popped, so that nothing here refers to a value any more
+                    if lazy:  # the next value is asked for
+                        feed.refill()
+                yielded += count
     finally:
         # An error that the user keeps refers to all of these, which must not keep anything alive.
         feed.abandon()

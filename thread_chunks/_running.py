@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 import time
-from collections import deque
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from ._calls import Arguments
 from ._memory import PeakMeter
-from ._wire import Packed, Reply, Request
+from ._supply import letting_go
+from ._wire import Packed, Reply, Request, unpack_plain
 
 _T = TypeVar("_T")
 
@@ -19,13 +19,13 @@ class RunningBlock:
     """The calls of a block that have not started, and what came of the others.
 
     Two threads share it: the one that runs the calls, and the control thread, which may `surrender`
-    the block at any time. The first takes calls from the front, the second from the back, so that
+    the block at any time. The first takes one call after the other, the second all that are left, so that
     each call goes to one of them, and what is given back are the last ones.
 
     Attributes
     ----------
-    waiting : deque of tuple
-        What is still to be run: arguments if `plain`, else a packed call.
+    waiting : iterator
+        What is still to be run: the place in the block, and arguments if `plain`, else a packed call.
     values, packed, errors
         As in `Reply`, from the first call on. Appended to by the thread that runs the calls, `values`
         last, so that a call that is in `values` is complete.
@@ -41,9 +41,13 @@ class RunningBlock:
         self.errors: dict[int, Packed] = {}
         self._first = request.first
         self.plain = isinstance(request.calls, bytes)
-        calls = pickle.loads(request.calls) if isinstance(request.calls, bytes) else [(call,) for call in request.calls]
+        if isinstance(request.calls, bytes):
+            count, calls = unpack_plain(request.calls)
+        else:
+            count, calls = len(request.calls), letting_go([(call,) for call in request.calls])
         request.calls = []  # Ray keeps the request until the block is over; the arguments need not stay so long
-        self.waiting: deque[Arguments] = deque(calls)
+        self._places = iter(range(count))  # whoever takes one from it has the call; to take all is one step
+        self.waiting: Iterator[tuple[int, Arguments]] = zip(self._places, calls, strict=False)
         self._lock = threading.Lock()
         self._taken = 0  # under the lock: outcomes that were handed over
         self._left = 0  # under the lock: calls that are given back, and were not handed over
@@ -70,7 +74,7 @@ class RunningBlock:
     def give_up(self) -> None:
         """Let no more calls be run, and give them back with the outcomes that are taken next."""
         with self._lock:
-            self._left += self._drain()
+            self._left += len(list(self._places))
 
     def surrender(self) -> Reply:
         """Hand over what there is, and keep all other calls but the one that runs from being run."""
@@ -79,15 +83,6 @@ class RunningBlock:
         if self.since is not None:
             reply.running = time.perf_counter() - self.since
         return reply
-
-    def _drain(self) -> int:
-        count = 0
-        try:
-            while True:
-                self.waiting.pop()
-                count += 1
-        except IndexError:
-            return count
 
     def take(self) -> Reply:
         """Hand over the outcomes, and the calls that are given back, that were not yet."""

@@ -227,13 +227,9 @@ class LabelledActor:
         return (reply, block.kept) if request.keeps else reply
 
     def _run(self, block: RunningBlock, call: Callable[..., Any], largest: int | None) -> None:
-        values, waiting, clock, size = block.values, block.waiting, time.perf_counter, 0
+        values, clock, size = block.values, time.perf_counter, 0
         since = block.begin()
-        while True:
-            try:
-                args = waiting.popleft()
-            except IndexError:  # all were run, or given back
-                return
+        for _, args in block.waiting:
             try:
                 value = call(*args)
                 kind = type(value)

@@ -17,12 +17,12 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, Tra
 from typing import Any, Literal, SupportsIndex, TypeVar, cast
 from uuid import uuid4
 
-from ._arguments import argument_list, check_callable, check_limits, check_positive, number_of_workers
+from ._arguments import argument_list, argument_lists, check_callable, check_limits, check_positive, number_of_workers
 from ._blocks import Recorder
 from ._calls import CARRIED_KEY, Arguments, Call, Function, Given, Parcel
 from ._cluster import RayCluster, check_actor
 from ._dispatcher import Dispatcher
-from ._mapping import Feed, FutureFeed, SeriesFeed, is_collection, results
+from ._mapping import Feed, FutureFeed, SeriesFeed, results
 from ._memory import number_of_bytes
 from ._messages import Cancel, Close, Inbox, Inspect, StartAll, Store
 from ._options import SeriesOptions, StoredFunction
@@ -30,6 +30,7 @@ from ._recorder import Writer
 from ._resuming import Resumption
 from ._running_calls import running_calls
 from ._sizing import Pace
+from ._supply import Supply, is_collection
 from ._threads import close_dropped, start_thread
 from .actor import LabelledActor, class_identity
 from .progress import progress
@@ -390,9 +391,9 @@ class ChunkExecutor(Executor):
             fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
         elif fn is not None and not callable(fn):
             fn, iterables = None, (fn, *iterables)
-        at_once = all(map(is_collection, iterables))
-        calls = zip(*iterables)  # noqa: B905 (the shortest ends the series)
-        return self._series(fn, calls, at_once, options)
+        if buffersize is None and all(map(is_collection, iterables)):
+            return self._series(fn, Supply(iterables), options)
+        return self._series(fn, zip(*iterables, strict=False), options)
 
     def starmap(
         self,
@@ -435,8 +436,11 @@ class ChunkExecutor(Executor):
         options = SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
         if iterable is None:
             fn, iterable = None, fn
-        calls = map(argument_list, cast(Iterable[Any], iterable), count())
-        return self._series(fn, calls, is_collection(iterable), options)
+        if buffersize is None and is_collection(iterable):
+            supply = Supply()
+            supply.extend(argument_lists(cast(Iterable[Any], iterable)))
+            return self._series(fn, supply, options)
+        return self._series(fn, map(argument_list, cast(Iterable[Any], iterable), count()), options)
 
     def with_options(self, *, max_retries: int | None = None, call_timeout: float | None = None) -> ChunkExecutor:
         """Return this executor with other limits for its calls: the same workers, and the same end.
@@ -697,15 +701,14 @@ class ChunkExecutor(Executor):
     def _series(
         self,
         fn: Callable[..., Any] | None,
-        calls: Iterator[Arguments],
-        at_once: bool,
+        calls: Iterable[Arguments],
         options: SeriesOptions,
     ) -> Iterator[Any]:
         started = time.monotonic()
         self._check_process()
         options.check()
         if options.path is None:
-            feed = self._feed(fn, calls, at_once, options)
+            feed = self._feed(fn, calls, options)
             bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
             return results(feed, unordered=options.unordered, timeout=options.timeout, started=started, bar=bar)
         self._inbox.check()
@@ -713,7 +716,7 @@ class ChunkExecutor(Executor):
             options.path, self._identified(fn), self._identity_of_actors(), options.key, calls, options.buffersize
         )
         recorder = resumption.begin(self._writers)
-        feed = self._feed(fn, iter(()), False, replace(options, buffersize=None), recorder)
+        feed = self._feed(fn, (), replace(options, buffersize=None), recorder)
         return resumption.values(
             feed,
             unordered=options.unordered,
@@ -725,8 +728,7 @@ class ChunkExecutor(Executor):
     def _feed(
         self,
         fn: Callable[..., Any] | None,
-        calls: Iterator[Arguments],
-        at_once: bool,
+        calls: Iterable[Arguments],
         options: SeriesOptions,
         recorder: Recorder | None = None,
     ) -> Feed:
@@ -744,7 +746,6 @@ class ChunkExecutor(Executor):
             calls,
             1 if options.keeps else options.chunksize,
             options.buffersize,
-            at_once=at_once,
             owner=self if is_fed_later else None,
             recorder=recorder,
             limits=self._limits,
