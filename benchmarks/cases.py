@@ -230,7 +230,7 @@ def call_through_a_thread(quick: bool) -> float:
     """Measure the least that an executor adds: a thread that sends each call, and hands over its value."""
     count = 100 if quick else 2_000
     ray.init(**config.ray_config)
-    actor = bare_actor()
+    actor = bare_actor(enable_task_events=False)  # as the package's
     inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
 
     def work() -> None:
