@@ -9,15 +9,19 @@ import pytest
 
 from thread_chunks import LabelledActor
 from thread_chunks._calls import CARRIED_KEY
-from thread_chunks._wire import Reply, Request, pack, pack_calls, unpack_error, unseal
+from thread_chunks._wire import Packed, Reply, Request, pack, pack_calls, unpack_error, unseal
 
 TOKEN = b"sender", 1
 
 
 def request(key, xs, forget=()):
-    calls, errors = pack_calls([(x,) for x in xs], None)
+    return request_of(key, [(x,) for x in xs], forget)
+
+
+def request_of(key, calls, forget=()):
+    packed, errors = pack_calls(calls, None)
     assert errors == {}
-    return Request(TOKEN, 0, key, calls, list(forget), None, True)
+    return Request(TOKEN, 0, key, packed, list(forget), None, True)
 
 
 def run(actor, *args):
@@ -79,6 +83,39 @@ def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_start
     assert actor.surrender((b"sender", 2)) is False, "this one has not begun"
 
 
+SIZE = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [lambda x: (x,), lambda x: (x, 0), lambda x: (x,) * bool(x[0]), lambda x: ([x],)],
+    ids=["one", "two", "differently many", "packed"],
+)
+def test_arguments_of_calls_that_ran_or_were_given_back_are_let_go_of(arguments):
+    actor, held = LabelledActor(), []
+
+    def f(*args):
+        del args
+        if len(held) == 2:
+            actor.surrender(TOKEN)
+        held.append(sum(size_of(item) for item in actor._block.items) // SIZE)
+
+    actor.set_func(f)
+    run(actor, request_of(b"stored", [arguments(bytes([x]) * SIZE) for x in range(6)]))
+    assert held == [5, 4, 0]
+    assert not actor._begun.keys() - {TOKEN[0]}
+
+
+def size_of(item):
+    if isinstance(item, tuple):
+        return sum(map(size_of, item))
+    return item.size if isinstance(item, Packed) else len(item) if isinstance(item, bytes) else 0
+
+
+def test_calls_without_arguments():
+    assert run(LabelledActor(), request_of(b"a", [()] * 3), pack(list)).errors == {}
+
+
 def test_a_block_that_is_surrendered_before_it_begins_is_not_run():
     actor = LabelledActor()
     assert actor.surrender(TOKEN) is False
@@ -108,10 +145,16 @@ def test_errors_and_packed_values_keep_their_places_when_a_block_is_surrendered(
     assert (list(last.errors), list(last.packed), last.offset) == ([], [0], 2)
 
 
-def test_surrender_while_short_calls_are_run():
+@pytest.mark.parametrize(
+    "arguments",
+    [lambda x: (x,), lambda x: (x, 0), lambda x: (x, *[0] * (x % 3)), lambda x: ([x],)],
+    ids=["one", "two", "differently many", "packed"],
+)
+def test_surrender_while_short_calls_are_run(arguments):
     """Each call has one outcome or is given back, whatever the two threads do at the same time."""
     actor, ran, interval = LabelledActor(), [], sys.getswitchinterval()
-    actor.set_func(lambda x: ran.append(x) or x)
+    calls = [arguments(x) for x in range(3000)]
+    actor.set_func(lambda *args: ran.append(args) or len(ran) - 1)
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(60):
@@ -120,11 +163,12 @@ def test_surrender_while_short_calls_are_run():
             replies = []
             control = threading.Thread(target=lambda: replies.append(surrender_when_it_runs(actor)))
             control.start()
-            replies.append(run(actor, request(b"stored", range(3000))))
+            replies.append(run(actor, request_of(b"stored", calls)))
             control.join()
             replies = sorted((reply for reply in replies if reply is not True), key=lambda reply: reply.offset)
             values = [value for reply in replies for value in reply.values]
-            assert values == ran == list(range(len(ran)))
+            assert values == list(range(len(ran)))
+            assert ran == calls[: len(ran)]
             assert len(ran) + sum(reply.left for reply in replies) == 3000
     finally:
         sys.setswitchinterval(interval)

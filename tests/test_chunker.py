@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 
@@ -49,6 +50,18 @@ def test_chunk():
     assert chunk(power, PARAMETERS) == [2, 4, 8, 16]
     assert chunk(total, [[], [1], [1, 2]], chunk_size=9) == [0, 1, 3]
     assert chunk(power, iter(PARAMETERS), None, 2, False, None) == [2, 4, 8, 16]
+
+
+def test_parameters_that_change_as_they_are_iterated_over():
+    def rows():
+        for row[0] in range(4):
+            yield row
+
+    row = [0]
+    assert chunk(total, rows()) == [0, 1, 2, 3]
+    assert chunk(total, (group for _, group in itertools.groupby([1, 1, 5]))) == [2, 5]
+    with pytest.raises(TypeError, match=r"parameters\[0\]"):
+        chunk(total, itertools.count())
 
 
 def test_chunk_runs_the_next_call_as_soon_as_one_finishes(tmp_path):

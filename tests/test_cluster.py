@@ -161,9 +161,14 @@ for options in (
         print(set(executor.map(here, [0.1] * 4, chunksize=1)) == {second})
 with ChunkExecutor(1, actor_options={"runtime_env": {"env_vars": {"COLOUR": "blue"}}, "num_cpus": 0.5}) as executor:
     print(executor.submit(os.getenv, "COLOUR").result())
+def reported():
+    return any(event["name"] == "run_block" for event in ray.timeline())
+print(reported())
+with ChunkExecutor(1, actor_options={"enable_task_events": True}) as executor:
+    print(executor.submit(abs, -1).result(), until(reported))
 """
     refused = [f"{name} True False" for name in ("num_gnus", "name", "object_store_memory", "lifetime", "num_cpus")]
-    assert on(script) == [*refused, "True", "True", "True", "blue"]
+    assert on(script) == [*refused, "True", "True", "True", "blue", "False", "1 True"]
 
 
 def test_room(tmp_path):

@@ -1251,8 +1251,10 @@ def test_bad_map_arguments(make, options, error):
     executor = make(1)
     with pytest.raises(error):
         executor.map(square, [1], **options)
+    row = iter([1])
     with pytest.raises(error):
-        executor.starmap(square, [[1]], **options)
+        executor.starmap(square, [row], **options)
+    assert list(row) == [1], "nothing was taken"
 
 
 def test_bad_calls(make):

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
+from thread_chunks import _assignment
 from thread_chunks._blocks import Delivery, Series, SeriesEnd
 from thread_chunks._calls import Call, Function, Given, Limits, Outcomes, Parcel
 from thread_chunks._dispatcher import Dispatcher
@@ -1612,6 +1613,15 @@ RETRIES = st.integers(0, 2)
 TIMEOUTS = st.sampled_from([None, None, 10.0])
 
 
+class TurningDriver(Driver):
+    """Gives out all blocks that can be given out, though it is not done at once."""
+
+    def pump(self):
+        super().pump()
+        while self.dispatcher._assignment.unfinished and not self.dispatcher.finished:
+            self.dispatcher.turn([])
+
+
 class Machine(RuleBasedStateMachine):
     """Submits, maps, cancels, drops, shuts down and loses workers, in any order; lets time pass, and memory run out."""
 
@@ -1620,6 +1630,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
+        self.at_once, _assignment._AT_ONCE = _assignment._AT_ONCE, 2  # as there are four workers at the most
         self.driver = None
         self.names = 0
         self.submitted = {}  # future -> name
@@ -1632,6 +1643,7 @@ class Machine(RuleBasedStateMachine):
         self.limit = None  # how many calls were sent and workers started when all was killed
 
     def teardown(self):
+        _assignment._AT_ONCE = self.at_once
         if self.driver is None:
             return
         self.closed = True
@@ -1709,7 +1721,7 @@ class Machine(RuleBasedStateMachine):
     @rule(size=st.integers(1, 4), handed=st.booleans(), max_tasks=st.sampled_from([None, None, 1, 3]))
     @precondition(lambda self: self.driver is None)
     def create(self, size, handed, max_tasks):
-        self.driver = Driver(size, limit=size, max_tasks=None) if handed else Driver(size, max_tasks=max_tasks)
+        self.driver = TurningDriver(size, limit=size if handed else None, max_tasks=None if handed else max_tasks)
 
     @rule(target=futures, retries=RETRIES, timeout=TIMEOUTS)
     @precondition(lambda self: self.driver is not None)

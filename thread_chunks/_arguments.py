@@ -74,7 +74,7 @@ def argument_list(args: Iterable[Any], index: int) -> Arguments:
 
 def argument_lists(parameters: Iterable[Iterable[Any]]) -> list[Arguments]:
     """Return all of `parameters` as tuples; raise TypeError as `argument_list`."""
-    parameters = list(parameters)
-    if {list, tuple}.issuperset(map(type, parameters)):  # a fifth of the time
+    # In half of the time, where each item is there already and can be looked at twice.
+    if type(parameters) in (list, tuple) and {list, tuple}.issuperset(map(type, parameters)):
         return list(map(tuple, parameters))
     return list(map(argument_list, parameters, count()))

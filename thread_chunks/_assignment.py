@@ -13,8 +13,8 @@ from ._endings import Endings
 from ._messages import Worker
 from ._queue import Queue
 
-# So many idle workers get a block, then what came meanwhile is handled. Fewer, and that costs time; more, and workers
-# whose short calls are over wait until many others have got their first, and those do not learn how short calls are.
+# So many blocks are sent, then what came meanwhile is handled. Fewer, and that costs time; more, and workers whose
+# short calls are over wait until many others have got their first, when nobody knew yet how short they are.
 _AT_ONCE = 8
 
 
@@ -31,6 +31,11 @@ class Assignment:
         Tells the time.
     max_tasks : int or None
         As for the dispatcher.
+
+    Attributes
+    ----------
+    unfinished : bool
+        Whether there may be more blocks to give out as soon as there is time.
     """
 
     def __init__(
@@ -52,27 +57,27 @@ class Assignment:
         self._max_tasks = max_tasks
         self._tasks: Counter[Worker] = Counter()  # that each has run, if `_max_tasks` limits them
         self._recalled: set[Block] = set()  # that are being taken back for workers that are idle
-        self.unfinished = False  # whether `give_out` left some for the next time
+        self.unfinished = False
 
     def give_out(self, size: int) -> None:
         """Give the next blocks to idle workers, of `size` in all, then to those that can have one more.
 
-        Give some, and be `unfinished`, if there are many.
+        Give some, and be `unfinished`.
         """
+        self.unfinished = all(self._give_out_one(size) for _ in range(_AT_ONCE))
+
+    def _give_out_one(self, size: int) -> bool:
+        """Give out a block; return whether there was one, and a worker for it."""
         crew, waiting = self._crew, self._waiting
-        self.unfinished = False
-        for _ in range(_AT_ONCE):
-            if not crew.idle or (block := waiting.take(size, self._tasks_left(crew.idle[-1]))) is None:
-                break
+        if crew.idle and (block := waiting.take(size, self._tasks_left(crew.idle[-1]))) is not None:
             self._send(self._nearest(block), block)
-        else:
-            if crew.idle and waiting.head() is not None:
-                self.unfinished = True
-                return
+            return True
         if waiting.head() is None:
             self._recall()
-        while crew.followable and waiting.may_go_ahead and (block := waiting.take(size, None)) is not None:
+        elif crew.followable and waiting.may_go_ahead and (block := waiting.take(size, None)) is not None:
             self._send(next(iter(crew.followable)), block)
+            return True
+        return False
 
     def count(self, worker: Worker, block: Block, calls: int) -> None:
         """Take note of calls that a worker has run; those of a block that the user made are one task together."""

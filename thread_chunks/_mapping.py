@@ -47,7 +47,7 @@ class SeriesFeed:
     Parameters
     ----------
     calls : iterable of tuple
-        The arguments of the calls. A `Supply` is taken over as it is, if there is no `buffersize`.
+        The arguments of the calls. A `Supply` is taken over as it is.
     chunksize : int or None
         Calls to a block.
     buffersize : int or None
@@ -77,9 +77,9 @@ class SeriesFeed:
         self.lazy = buffersize is not None
         self._owner = owner
         self._inbox = inbox
-        self._rest = iter(calls)
+        self._rest = iter(()) if isinstance(calls, Supply) else iter(calls)
         self._series: Series | None = Series(function, weakref.ref(self.outbox), chunksize, recorder, limits)
-        if isinstance(calls, Supply) and not self.lazy:
+        if isinstance(calls, Supply):
             self._series.calls = calls
             self.admitted = len(calls)
             if self.admitted:
@@ -201,23 +201,23 @@ def results(
     reader = _Reader(feed.outbox, None if timeout is None else started + timeout)
     values: list[Any] = []  # of the present block, the next one last
     errors: dict[int, BaseException] = {}  # of the present block, by index
-    yielded, lazy = 0, feed.lazy
+    read, lazy = 0, feed.lazy  # how many calls were in the blocks before
     try:
         with bar() as reader.bar:
             if lazy:
                 feed.refill()
-            while yielded < feed.admitted:
-                outcomes = reader.read_any(yielded) if unordered else reader.read(yielded)
+            while read < feed.admitted:
+                outcomes = reader.read_any(read) if unordered else reader.read(read)
                 values, errors = outcomes.values, outcomes.errors
                 values.reverse()  # in place: whoever else holds the list lets go of a value too
                 count = len(values)
                 for index in range(count):
-                    if errors and index in errors:
+                    if index in errors:
                         raise errors.pop(index)
                     yield values.pop()  # popped, so that nothing here refers to a value any more
                     if lazy:  # the next value is asked for
                         feed.refill()
-                yielded += count
+                read += count
     finally:
         # An error that the user keeps refers to all of these, which must not keep anything alive.
         feed.abandon()

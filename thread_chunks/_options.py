@@ -24,7 +24,7 @@ class SeriesOptions:
     key: Callable[..., str] | None = None
     results: str = "values"
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         """Raise TypeError or ValueError if they make no sense."""
         check_positive("chunksize", self.chunksize)
         check_positive("buffersize", self.buffersize)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from ._calls import Arguments
 from ._memory import PeakMeter
-from ._supply import letting_go
 from ._wire import Packed, Reply, Request, unpack_plain
 
 _T = TypeVar("_T")
@@ -24,8 +21,12 @@ class RunningBlock:
 
     Attributes
     ----------
-    waiting : iterator
-        What is still to be run: the place in the block, and arguments if `plain`, else a packed call.
+    places : iterator of int
+        The places in the block of the calls that have not begun. Whoever takes one has the call; to take all is one
+        step.
+    items : list
+        What these calls are made with, the last one first: `width` arguments for each if they are `plain`, or the
+        tuple of them where `width` is None; else a packed call.
     values, packed, errors
         As in `Reply`, from the first call on. Appended to by the thread that runs the calls, `values`
         last, so that a call that is in `values` is complete.
@@ -41,13 +42,12 @@ class RunningBlock:
         self.errors: dict[int, Packed] = {}
         self._first = request.first
         self.plain = isinstance(request.calls, bytes)
-        if isinstance(request.calls, bytes):
-            count, calls = unpack_plain(request.calls)
-        else:
-            count, calls = len(request.calls), letting_go([(call,) for call in request.calls])
+        self.width: int | None
+        self.items: list[Any]
+        self.width, self.items = unpack_plain(request.calls) if isinstance(request.calls, bytes) else (1, request.calls)
         request.calls = []  # Ray keeps the request until the block is over; the arguments need not stay so long
-        self._places = iter(range(count))  # whoever takes one from it has the call; to take all is one step
-        self.waiting: Iterator[tuple[int, Arguments]] = zip(self._places, calls, strict=False)
+        self.places = iter(range(len(self.items) // (self.width or 1)))
+        self.items.reverse()
         self._lock = threading.Lock()
         self._taken = 0  # under the lock: outcomes that were handed over
         self._left = 0  # under the lock: calls that are given back, and were not handed over
@@ -74,7 +74,9 @@ class RunningBlock:
     def give_up(self) -> None:
         """Let no more calls be run, and give them back with the outcomes that are taken next."""
         with self._lock:
-            self._left += len(list(self._places))
+            left = len(list(self.places))
+            del self.items[: left * (self.width or 1)]
+            self._left += left
 
     def surrender(self) -> Reply:
         """Hand over what there is, and keep all other calls but the one that runs from being run."""

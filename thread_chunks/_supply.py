@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice, repeat, starmap
-from typing import Any, TypeVar
+from typing import Any
 
 from ._calls import Arguments
 
-_T = TypeVar("_T")
-
-# To iterate over these takes no time and has no effects, so nobody can tell when their items are taken.
 _COLLECTIONS = (list, tuple, range, dict, set, frozenset, str, bytes, deque)
 
 
@@ -20,7 +17,7 @@ def is_collection(iterable: object) -> bool:
     return type(iterable) in _COLLECTIONS
 
 
-class Supply:
+class Supply(Iterator[Arguments]):
     """Calls that wait, in their order: those of some columns of arguments, then those that were added.
 
     A call of the columns is made when it is taken, so that until then it costs a reference to each of its arguments;
@@ -35,20 +32,18 @@ class Supply:
 
     def __init__(self, columns: Iterable[Iterable[Any]] = ()) -> None:
         taken_over = [column if isinstance(column, range) else list(column) for column in columns]
-        self._left = min(map(len, taken_over), default=0)  # calls of the columns
-        for column in taken_over:
-            if isinstance(column, list):
-                del column[self._left :]
-        self._columns = [iter(column) if isinstance(column, range) else letting_go(column) for column in taken_over]
+        self._left = min(map(_length, taken_over), default=0)  # calls of the columns
+        self._columns = [_items(column, self._left) for column in taken_over]
         self._added: deque[Arguments] = deque()
 
     def __len__(self) -> int:
         return self._left + len(self._added)
 
-    def __iter__(self) -> Iterator[Arguments]:
-        """Take one call after the other."""
-        while self:
-            yield from self.take(1)
+    def __next__(self) -> Arguments:
+        """Take the next call."""
+        if not self:
+            raise StopIteration
+        return self.take(1)[0]
 
     def append(self, call: Arguments) -> None:
         """Add a call."""
@@ -73,7 +68,15 @@ class Supply:
         self._added.clear()
 
 
-def letting_go(items: list[_T]) -> Iterator[_T]:
-    """Return an iterator that takes the items out of the list, one by one; it is not to be asked for more."""
-    items.reverse()
-    return starmap(items.pop, repeat(()))
+def _length(column: range | list[Any]) -> int:
+    # `len` refuses what is longer than a list can be, though another column may be short.
+    return len(column) if isinstance(column, list) else max(0, -((column.start - column.stop) // column.step))
+
+
+def _items(column: range | list[Any], count: int) -> Iterator[Any]:
+    """Return an iterator over the first `count` items, which lets go of each."""
+    if isinstance(column, range):
+        return iter(column)
+    del column[count:]
+    column.reverse()
+    return starmap(column.pop, repeat((), count))

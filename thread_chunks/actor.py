@@ -228,10 +228,11 @@ class LabelledActor:
 
     def _run(self, block: RunningBlock, call: Callable[..., Any], largest: int | None) -> None:
         values, clock, size = block.values, time.perf_counter, 0
+        run_next = _next_call(call, block)
         since = block.begin()
-        for _, args in block.waiting:
+        for _ in block.places:
             try:
-                value = call(*args)
+                value = run_next()
                 kind = type(value)
                 if kind not in PLAIN:
                     packed = block.packed[len(values)] = pack(value, homewards=True)
@@ -379,6 +380,22 @@ def _keeping(function: Callable[..., Any], block: RunningBlock) -> Callable[...,
         block.kept = value
 
     return call
+
+
+def _next_call(function: Callable[..., Any], block: RunningBlock) -> Callable[[], Any]:
+    """Return what runs the next call of a block, and does not refer to its arguments afterwards."""
+    items, width, pop = block.items, block.width, block.items.pop
+    if width == 1:
+        return lambda: function(pop())
+    if width is None:
+        return lambda: function(*pop())
+
+    def run() -> Any:
+        args = items[: -width - 1 : -1]
+        del items[-width:]
+        return function(*args)
+
+    return run
 
 
 def _opening(function: Callable[..., Any], writable: bool) -> Callable[[Packed | None], Any]:

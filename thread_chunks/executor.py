@@ -706,7 +706,6 @@ class ChunkExecutor(Executor):
     ) -> Iterator[Any]:
         started = time.monotonic()
         self._check_process()
-        options.check()
         if options.path is None:
             feed = self._feed(fn, calls, options)
             bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
