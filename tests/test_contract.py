@@ -1244,6 +1244,7 @@ def test_bad_constructor_arguments(make, arguments, keywords, error):
         ({"buffersize": 0}, ValueError),
         ({"buffersize": "2"}, TypeError),
         ({"timeout": -1}, ValueError),
+        ({"timeout": float("nan")}, ValueError),
         ({"surprise": 1}, TypeError),
     ],
 )

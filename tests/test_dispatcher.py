@@ -1943,3 +1943,28 @@ def test_the_first_of_many_workers_are_heard_before_the_last_have_a_block():
     assert all(worker.block for worker in workers)
     assert sum(len(worker.block.calls) > 1 for worker in workers) > 50
     assert len(outbox) == 1
+
+
+def test_calls_that_are_given_back_wait_in_their_order():
+    driver = Driver(2)
+    driver.function.parcel.pace.observe(16, 0.0016)
+    driver.post(StartAll())
+    workers = driver.cluster.started
+    for worker in workers:
+        driver.up(worker)
+    driver.map([f"c{number}" for number in range(1000)])
+    early, late = sorted(workers, key=lambda worker: worker.block.first)
+    for worker in (early, late):  # the later calls come back last, and are not to run first
+        block = worker.block
+        worker.run_call()
+        worker.give_up()
+        worker.end()
+        worker.mail[-1].collect().seconds = 0.001
+        assert len(block.calls) > 2
+    driver.cluster.sent.clear()
+    driver.deliver(early)
+    driver.deliver(late)
+    sent = [int(name[1:]) for name in driver.cluster.sent]
+    assert sent == sorted(sent)
+    assert sent[0] == 1
+    assert driver.function.parcel.pace.block_length(10**6, 1) == 1, "no more values fit into an answer"

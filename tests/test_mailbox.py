@@ -35,7 +35,7 @@ def test_waits_for_what_comes_later():
     assert mailbox.get() == 3
 
 
-@pytest.mark.parametrize("timeout", [None, 60])
+@pytest.mark.parametrize("timeout", [None, 60, float("inf")])
 def test_loses_nothing_from_many_threads(timeout):
     mailbox = Mailbox()
 

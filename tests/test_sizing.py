@@ -31,6 +31,16 @@ def test_blocks_grow_step_by_step():
     assert lengths == [1, 16, 256, 4096]
 
 
+def test_blocks_grow_slowly_once_large_values_have_filled_one():
+    pace = pace_of(1e-6)
+    pace.observe(10, 1e-5, full=True)
+    lengths = []
+    for _ in range(3):
+        lengths.append(pace.block_length(10**9, 1))
+        pace.observe(lengths[-1], lengths[-1] * 1e-6)
+    assert lengths == [10, 20, 40]
+
+
 def test_calls_that_get_slower_are_noticed_at_once():
     pace = pace_of(1e-6)
     pace.observe(100, 100.0)

@@ -233,7 +233,8 @@ class Dispatcher:
                     block.answered = True
                     self._take_back(block, left)
                     if outcomes.values and outcomes.seconds:  # 0 if no call could be sent
-                        block.function.parcel.pace.observe(len(outcomes.values), outcomes.seconds)
+                        full = left > 0 and not block.asked and worker not in self.crew.retired
+                        block.function.parcel.pace.observe(len(outcomes.values), outcomes.seconds, full=full)
                     self._settle(worker, block, outcomes)
             case Surrendered(worker, block, collect, left):
                 if self.crew.has(worker, block):

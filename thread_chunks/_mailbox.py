@@ -46,7 +46,7 @@ class Mailbox(Generic[_T]):
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._items:
             # One release may stand for several items, and so be left when they are all taken.
-            left = -1 if deadline is None else max(0.0, deadline - time.monotonic())
+            left = -1 if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
             if not self._arrival.acquire(timeout=left):
                 raise Empty
         return self._items.popleft()

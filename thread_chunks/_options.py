@@ -30,7 +30,7 @@ class SeriesOptions:
         check_positive("buffersize", self.buffersize)
         if self.timeout is not None and not isinstance(self.timeout, SupportsFloat):
             raise TypeError(f"timeout must be a number of seconds, not {self.timeout!r}")
-        if self.timeout is not None and self.timeout < 0:
+        if self.timeout is not None and not self.timeout >= 0:
             raise ValueError(f"timeout must not be negative: {self.timeout!r}")
         if self.key is not None and self.path is None:
             raise ValueError("key is for checkpoints: give path too")

@@ -41,8 +41,16 @@ class Queue:
             self._items.append(item)
 
     def put_back(self, block: Block) -> None:
-        """Let the calls of a block, which have waited before, wait before all others."""
-        self._items.appendleft(block)
+        """Let the calls of a block, which have waited before, wait before all but those that come before them.
+
+        Else whoever wants the values in the order of the calls would have to hold all that are out of turn.
+        """
+        place = 0
+        for item in self._items:
+            if not (isinstance(item, Block) and item.receiver is block.receiver and item.first < block.first):
+                break
+            place += 1
+        self._items.insert(place, block)
 
     def take(self, workers: int, longest: int | None) -> Block | None:
         """Take the next block off the queue, for one of `workers`, of at most `longest` calls, unless it is fixed."""

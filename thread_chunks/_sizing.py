@@ -29,10 +29,14 @@ _BRIEF = 0.1
 # No block is longer than this (s), however many workers there are: it has to be computed again if its worker is lost.
 _LONGEST = 10.0
 
-# By how much a block may be longer than the longest so far. Less, and a million short calls need
+# By how much a block may be longer than the longest that was run. Less, and a million short calls need
 # many blocks until they travel well; more, and a few calls by chance short bring a block that
 # takes far too long.
 _GROWTH = 16
+
+# The same, once values have turned out to be so large that the worker ended a block before its time. Less, and it takes
+# long until calls with smaller values travel well; more, and blocks are sent of which most comes back.
+_CAREFUL_GROWTH = 2
 
 # The shortest that blocks get towards the end of a series (s): messages for less work than this cost
 # more than unequal ends do.
@@ -61,17 +65,21 @@ class Pace:
     16
     """
 
-    __slots__ = ("_longest", "_seconds")
+    __slots__ = ("_growth", "_longest", "_seconds")
 
     def __init__(self) -> None:
-        self._longest = 1  # calls in a block, by how long the blocks before it were
+        self._longest = 1  # calls in a block, by how many others had
+        self._growth = _GROWTH
         self._seconds = 0.0  # of one call; 0 until the first is observed
 
-    def observe(self, calls: int, seconds: float) -> None:
-        """Learn from a block of `calls` calls (at least 1) that took `seconds`."""
+    def observe(self, calls: int, seconds: float, *, full: bool = False) -> None:
+        """Learn from `calls` calls (at least 1) of a block that took `seconds`; `full`: no more values would fit."""
         latest = max(seconds / calls, 1e-9)
         self._seconds = max(latest, (latest + self._seconds) / 2)
-        self._longest = max(1, min(int(_LONGEST / self._seconds), max(self._longest, calls) * _GROWTH))
+        if full:
+            self._longest, self._growth = calls, _CAREFUL_GROWTH
+        else:
+            self._longest = max(1, min(int(_LONGEST / self._seconds), max(self._longest, calls * self._growth)))
 
     @property
     def brief(self) -> bool:
