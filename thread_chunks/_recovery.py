@@ -47,7 +47,7 @@ class Recovery:
             if self.killing or (self.cancelling and not isinstance(block.receiver, Batch)):
                 self._resolve(block, block.failures(CancelledError()))
             else:
-                for part in reversed(block.give_back()):
+                for part in block.give_back():  # which are put in their order
                     self._waiting.put_back(part)
 
     def lost(self, block: Block, error: BaseException, *, counts: bool = True) -> None:
