@@ -7,7 +7,10 @@ import pytest
 import ray
 from fake_cluster import FakeExecutor
 
-from thread_chunks import ChunkExecutor, config
+from thread_chunks import (
+    ChunkExecutor,
+    config,
+)
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +59,16 @@ def _no_thread_left():
         if thread.name.startswith("thread_chunks"):
             thread.join(max(0, deadline - time.monotonic()))
             assert not thread.is_alive(), thread
+
+
+@pytest.fixture
+def executor_on_ray(ray_up):
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(ChunkExecutor(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for executor in made:
+        executor.shutdown()

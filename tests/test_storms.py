@@ -1,6 +1,6 @@
 """A hypothesis state machine that uses the whole executor, on the fake cluster, in any order.
 
-`test_dispatcher.Machine` is thorough about the dispatcher and knows nothing else; this one goes
+`dispatch/test_any_order.py` is thorough about the dispatcher and knows nothing else; this one goes
 through pickling, shipping of functions, threads, dropping and the interpreter's garbage collector.
 """
 
@@ -12,10 +12,10 @@ import itertools
 import threading
 
 from fake_cluster import FakeExecutor
+from functions import BreaksOnArrival, Counter, ReducesToNoException, Unpicklable, raise_it, square
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from test_contract import BreaksOnArrival, Counter, ReducesToNoException, Unpicklable, raise_it, square
 
 from thread_chunks import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost
 

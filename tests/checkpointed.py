@@ -1,0 +1,77 @@
+"""What the tests of checkpoints share: functions that note what ran, and looks at files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from thread_chunks import (
+    Checkpoint,
+)
+
+
+class Noted:
+    """Makes functions that leave a line in a ledger for each call; they are all the same function."""
+
+    def __init__(self, folder):
+        self.ledger = folder / "ledger"
+        self.ledger.touch()
+
+    def function(self):
+        ledger = str(self.ledger)
+
+        def noted(x):
+            with open(ledger, "a") as file:
+                file.write(f"{x}\n")
+            if x == "bad":
+                raise ValueError(x)
+            return [x, x]
+
+        return noted
+
+    def take(self):
+        """Return what ran since the last time."""
+        lines = self.ledger.read_text().split()
+        self.ledger.write_text("")
+        return sorted(lines)
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def finished(path):
+    return len(Checkpoint.load(path))
+
+
+def files_beside(path):
+    return sorted(file.name for file in path.parent.iterdir() if file.name.startswith(path.name))
+
+
+def identity(x):
+    return x
+
+
+class Unhashable:
+    def __reduce__(self):
+        raise TypeError("no")
+
+
+def killed_run(path):
+    """Leave a file as a driver does that is killed: with what it wrote last in the log beside it."""
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from fake_cluster import FakeExecutor
+executor = FakeExecutor(1)
+values = executor.map(abs, range(2000), path={str(path)!r})
+print(sum(1 for _ in range(2000) if next(values) is not None), flush=True)
+os._exit(1)
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=path.parent).stdout == b"2000\n"
+    assert Path(f"{path}-wal").exists()

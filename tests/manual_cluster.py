@@ -1,0 +1,326 @@
+"""A cluster that does nothing by itself, and a dispatcher that runs on it message by message."""
+
+from __future__ import annotations
+
+import weakref
+
+from thread_chunks._blocks import Series
+from thread_chunks._calls import Call, Function, Given, Limits, Outcomes, Parcel
+from thread_chunks._dispatcher import Dispatcher
+from thread_chunks._mailbox import Mailbox
+from thread_chunks._messages import (
+    Cancel,
+    Exceeded,
+    Finished,
+    Inbox,
+    Lost,
+    StartAll,
+    Started,
+    Surrendered,
+)
+from thread_chunks._supply import Supply
+from thread_chunks.errors import WorkerLost, WorkerOutOfMemory
+
+
+class Argument:
+    """What calls are made with; may be referred to weakly."""
+
+    def __init__(self, name):
+        self.name = name
+
+
+class ManualWorker:
+    """Does nothing by itself: the test says when it is up, runs a call, surrenders, finishes or dies.
+
+    What it answers lies in `mail` until the test delivers it.
+    """
+
+    place, host, pid = "here", "here", 0
+
+    def __init__(self, cluster):
+        self.handle = self
+        self.cluster = cluster
+        self.node = f"node {len(cluster.started)}"
+        self.blocks = []  # as they were sent; the first one runs
+        self.given_back = set()  # blocks that were surrendered before they began
+        self.retired = False
+        self.dismissed = False
+        self.killed = False
+        self.asked = []  # blocks that it was asked to surrender
+        self.mail = []
+
+    @property
+    def block(self):
+        return self.blocks[0] if self.blocks else None
+
+    def run(self, block):
+        assert not self.dismissed
+        assert len(self.blocks) < 2, "one block ahead at the most"
+        self.blocks.append(block)
+        self.cluster.sent.extend(arguments[0].name for arguments in block.calls)
+        if len(self.blocks) == 1:
+            self.begin()
+        return True
+
+    def begin(self):
+        self.calls = list(self.block.calls)  # as the actor has them; those that were run are taken off
+        self.outcomes = []
+        self.handed = 0
+        self.left = 0  # how many calls are given back with the next answer
+        if self.block in self.given_back:
+            self.calls.clear()
+        elif self.retired:
+            self.give_up()
+
+    @property
+    def done(self):
+        return len(self.outcomes)
+
+    def run_call(self):
+        """Run one call of the block."""
+        (argument,) = self.calls.pop(0)
+        self.cluster.ran.append(argument.name)
+        self.outcomes.append(argument.name)
+
+    def take(self):
+        """Hand over the outcomes that were not yet."""
+        outcomes = Outcomes(self.outcomes[self.handed :], offset=self.handed)
+        self.handed = self.done
+        return outcomes
+
+    def give_up(self, keep=0):
+        """Give back the calls that have not been run, but for the first of them."""
+        self.left += max(0, len(self.calls) - keep)
+        del self.calls[keep:]
+
+    def finish(self):
+        """Run the calls that are left, and answer."""
+        while self.calls:
+            self.run_call()
+        self.end()
+
+    def end(self):
+        """Answer for the block that runs, and begin the next."""
+        outcomes, block, left = self.take(), self.blocks.pop(0), self.left
+        self.calls = self.outcomes = None
+        self.mail.append(Finished(self, block, lambda: outcomes, left))
+        if self.blocks:
+            self.begin()
+
+    def die(self):
+        self.blocks, self.asked, self.calls, self.outcomes = [], [], None, None
+
+    def answer_surrender(self, running):
+        """Give back the calls that have not started; `running` is how many have but did not finish."""
+        block = self.asked.pop(0)
+        if block not in self.blocks:
+            return
+        if block is not self.block:
+            self.given_back.add(block)
+            self.mail.append(Surrendered(self, block, lambda: Outcomes([]), len(block.calls)))
+            return
+        self.give_up(running)
+        outcomes, left, self.left = self.take(), self.left, 0
+        if self.calls:
+            outcomes.running = 1e-9
+        self.mail.append(Surrendered(self, block, lambda: outcomes, left))
+
+    def surrender(self, block):
+        self.asked.append(block)
+
+    def retire(self):
+        """Have too much memory: begin nothing any more."""
+        self.retired = True
+        if self.block is not None:
+            self.give_up(1)
+        self.mail.append(Exceeded(self, WorkerOutOfMemory("too much"), self.block))
+
+    def store(self, function):
+        self.stored = function
+
+    def dismiss(self):
+        assert not self.dismissed
+        self.dismissed = True
+
+    def kill(self):
+        self.killed = True
+        self.die()
+
+
+class ManualCluster:
+    def __init__(self, limit=None):
+        self.replaceable = self.interruptible = limit is None
+        self.limit = limit
+        self.started = []
+        self.sent = []  # the name of each call that was sent to a worker
+        self.ran = []  # the name of each call that was run
+        self.closed = False
+        self.alive = True
+        self.leaving = set()
+        self.homes = {}  # the node that has the arguments of a call, by the call's name
+        self.needs = "nothing"
+
+    def home_of(self, block):
+        return self.homes.get(block.calls[0][0].name, "")
+
+    def start_worker(self, post):
+        assert self.limit is None or len(self.started) < self.limit
+        self.started.append(ManualWorker(self))
+        return self.started[-1]
+
+    def reachable(self):
+        return self.alive
+
+    def close(self):
+        self.closed = True
+
+
+class Driver:
+    """A dispatcher with the means to feed it."""
+
+    def __init__(self, size, limit=None, max_tasks=None):
+        self.cluster = ManualCluster(limit)
+        self.function = Function(None, Parcel(b"stored"))
+        self.inbox = Inbox()
+        self.now = 0.0
+        self.dispatcher = Dispatcher(self.cluster, self.inbox, size, max_tasks, lambda: self.now)
+        self.arguments = {}  # weak references, by name
+
+    def argument(self, name):
+        argument = Argument(name)
+        self.arguments[name] = weakref.ref(argument)
+        return argument
+
+    def pump(self):
+        for message in self.inbox.drain():
+            if not self.dispatcher.finished:
+                self.dispatcher.handle([message])
+                self.dispatcher.ring(self.now)
+
+    def submit(self, name, **limits):
+        call = Call(self.function, Given((self.argument(name),), {}), Limits(**limits))
+        self.inbox.admit(call)
+        self.pump()
+        return call.future
+
+    def map(self, names, chunksize=None, **limits):
+        outbox = Mailbox()
+        series = Series(self.function, weakref.ref(outbox), chunksize, limits=Limits(**limits))
+        series.calls = Supply([[self.argument(name) for name in names]])
+        self.inbox.admit(series)
+        self.pump()
+        return series, outbox
+
+    def post(self, message):
+        self.inbox.post(message)
+        self.pump()
+
+    def cancel(self, future):
+        if future.done() or not self.dispatcher.has(future):
+            return False
+        self.post(Cancel(future))
+        return True
+
+    def up(self, worker):
+        self.post(Started(worker))
+
+    def finish(self, worker):
+        worker.finish()
+        self.deliver(worker)
+
+    def deliver(self, worker, index=0):
+        self.post(worker.mail.pop(index))
+
+    def surrender(self):
+        """Let the time come at which each running block is overdue."""
+        self.sleep(1000)
+
+    def sleep(self, seconds):
+        """Let time pass."""
+        self.now += seconds
+        if not self.dispatcher.finished:
+            self.dispatcher.ring(self.now)
+
+    def lose(self, worker, error=WorkerLost):
+        worker.die()
+        self.post(Lost(worker, error("died")))
+
+    def exceed(self, worker):
+        """Let a worker find out that it has too much memory."""
+        worker.retire()
+        self.deliver(worker)
+
+    @property
+    def running(self):
+        return [worker for worker in self.cluster.started if worker.blocks]
+
+
+def fast_driver(size=2):
+    """Return a driver that knows that calls take no time, and its workers."""
+    driver = Driver(size)
+    driver.function.parcel.pace.observe(1000, 1e-6)
+    driver.post(StartAll())
+    for worker in driver.cluster.started:
+        driver.up(worker)
+    return driver, driver.cluster.started
+
+
+def answer(worker, running, seconds):
+    """Let a worker say since when a call runs."""
+    worker.answer_surrender(running)
+    worker.mail[-1].collect().running = seconds
+
+
+def batch(driver, names, **limits):
+    """Submit calls that may travel together; return their futures."""
+    calls = [Call(driver.function, Given((Argument(name),), {}), Limits(**limits)) for name in names]
+    for call in calls:
+        driver.inbox.admit(call)
+    driver.pump()
+    return [call.future for call in calls]
+
+
+def ready_driver(names, size=1, seconds=0.0001, **limits):
+    """Return a driver whose only worker has the calls, in blocks as long as such calls allow."""
+    driver = Driver(size)
+    driver.function.parcel.pace.observe(16, 16 * seconds)
+    futures = batch(driver, names, **limits)
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    return driver, worker, futures
+
+
+def run_out(driver):
+    """Let all that can happen, happen; time passes only when nothing else does."""
+    for _ in range(300):
+        for worker in driver.cluster.started:
+            if worker in driver.dispatcher.crew.starting:
+                driver.up(worker)
+            elif worker.killed or worker.dismissed:
+                continue
+            elif worker.mail:
+                driver.deliver(worker)
+            elif worker.asked:
+                worker.answer_surrender(1)
+            elif worker.blocks:
+                driver.finish(worker)
+            else:
+                continue
+            break
+        else:
+            driver.sleep(1)
+
+
+NAMES = [f"c{number}" for number in range(12)]
+
+
+def followed_driver():
+    """Return a driver whose only worker runs a block of one call, behind which another such waits; and the futures."""
+    driver = Driver(1)
+    driver.function.parcel.pace.observe(1, 0.01)
+    first = driver.submit("a")
+    (worker,) = driver.cluster.started
+    driver.up(worker)
+    second = driver.submit("b")
+    assert [len(block.calls) for block in worker.blocks] == [1, 1]
+    return driver, worker, first, second
