@@ -35,15 +35,15 @@ from thread_chunks import (
     Chunker,
     LabelledActor,
     PicklingFailed,
-    _recorder,
-    _rows,
     chunk,
     chunker,
     config,
     executor,
 )
 from thread_chunks.__main__ import main
-from thread_chunks._store import Store
+from thread_chunks._checkpoints import rows as _rows
+from thread_chunks._checkpoints.store import Store
+from thread_chunks._series import recorder as _recorder
 
 
 @pytest.fixture
@@ -917,7 +917,7 @@ def test_a_value_that_is_not_what_was_written_is_refused(path):
 
 CREATION = """
 import os, sys
-from thread_chunks._store import open_store
+from thread_chunks._checkpoints.store import open_store
 for number in range(30):
     open_store(f"{sys.argv[1]}-{number}").close()
 """

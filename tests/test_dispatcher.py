@@ -14,12 +14,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from thread_chunks import _assignment
-from thread_chunks._blocks import Delivery, Series, SeriesEnd
-from thread_chunks._calls import Call, Function, Given, Limits, Outcomes, Parcel
-from thread_chunks._dispatcher import Dispatcher
-from thread_chunks._mailbox import Mailbox
-from thread_chunks._messages import (
+from thread_chunks._calls.calls import Call, Given, Limits, Outcomes
+from thread_chunks._calls.functions import Function, Parcel
+from thread_chunks._calls.mailbox import Mailbox
+from thread_chunks._calls.series import Delivery, Series, SeriesEnd
+from thread_chunks._calls.supply import Supply
+from thread_chunks._dispatch import assigner as _assignment
+from thread_chunks._dispatch.dispatcher import Dispatcher
+from thread_chunks._dispatch.inbox import Inbox
+from thread_chunks._dispatch.messages import (
     Abandon,
     Broken,
     Cancel,
@@ -27,7 +30,6 @@ from thread_chunks._messages import (
     Exceeded,
     Failed,
     Finished,
-    Inbox,
     Inspect,
     Lost,
     StartAll,
@@ -35,7 +37,6 @@ from thread_chunks._messages import (
     Store,
     Surrendered,
 )
-from thread_chunks._supply import Supply
 from thread_chunks.errors import CallTimeout, ExecutorBroken, WorkerLost, WorkerOutOfMemory
 
 
@@ -448,7 +449,7 @@ def test_failure_of_the_dispatcher_itself_resolves_everything(caplog):
     late = Call(driver.function, Given((Argument("late"),), {}))
     driver.inbox.admit(late)
     answer = Future()
-    driver.inbox.admit(Inspect(lambda dispatcher: dispatcher.size, answer))
+    driver.inbox.admit(Inspect(lambda: driver.dispatcher.size, answer))
     thread.start()
     thread.join(60)
     assert not thread.is_alive()
@@ -1119,7 +1120,7 @@ def test_no_wake_up_while_nothing_happens():
 def test_question_that_raises():
     driver = Driver(1)
     answer = Future()
-    driver.post(Inspect(lambda dispatcher: 1 / 0, answer))
+    driver.post(Inspect(lambda: 1 / 0, answer))
     assert isinstance(answer.exception(0), ZeroDivisionError)
 
 
