@@ -18,11 +18,14 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from thread_chunks._blocks import Block, Series
-from thread_chunks._calls import Function, Limits, Outcomes, Parcel
-from thread_chunks._dispatcher import Dispatcher
-from thread_chunks._mailbox import Mailbox
-from thread_chunks._messages import Finished, Inbox, Lost, Message, StartAll, Started, Surrendered
+from thread_chunks._calls.blocks import Block
+from thread_chunks._calls.calls import Limits, Outcomes
+from thread_chunks._calls.functions import Function, Parcel
+from thread_chunks._calls.mailbox import Mailbox
+from thread_chunks._calls.series import Series
+from thread_chunks._dispatch.dispatcher import Dispatcher
+from thread_chunks._dispatch.inbox import Inbox
+from thread_chunks._dispatch.messages import Finished, Lost, Message, StartAll, Started, Surrendered
 from thread_chunks.errors import WorkerLost
 
 # CPU time of the driver for a block (s), on top of the dispatcher's: to send it by Ray, and to take in its answer. With

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from ray.exceptions import ActorDiedError
 
 from thread_chunks import ChunkExecutor
-from thread_chunks._cluster import RayCluster
+from thread_chunks._ray.cluster import RayCluster
 
 
 class Message:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import weakref
 
-from thread_chunks._blocks import Series
-from thread_chunks._calls import Call, Function, Given, Limits, Outcomes, Parcel
-from thread_chunks._dispatcher import Dispatcher
-from thread_chunks._mailbox import Mailbox
-from thread_chunks._messages import (
-    Cancel,
-    Exceeded,
-    Finished,
-    Inbox,
-    Lost,
-    StartAll,
-    Started,
-    Surrendered,
-)
-from thread_chunks._supply import Supply
+from thread_chunks._calls.calls import Call, Given, Limits, Outcomes
+from thread_chunks._calls.functions import Function, Parcel
+from thread_chunks._calls.mailbox import Mailbox
+from thread_chunks._calls.series import Series
+from thread_chunks._calls.supply import Supply
+from thread_chunks._dispatch.dispatcher import Dispatcher
+from thread_chunks._dispatch.inbox import Inbox
+from thread_chunks._dispatch.messages import Cancel, Exceeded, Finished, Lost, StartAll, Started, Surrendered
 from thread_chunks.errors import WorkerLost, WorkerOutOfMemory
 
 

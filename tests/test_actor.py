@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from thread_chunks import LabelledActor
-from thread_chunks._calls import CARRIED_KEY
-from thread_chunks._wire import Packed, Reply, Request, pack, pack_calls, unpack_error, unseal
+from thread_chunks._wire.pickling import Packed, pack, pack_calls, unpack_error
+from thread_chunks._wire.protocol import CARRIED_KEY, Reply, Request, unseal
 
 TOKEN = b"sender", 1
 

@@ -175,7 +175,7 @@ def test_room(tmp_path):
     """Those that fit work; a line says how many wait; nodes that come are used, and their loss is survived."""
     script = """
 import logging
-from thread_chunks import _starts
+from thread_chunks._dispatch import starts as _starts
 _starts._LONG = 1  # else the test takes long
 logging.basicConfig(filename="log")
 executor = ChunkExecutor(6, actor_options={"num_cpus": 1}, max_retries=5)
@@ -326,7 +326,7 @@ def test_package_that_is_not_installed_on_a_node(tmp_path):
     (stub / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'thread_chunks'\")")
     script = """
 import thread_chunks
-from thread_chunks import _crew
+from thread_chunks._dispatch import crew as _crew
 _crew._BACK_OFF = 0.01
 there = {"resources": {"bare": 0.1}}
 try:

@@ -23,7 +23,7 @@ from thread_chunks import Checkpoint
 
 ROOT = Path(__file__).parent.parent
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-MODULES = [f"thread_chunks.{module.name}" for module in pkgutil.iter_modules(thread_chunks.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(thread_chunks.__path__, "thread_chunks.")]
 
 
 def test_readme(ray_up):

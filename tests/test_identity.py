@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from thread_chunks._identity import hash_of, identify, identify_class
+from thread_chunks._checkpoints.identity import hash_of, identify, identify_class
 
 
 def define(source, name="f", **names):
@@ -344,7 +344,7 @@ def test_a_list_that_holds_itself_is_warned_of():
 
 
 SEEDED = """
-from thread_chunks._identity import hash_of, identify
+from thread_chunks._checkpoints.identity import hash_of, identify
 def f(x, stop=frozenset({"a", "b", "c"})): return x in {"u", "v", "w"}
 def make(y): return lambda: y
 print(hash_of((frozenset({"g", "r", "i", "z"}), [frozenset({"k", "l", "m"})])), identify(f),

@@ -1,4 +1,4 @@
-"""The layout of the package: who imports whom, how long modules are, what the README must name."""
+"""The layout of the package: which room imports from which, how long modules are, what the README must name."""
 
 from __future__ import annotations
 
@@ -10,77 +10,81 @@ import pytest
 import thread_chunks
 
 ROOT = Path(thread_chunks.__file__).parent
-LEVELS = [
-    {"errors", "config", "progress", "report", "_mailbox", "_sizing", "_memory", "_exceptions", "_main_functions"}
-    | {"_terminal", "_identity"},
-    {"_calls", "_alarms"},
-    {"_supply"},
-    {"_blocks"},
-    {"_wire", "_messages", "_queue", "_arguments", "_connecting"},
-    {"_running", "_crew", "_recovery", "_mapping", "_rows", "_inspection", "_session", "_nodes"},
-    {"_endings", "_starts", "actor", "_store"},
-    {"_assignment"},
-    {"_lookout", "_recorder", "checkpoint", "_workers"},
-    {"_dispatcher"},
-    {"_threads", "_resuming", "_cluster"},
-    {"_running_calls", "_options"},
-    {"executor"},
-    {"chunker"},
-    {"__init__"},
-    {"__main__"},
+
+# A room imports from those below it, and from itself. A module that is named here is a room of its own.
+ROOMS = [
+    "",  # the top level: what users import
+    "_series",
+    "_ray",
+    "_dispatch",
+    "_actor",
+    "_checkpoints",
+    "_wire",
+    "_calls",
+    "progress",
+    "config",
+    "report",
+    "errors",
 ]
-LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-MODULES = sorted(ROOT.glob("*.py"))
-THIRD_PARTY = {
-    "ray": {"_cluster", "_connecting", "_nodes", "_session", "_workers"},
-    "cloudpickle": {"_wire"},
-    "tqdm": {"progress"},
-    "joblib": {"_identity"},
-}
-LONGEST = 300  # lines without docstrings, comments and blanks: one sitting
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
+THIRD_PARTY = {"ray": "_ray", "cloudpickle": "_wire", "tqdm": "progress", "joblib": "_checkpoints"}
+LONGEST = 310  # lines without docstrings, comments and blanks: one sitting
 
 
-def imports(tree):
-    """Yield (package, module, names, whether for type checkers only) of each import."""
-    for_types = {
-        id(node)
-        for guard in ast.walk(tree)
-        if isinstance(guard, ast.If) and getattr(guard.test, "id", None) == "TYPE_CHECKING"
-        for node in ast.walk(guard)
-    }
-    for node in ast.walk(tree):
-        if id(node) in for_types:
-            continue
+def room(module):
+    """Return the room of a module: its folder, or itself."""
+    first, _, rest = module.partition(".")
+    return first if rest or first in ROOMS else ""
+
+
+def imports(name):
+    """Yield (module of the package, None) or (None, dotted names) for each import, in functions and for types too."""
+    package = name.split(".")[:-1]
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name.split(".")[0], alias.name, []
-        elif isinstance(node, ast.ImportFrom):
-            names = [alias.name for alias in node.names]
-            if node.level:
-                for module in [node.module] if node.module else names:
-                    yield "", module, names
+                yield None, alias.name.split(".")
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
+            if ".".join(base) in MODULES:
+                yield ".".join(base), None
             else:
-                yield node.module.split(".")[0], node.module, names
+                for alias in node.names:
+                    yield ".".join([*base, alias.name]), None
+        elif isinstance(node, ast.ImportFrom):
+            yield None, [*node.module.split("."), *(alias.name for alias in node.names)]
 
 
-def test_every_module_has_its_level():
-    assert set(LEVEL) == {path.stem for path in MODULES}
+INSIDE = {name: {found for found, _ in imports(name) if found is not None and found != "__init__"} for name in MODULES}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_imports(path):
-    for package, module, names in imports(ast.parse(path.read_text())):
-        if package == "":
-            assert LEVEL[module] < LEVEL[path.stem], f"{path.stem} imports {module}, which is not below it"
-        else:
-            assert path.stem in THIRD_PARTY.get(package, {path.stem}), f"{path.stem} imports {package}"
-            private = [name for name in [*module.split("."), *names] if name.startswith("_") and name != "__future__"]
-            assert private == [], f"{path.stem} reaches into {module}"
+@pytest.mark.parametrize("name", MODULES)
+def test_a_room_imports_only_from_rooms_below_it(name):
+    order = ROOMS.index(room(name))
+    for found in INSIDE[name]:
+        assert found in MODULES, f"{name} imports {found}, which is no module"
+        assert ROOMS.index(room(found)) >= order, f"{name} imports {found}, which is in a room above it"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_modules_are_short(path):
-    tree = ast.parse(path.read_text())
+def test_there_is_no_circle_of_imports():
+    left = {name: set(found) for name, found in INSIDE.items()}
+    while leaves := {name for name, found in left.items() if not found}:
+        left = {name: found - leaves for name, found in left.items() if name not in leaves}
+    assert left == {}, "these import each other, or from those that do"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_other_packages_are_imported_in_one_room_and_by_public_names(name):
+    for _, names in imports(name):
+        if names is not None:
+            assert room(name) == THIRD_PARTY.get(names[0], room(name)), f"{name} imports {names[0]}"
+            private = [part for part in names if part.startswith("_") and part != "__future__"]
+            assert private == [], f"{name} reaches into {names[0]}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_are_short(name):
+    tree = ast.parse(MODULES[name].read_text())
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]

@@ -10,7 +10,7 @@ from queue import Empty
 
 import pytest
 
-from thread_chunks._mailbox import Mailbox
+from thread_chunks._calls.mailbox import Mailbox
 
 
 def test_items_come_in_order():

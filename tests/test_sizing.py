@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thread_chunks._sizing import TARGET, Pace
+from thread_chunks._calls.pace import TARGET, Pace
 
 
 def pace_of(seconds, blocks=20):

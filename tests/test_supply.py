@@ -9,7 +9,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thread_chunks._supply import Supply
+from thread_chunks._calls.supply import Supply
 
 COLUMNS = st.lists(
     st.lists(st.integers(), max_size=8)

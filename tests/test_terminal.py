@@ -8,8 +8,9 @@ import threading
 
 import pytest
 
-from thread_chunks import _terminal
-from thread_chunks._terminal import Outlet, Streams
+from thread_chunks._actor.terminal import Streams
+from thread_chunks._ray import outlet as _outlet
+from thread_chunks._ray.outlet import Outlet
 
 
 @pytest.fixture
@@ -33,13 +34,13 @@ def streams_from(address):
 
 def test_the_streams_of_the_process_are_handed_out(outlet, monkeypatch):
     own = [os.fdopen(number, "w", closefd=False) for number in (1, 2)]
-    monkeypatch.setattr(_terminal, "_OWN", own)
+    monkeypatch.setattr(_outlet, "_OWN", own)
     for _ in range(2):
         assert streams_from(outlet.address) == [os.readlink(f"/proc/self/fd/{number}") for number in (1, 2)]
 
 
 def test_a_stream_that_the_process_was_started_without(outlet, monkeypatch):
-    monkeypatch.setattr(_terminal, "_OWN", [None, os.fdopen(2, "w", closefd=False)])
+    monkeypatch.setattr(_outlet, "_OWN", [None, os.fdopen(2, "w", closefd=False)])
     assert streams_from(outlet.address) == [os.devnull, os.readlink("/proc/self/fd/2")]
 
 
@@ -48,18 +49,18 @@ def test_a_stream_that_was_closed(outlet, monkeypatch):
     closed = os.fdopen(write, "w")
     closed.close()
     os.close(read)
-    monkeypatch.setattr(_terminal, "_OWN", [closed, None])
+    monkeypatch.setattr(_outlet, "_OWN", [closed, None])
     assert streams_from(outlet.address) == [os.devnull, os.devnull]
 
 
 def test_another_user_gets_nothing(outlet, monkeypatch):
-    monkeypatch.setattr(_terminal.os, "getuid", lambda: -1)
+    monkeypatch.setattr(_outlet.os, "getuid", lambda: -1)
     assert streams_from(outlet.address) == []
 
 
 def test_a_failure_does_not_end_the_outlet(outlet, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr(_terminal.socket, "send_fds", lambda *_: (_ for _ in ()).throw(OSError("no descriptor left")))
+        broken.setattr(_outlet.socket, "send_fds", lambda *_: (_ for _ in ()).throw(OSError("no descriptor left")))
         assert streams_from(outlet.address) == []
     assert len(streams_from(outlet.address)) == 2
 

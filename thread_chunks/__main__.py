@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from threading import Event
 from typing import Any
 
-from ._store import Run, Store, open_store
+from ._checkpoints.store import Run, Store, open_store
 from .errors import CheckpointRefused
 
 # The rate is that of so many seconds: fewer, and it jumps; more, and it tells of a time that is over.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import operator
-import reprlib
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
-from typing import Any, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex
 
 from . import config
-from ._calls import Arguments, Limits
+from ._calls.calls import Arguments, Limits
+from ._calls.functions import Function
 
 
 def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: Sequence[Any] | None) -> int | None:
@@ -54,11 +57,6 @@ def check_limits(max_retries: int, call_timeout: float | None) -> Limits:
     return Limits(timeout, operator.index(max_retries))
 
 
-def short_form(args: Arguments, kwargs: dict[str, Any]) -> str:
-    """Return arguments as they are written in a call, shortened."""
-    return ", ".join([*map(reprlib.repr, args), *(f"{name}={reprlib.repr(value)}" for name, value in kwargs.items())])
-
-
 def check_callable(name: str, value: object) -> None:
     """Raise TypeError unless `value` is None or callable."""
     if value is not None and not callable(value):
@@ -78,3 +76,70 @@ def argument_lists(parameters: Iterable[Iterable[Any]]) -> list[Arguments]:
     if type(parameters) in (list, tuple) and {list, tuple}.issuperset(map(type, parameters)):
         return list(map(tuple, parameters))
     return list(map(argument_list, parameters, count()))
+
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+
+_UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgt", 1)}
+
+
+def number_of_bytes(size: SupportsIndex | str) -> int:
+    """Return a size in bytes; ``"2GiB"`` is twice 1024**3, ``"2GB"`` twice 1000**3.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no size.
+    """
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?i?)b?\s*", size.lower())
+        if match is None or match[2] not in _UNITS:
+            raise ValueError(f"{size!r} is no size: give bytes, or a string like '2GiB' or '500 MB'")
+        size = int(float(match[1]) * _UNITS[match[2]])
+    if isinstance(size, bool) or not isinstance(size, SupportsIndex):
+        raise TypeError(f"a size is a number of bytes, or a string like '2GiB', not {size!r}")
+    size = operator.index(size)
+    if size < 1:
+        raise ValueError(f"a size must be greater than 0, not {size!r}")
+    return size
+
+
+@dataclass(slots=True, frozen=True)
+class SeriesOptions:
+    """What `map` and `starmap` take by name."""
+
+    timeout: float | None = None
+    chunksize: int | None = None
+    buffersize: int | None = None
+    unordered: bool = False
+    progress_bar: bool = False
+    path: str | os.PathLike[str] | None = None
+    key: Callable[..., str] | None = None
+    results: str = "values"
+
+    def __post_init__(self) -> None:
+        """Raise TypeError or ValueError if they make no sense."""
+        check_positive("chunksize", self.chunksize)
+        check_positive("buffersize", self.buffersize)
+        if self.timeout is not None and not isinstance(self.timeout, SupportsFloat):
+            raise TypeError(f"timeout must be a number of seconds, not {self.timeout!r}")
+        if self.timeout is not None and not self.timeout >= 0:
+            raise ValueError(f"timeout must not be negative: {self.timeout!r}")
+        if self.key is not None and self.path is None:
+            raise ValueError("key is for checkpoints: give path too")
+        if self.results not in ("values", "refs"):
+            raise ValueError(f"results must be 'values' or 'refs', not {self.results!r}")
+        if self.keeps and (self.chunksize is not None or self.path is not None):
+            raise ValueError("results='refs' goes with neither chunksize (calls travel one by one) nor path")
+
+    @property
+    def keeps(self) -> bool:
+        """Whether values stay in the cluster."""
+        return self.results == "refs"
+
+
+@dataclass(slots=True)
+class StoredFunction:
+    """What the stored function is, and how the dispatcher knows it. Both are replaced at once."""
+
+    pair: tuple[Callable[..., Any] | None, Function] | None

@@ -11,72 +11,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from ._calls import CARRIED_KEY, STORED_KEY
-from ._identity import identify_class
-from ._memory import PeakMeter, resident
-from ._running import RunningBlock
-from ._terminal import Streams
-from ._wire import PLAIN, Packed, Reply, Request, Token, pack, pack_error, seal, unpack, unseal
-from .errors import UnpicklingFailed
+from ._actor.block import RunningBlock
+from ._actor.memory import PeakMeter, resident
+from ._actor.runner import LONG, LOOKS, call, extend_path, keeping, load, load_for_each_call, next_call, opening
+from ._actor.terminal import Streams
+from ._checkpoints.identity import identify_class
+from ._wire.pickling import PLAIN, Packed, pack, pack_error, unpack
+from ._wire.protocol import CARRIED_KEY, STORED_KEY, Excess, Look, Ready, Reply, Request, Setup, Token, seal, unseal
 
 __all__ = ["LabelledActor"]
-
-
-# From this duration (s) on, a call's duration and memory are noted. Less, and calls spend their time with it.
-_LONG = 0.02
-
-# How often a worker looks at its memory, if that is limited (s). Less, and it takes time from the calls: each look
-# takes some 15 us and the interpreter lock. More, and the limit is exceeded by more: 20 MB by a call that takes 1 GB/s.
-_LOOKS = 0.02
-
-
-@dataclass(slots=True)
-class Setup:
-    """What a worker takes over from the driver, as a child of `ProcessPoolExecutor` would."""
-
-    paths: list[str]
-    arguments: list[str]  # of the command line
-    directory: str | None
-    authkey: bytes  # else the queues and locks of the driver's `multiprocessing.Manager` refuse it
-    streams: str | None  # where the driver hands out its standard output and error
-    node: Callable[[], str]  # returns the node of the cluster that the process is on
-    initializer: Packed | None
-
-
-@dataclass(slots=True)
-class Look:
-    """What a worker does now: the call that runs, by its place in the block."""
-
-    index: int
-    seconds: float
-    memory: int
-    stack: str | None
-
-
-@dataclass(slots=True)
-class Excess:
-    """A worker has more memory than it may: which block ran, if one did, which call of it, and how many bytes.
-
-    Nothing else will begin there.
-    """
-
-    token: Token | None
-    label: int
-    memory: int
-
-
-@dataclass(slots=True)
-class Ready:
-    """How the start went, and where: `error` is what the initializer raised."""
-
-    host: str
-    pid: int
-    node: str  # of the cluster, or empty
-    error: Packed | None
 
 
 class LabelledActor:
@@ -118,7 +63,7 @@ class LabelledActor:
 
     def __init__(self, func: Callable[..., Any] | None = None) -> None:
         self._func = func
-        self._functions = {CARRIED_KEY: _call}
+        self._functions = {CARRIED_KEY: call}
         self._lock = threading.Lock()
         self._block, self._begun, self._given_back = None, {}, set()
         self._retired = False
@@ -175,7 +120,7 @@ class LabelledActor:
         Called by the executor, once, before any block.
         """
         self._thread = threading.get_ident()
-        _extend_path(setup.paths)
+        extend_path(setup.paths)
         sys.argv[:] = setup.arguments
         # Ray blocks it, and what the calls start would inherit that, and could not be interrupted.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
@@ -187,7 +132,7 @@ class LabelledActor:
         error = None
         try:
             if function is not None:
-                self.set_func(_load(function))
+                self.set_func(load(function))
             if setup.initializer is not None:
                 initializer, initargs = unpack(setup.initializer)
                 initializer(*initargs)
@@ -197,7 +142,7 @@ class LabelledActor:
 
     def store_function(self, function: Packed) -> None:
         """Replace the stored function by one that is packed. Called by the executor."""
-        self.set_func(_load(function))
+        self.set_func(load(function))
 
     def run_block(self, sealed: bytes | Request, function: Packed | None = None) -> Any:
         """Run the calls of a block, one after the other, and return a `Reply`. Called by the executor.
@@ -228,7 +173,7 @@ class LabelledActor:
 
     def _run(self, block: RunningBlock, call: Callable[..., Any], largest: int | None) -> None:
         values, clock, size = block.values, time.perf_counter, 0
-        run_next = _next_call(call, block)
+        run_next = next_call(call, block)
         since = block.begin()
         for _ in block.places:
             try:
@@ -244,7 +189,7 @@ class LabelledActor:
                 block.errors[len(values)] = pack_error(error)
                 value = None
             now = clock()
-            if now - since > _LONG:
+            if now - since > LONG:
                 block.note_long(now - since)
             block.since = since = now
             values.append(value)  # last: what `values` has is complete
@@ -285,7 +230,7 @@ class LabelledActor:
 
         Called by the executor, in a thread of its own. It sees nothing while a call holds the interpreter lock.
         """
-        while not self._dismissed.wait(_LOOKS):
+        while not self._dismissed.wait(LOOKS):
             if resident() > limit:
                 with self._lock:
                     if (used := resident()) <= limit:  # as a block was over, and another began
@@ -314,18 +259,18 @@ class LabelledActor:
     def _function(self, request: Request, shipped: Packed | None, block: RunningBlock) -> Callable[..., Any]:
         """Return what to call with the arguments of the block's calls."""
         if request.paths is not None:
-            _extend_path(request.paths)
+            extend_path(request.paths)
         self._forget(request.forget)
         if request.key == STORED_KEY:
             if shipped is not None:
-                self.set_func(_load(shipped))
+                self.set_func(load(shipped))
             function = self._stored(block)
         else:
             if shipped is not None:
-                self._functions[request.key] = _load_for_each_call(shipped)
+                self._functions[request.key] = load_for_each_call(shipped)
             function = self._functions[request.key]
-        call = function if block.plain else _opening(function, request.writable)
-        return _keeping(call, block) if request.keeps else call
+        call = function if block.plain else opening(function, request.writable)
+        return keeping(call, block) if request.keeps else call
 
     def _stored(self, block: RunningBlock) -> Callable[..., Any]:
         if self._runs_plainly and self._func is not None:
@@ -336,75 +281,3 @@ class LabelledActor:
 def class_identity(cls: type[LabelledActor]) -> str:
     """Return a digest of what a class adds to `LabelledActor`; nothing if calls return what the function does."""
     return "" if cls._runs_plainly else identify_class(cls, LabelledActor)
-
-
-def _extend_path(paths: list[str]) -> None:
-    sys.path.extend(path for path in paths if path not in sys.path)
-
-
-def _call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    return function(*args, **kwargs)
-
-
-def _load(function: Packed) -> Callable[..., Any]:
-    """Return the function; if it cannot be rebuilt, one that says so to each of its calls.
-
-    Its large arrays are shared by all actors of a node, and therefore read-only.
-    """
-    try:
-        loaded: Callable[..., Any] = unpack(function, writable=False)
-    except UnpicklingFailed as failure:
-        text, cause = str(failure), failure.__cause__
-
-        def fail(*args: Any, **kwargs: Any) -> None:
-            raise UnpicklingFailed(text) from cause
-
-        return fail
-    return loaded
-
-
-def _load_for_each_call(function: Packed) -> Callable[..., Any]:
-    """Return the function, made anew for each call if it may change as it runs, as if it came along."""
-    loaded = _load(function)
-    if isinstance(loaded, (FunctionType, BuiltinFunctionType, type)):
-        return loaded
-    return lambda *args, **kwargs: unpack(function, writable=False)(*args, **kwargs)
-
-
-def _keeping(function: Callable[..., Any], block: RunningBlock) -> Callable[..., None]:
-    """Return `function`, whose value goes aside for Ray to pickle."""
-
-    def call(*args: Any) -> None:
-        value = function(*args)
-        pack(value)  # for its error: one of Ray's own would come too late
-        block.kept = value
-
-    return call
-
-
-def _next_call(function: Callable[..., Any], block: RunningBlock) -> Callable[[], Any]:
-    """Return what runs the next call of a block, and does not refer to its arguments afterwards."""
-    items, width, pop = block.items, block.width, block.items.pop
-    if width == 1:
-        return lambda: function(pop())
-    if width is None:
-        return lambda: function(*pop())
-
-    def run() -> Any:
-        args = items[: -width - 1 : -1]
-        del items[-width:]
-        return function(*args)
-
-    return run
-
-
-def _opening(function: Callable[..., Any], writable: bool) -> Callable[[Packed | None], Any]:
-    """Return `function` of a packed call, which is unpacked at the last moment."""
-
-    def call(packed: Packed | None) -> Any:
-        if packed is None:  # it could not be sent, and the driver has the error
-            return None
-        args, kwargs = unpack(packed, writable=writable)
-        return function(*args, **kwargs)
-
-    return call

@@ -10,10 +10,10 @@ from itertools import compress
 from typing import Any
 from uuid import uuid4
 
-from ._identity import Identity
-from ._rows import CallRow, ValueRow, make_key, to_bytes, to_row
-from ._store import Run, open_store
-from ._wire import Packed, unpack
+from ._checkpoints.identity import Identity
+from ._checkpoints.rows import CallRow, ValueRow, make_key, to_bytes, to_row
+from ._checkpoints.store import Run, open_store
+from ._wire.pickling import Packed, unpack
 
 __all__ = ["Checkpoint"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import config
 from ._arguments import argument_lists, number_of_workers
-from ._resuming import finished_values
+from ._series.resumption import finished_values
 from .executor import ChunkExecutor
 
 __all__ = ["Chunker", "chunk"]

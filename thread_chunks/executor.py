@@ -17,21 +17,33 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, Tra
 from typing import Any, Literal, SupportsIndex, TypeVar, cast
 from uuid import uuid4
 
-from ._arguments import argument_list, argument_lists, check_callable, check_limits, check_positive, number_of_workers
-from ._blocks import Recorder
-from ._calls import CARRIED_KEY, Arguments, Call, Function, Given, Parcel
-from ._cluster import RayCluster, check_actor
-from ._dispatcher import Dispatcher
-from ._mapping import Feed, FutureFeed, SeriesFeed, results
-from ._memory import number_of_bytes
-from ._messages import Cancel, Close, Inbox, Inspect, StartAll, Store
-from ._options import SeriesOptions, StoredFunction
-from ._recorder import Writer
-from ._resuming import Resumption
-from ._running_calls import running_calls
-from ._sizing import Pace
-from ._supply import Supply, is_collection
-from ._threads import close_dropped, start_thread
+from ._arguments import (
+    SeriesOptions,
+    StoredFunction,
+    argument_list,
+    argument_lists,
+    check_callable,
+    check_limits,
+    check_positive,
+    number_of_bytes,
+    number_of_workers,
+)
+from ._calls.calls import Arguments, Call, Given
+from ._calls.functions import Function, Parcel
+from ._calls.pace import Pace
+from ._calls.series import Recorder
+from ._calls.supply import Supply, is_collection
+from ._checkpoints.writer import Writer
+from ._dispatch.dispatcher import Dispatcher
+from ._dispatch.engine import close_dropped, start_thread
+from ._dispatch.inbox import Inbox
+from ._dispatch.messages import Cancel, Close, Inspect, StartAll, Store
+from ._dispatch.running import find_candidates, running_calls
+from ._ray.cluster import RayCluster, check_actor
+from ._series.feeds import Feed, FutureFeed, SeriesFeed
+from ._series.results import results
+from ._series.resumption import Resumption
+from ._wire.protocol import CARRIED_KEY
 from .actor import LabelledActor, class_identity
 from .progress import progress
 from .report import Report, RunningCall
@@ -257,7 +269,7 @@ class ChunkExecutor(Executor):
             return self._dispatcher.handles
         answer: Future[list[Any]] = Future()
         self._check_process()
-        self._inbox.admit(Inspect(lambda dispatcher: dispatcher.handles, answer))
+        self._inbox.admit(Inspect(partial(getattr, self._dispatcher, "handles"), answer))
         return answer.result()
 
     def submit(self, fn: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -525,7 +537,7 @@ class ChunkExecutor(Executor):
             raise TypeError(f"future must be what submit returned, not {future!r}")
         if future.cancel():
             return True
-        if not self._cluster.replaceable or not self._ask(lambda dispatcher: dispatcher.has(future)):
+        if not self._cluster.replaceable or not self._ask(partial(self._dispatcher.has, future)):
             return False
         self._inbox.post(Cancel(future))
         return True
@@ -559,7 +571,8 @@ class ChunkExecutor(Executor):
         ...     executor.running()
         []
         """
-        return running_calls(self._ask, stacks=stacks, timeout=timeout)
+        candidates = self._ask(partial(find_candidates, self._dispatcher, stacks))
+        return running_calls(candidates, timeout=timeout)
 
     def report(self) -> Report:
         """Return what came of the calls so far: for each function, how many, how long, with how much memory.
@@ -582,7 +595,7 @@ class ChunkExecutor(Executor):
         >>> executor.report().functions[0].calls
         100
         """
-        return self._ask(_report)
+        return self._ask(partial(_report, self._dispatcher))
 
     def set_func(self, func: Callable[..., Any]) -> None:
         """Replace the stored function, for the calls that are submitted from now on.
@@ -805,7 +818,7 @@ class ChunkExecutor(Executor):
                 return function
         return None
 
-    def _ask(self, question: Callable[[Dispatcher], _T]) -> _T:
+    def _ask(self, question: Callable[[], _T]) -> _T:
         """Ask the dispatcher; itself, or whoever has its place when it has ended, may answer at once."""
         if os.getpid() != self._pid:
             self._check_process()
@@ -813,7 +826,7 @@ class ChunkExecutor(Executor):
             answer: Future[_T] = Future()
             if self._inbox.ask(Inspect(question, answer)):
                 return answer.result()
-        return question(self._dispatcher)
+        return question()
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

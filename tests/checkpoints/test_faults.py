@@ -12,12 +12,8 @@ from pathlib import Path
 import pytest
 from checkpointed import finished, killed_run, until
 
-from thread_chunks import (
-    Checkpoint,
-    CheckpointFailedWarning,
-    _recorder,
-    chunk,
-)
+from thread_chunks import Checkpoint, CheckpointFailedWarning, chunk
+from thread_chunks._series import recorder as _recorder
 
 
 def remove_directory(path):

@@ -14,15 +14,9 @@ import ray
 from checkpointed import Noted, files_beside, finished, identity, until
 from fake_cluster import FakeExecutor
 
-from thread_chunks import (
-    Checkpoint,
-    Chunker,
-    _rows,
-    chunk,
-    chunker,
-    executor,
-)
-from thread_chunks._store import Store
+from thread_chunks import Checkpoint, Chunker, chunk, chunker, executor
+from thread_chunks._checkpoints import rows as _rows
+from thread_chunks._checkpoints.store import Store
 
 
 def test_a_second_run_runs_only_the_rest(make, path, noted):

@@ -13,9 +13,9 @@ import os
 import pytest
 
 from thread_chunks import ChunkExecutor
-from thread_chunks._blocks import Series
-from thread_chunks._calls import Call
-from thread_chunks._messages import Inbox
+from thread_chunks._calls.calls import Call
+from thread_chunks._calls.series import Series
+from thread_chunks._dispatch.inbox import Inbox
 
 pytestmark = [
     pytest.mark.filterwarnings("default"),  # theirs are not ours to mend

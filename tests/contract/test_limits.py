@@ -11,14 +11,8 @@ import ray
 from failing import nap, note_and_nap, square, times, wait_for
 from fake_cluster import FakeExecutor
 
-from thread_chunks import (
-    CallTimeout,
-    ExecutorBroken,
-    RemoteLabelledActor,
-    WorkerLost,
-    WorkerOutOfMemory,
-    _memory,
-)
+from thread_chunks import CallTimeout, ExecutorBroken, RemoteLabelledActor, WorkerLost, WorkerOutOfMemory
+from thread_chunks._arguments import number_of_bytes
 
 
 def hold(megabytes, seconds):
@@ -123,7 +117,7 @@ def test_workers_that_the_kernel_killed_for_memory(caplog):
         future = executor.submit(nap, 0.5, "done")
         wait_for(executor.running)
         executor._cluster.kernel_kills._known -= 1  # as if the kernel had killed something since
-        (handle,) = executor._ask(lambda dispatcher: [worker.handle for worker, _ in dispatcher.crew.running])
+        (handle,) = executor._ask(lambda: [worker.handle for worker, _ in executor._dispatcher.crew.running])
         handle.die()
         assert future.result(60) == "done"
         assert executor.size == 1
@@ -133,13 +127,13 @@ def test_workers_that_the_kernel_killed_for_memory(caplog):
 
 @pytest.mark.parametrize(("text", "size"), [("2GiB", 2**31), ("1.5 kB", 1500), (77, 77), ("10m", 10**7), ("64", 64)])
 def test_sizes(text, size):
-    assert _memory.number_of_bytes(text) == size
+    assert number_of_bytes(text) == size
 
 
 @pytest.mark.parametrize("size", [True, 1.5, None])
 def test_no_sizes(size):
     with pytest.raises(TypeError):
-        _memory.number_of_bytes(size)
+        number_of_bytes(size)
 
 
 def test_memory_limit(executor_on_ray):

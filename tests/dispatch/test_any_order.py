@@ -10,16 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 from manual_cluster import Driver
 
-from thread_chunks import _assignment
-from thread_chunks._blocks import Delivery, SeriesEnd
-from thread_chunks._calls import Call
-from thread_chunks._messages import (
-    Abandon,
-    Broken,
-    Cancel,
-    Close,
-    Failed,
-)
+from thread_chunks._calls.calls import Call
+from thread_chunks._calls.series import Delivery, SeriesEnd
+from thread_chunks._dispatch import assigner as _assignment
+from thread_chunks._dispatch.messages import Abandon, Broken, Cancel, Close, Failed
 from thread_chunks.errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
 
 RETRIES = st.integers(0, 2)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from manual_cluster import NAMES, Argument, Driver, fast_driver, followed_driver, ready_driver, run_out
 
-from thread_chunks._messages import (
-    Failed,
-    StartAll,
-    Store,
-)
-from thread_chunks._supply import Supply
+from thread_chunks._calls.supply import Supply
+from thread_chunks._dispatch.messages import Failed, StartAll, Store
 
 
 def test_stored_function_is_replaced_in_all_workers():

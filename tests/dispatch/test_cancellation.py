@@ -8,10 +8,7 @@ from concurrent.futures import CancelledError
 import pytest
 from manual_cluster import NAMES, Driver, fast_driver, ready_driver, run_out
 
-from thread_chunks._messages import (
-    Cancel,
-    Close,
-)
+from thread_chunks._dispatch.messages import Cancel, Close
 from thread_chunks.errors import WorkerLost
 
 

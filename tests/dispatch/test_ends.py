@@ -7,13 +7,8 @@ from concurrent.futures import CancelledError
 import pytest
 from manual_cluster import Driver, fast_driver
 
-from thread_chunks._blocks import Delivery
-from thread_chunks._messages import (
-    Abandon,
-    Close,
-    Lost,
-    StartAll,
-)
+from thread_chunks._calls.series import Delivery
+from thread_chunks._dispatch.messages import Abandon, Close, Lost, StartAll
 from thread_chunks.errors import WorkerLost
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 from manual_cluster import Driver, fast_driver
 
-from thread_chunks._messages import (
-    Close,
-    Lost,
-    StartAll,
-)
+from thread_chunks._dispatch.messages import Close, Lost, StartAll
 from thread_chunks.errors import ExecutorBroken, WorkerLost
 
 

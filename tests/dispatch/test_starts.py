@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 from manual_cluster import NAMES, Driver, ready_driver, run_out
 
-from thread_chunks._messages import (
-    StartAll,
-)
+from thread_chunks._dispatch.messages import StartAll
 from thread_chunks.errors import ExecutorBroken, WorkerLost
 
 

@@ -7,10 +7,7 @@ from concurrent.futures import CancelledError
 import pytest
 from manual_cluster import fast_driver
 
-from thread_chunks._messages import (
-    Abandon,
-    Close,
-)
+from thread_chunks._dispatch.messages import Abandon, Close
 
 
 def test_surrender():

@@ -9,12 +9,9 @@ from concurrent.futures import Future
 import pytest
 from manual_cluster import Argument, Driver, fast_driver
 
-from thread_chunks._blocks import SeriesEnd
-from thread_chunks._calls import Call, Given
-from thread_chunks._messages import (
-    Finished,
-    Inspect,
-)
+from thread_chunks._calls.calls import Call, Given
+from thread_chunks._calls.series import SeriesEnd
+from thread_chunks._dispatch.messages import Finished, Inspect
 from thread_chunks.errors import ExecutorBroken
 
 
@@ -31,7 +28,7 @@ def test_failure_of_the_dispatcher_itself_resolves_everything(caplog):
     late = Call(driver.function, Given((Argument("late"),), {}))
     driver.inbox.admit(late)
     answer = Future()
-    driver.inbox.admit(Inspect(lambda dispatcher: dispatcher.size, answer))
+    driver.inbox.admit(Inspect(lambda: driver.dispatcher.size, answer))
     thread.start()
     thread.join(60)
     assert not thread.is_alive()
@@ -85,7 +82,7 @@ def test_no_wake_up_while_nothing_happens():
 def test_question_that_raises():
     driver = Driver(1)
     answer = Future()
-    driver.post(Inspect(lambda dispatcher: 1 / 0, answer))
+    driver.post(Inspect(lambda: 1 / 0, answer))
     assert isinstance(answer.exception(0), ZeroDivisionError)
 
 

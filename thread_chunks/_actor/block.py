@@ -1,0 +1,106 @@
+"""The block that an actor runs, which another thread may take over in the middle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, TypeVar
+
+from .._wire.pickling import Packed, unpack_plain
+from .._wire.protocol import Reply, Request
+from .memory import PeakMeter
+
+_T = TypeVar("_T")
+
+
+class RunningBlock:
+    """The calls of a block that have not started, and what came of the others.
+
+    Two threads share it: the one that runs the calls, and the control thread, which may `surrender`
+    the block at any time. The first takes one call after the other, the second all that are left, so that
+    each call goes to one of them, and what is given back are the last ones.
+
+    Attributes
+    ----------
+    places : iterator of int
+        The places in the block of the calls that have not begun. Whoever takes one has the call; to take all is one
+        step.
+    items : list
+        What these calls are made with, the last one first: `width` arguments for each if they are `plain`, or the
+        tuple of them where `width` is None; else a packed call.
+    values, packed, errors
+        As in `Reply`, from the first call on. Appended to by the thread that runs the calls, `values`
+        last, so that a call that is in `values` is complete.
+    since : float or None
+        When the call that runs was begun; None before the first. Written by the thread that runs the calls.
+    """
+
+    def __init__(self, request: Request, peak: PeakMeter) -> None:
+        self._peak = peak
+        self.token = request.token
+        self.values: list[Any] = []
+        self.packed: dict[int, Packed] = {}
+        self.errors: dict[int, Packed] = {}
+        self._first = request.first
+        self.plain = isinstance(request.calls, bytes)
+        self.width: int | None
+        self.items: list[Any]
+        self.width, self.items = unpack_plain(request.calls) if isinstance(request.calls, bytes) else (1, request.calls)
+        request.calls = []  # Ray keeps the request until the block is over; the arguments need not stay so long
+        self.places = iter(range(len(self.items) // (self.width or 1)))
+        self.items.reverse()
+        self._lock = threading.Lock()
+        self._taken = 0  # under the lock: outcomes that were handed over
+        self._left = 0  # under the lock: calls that are given back, and were not handed over
+        self.since: float | None = None
+        self.kept: Any = None  # the value of the only call, if it is to stay in the cluster
+        self._began = self._told = time.perf_counter()
+        self._long: dict[int, tuple[float, int]] = {}  # what `note_long` noted, by call
+
+    @property
+    def label(self) -> int:
+        """The label of the call that runs."""
+        return self._first + len(self.values)
+
+    def begin(self) -> float:
+        """Start the clock, and return what it says: the function is there."""
+        self._peak.take(time.perf_counter())
+        self._began = self.since = self._told = time.perf_counter()
+        return self._began
+
+    def note_long(self, seconds: float) -> None:
+        """Take note of the call that has just run, and took long."""
+        self._long[len(self.values)] = seconds, self._peak.take(time.perf_counter())
+
+    def give_up(self) -> None:
+        """Let no more calls be run, and give them back with the outcomes that are taken next."""
+        with self._lock:
+            left = len(list(self.places))
+            del self.items[: left * (self.width or 1)]
+            self._left += left
+
+    def surrender(self) -> Reply:
+        """Hand over what there is, and keep all other calls but the one that runs from being run."""
+        self.give_up()
+        reply = self.take()
+        if self.since is not None:
+            reply.running = time.perf_counter() - self.since
+        return reply
+
+    def take(self) -> Reply:
+        """Hand over the outcomes, and the calls that are given back, that were not yet."""
+        with self._lock:
+            left, self._left = self._left, 0
+            start, stop = self._taken, len(self.values)
+            self._taken = stop
+            values, self.values[start:stop] = self.values[start:stop], [None] * (stop - start)
+            packed, errors = _pop(self.packed, start, stop), _pop(self.errors, start, stop)
+            long = list(_pop(self._long, start, stop).values())
+            told, self._told = self._told, self.since or self._told
+            short = max(0.0, self._told - told - sum(seconds for seconds, _ in long))
+        seconds = time.perf_counter() - self._began
+        return Reply(values, packed, errors, start, seconds, left, short=short, long=long)
+
+
+def _pop(column: dict[int, _T], start: int, stop: int) -> dict[int, _T]:
+    return {index - start: column.pop(index) for index in list(column) if index < stop}

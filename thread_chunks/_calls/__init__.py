@@ -1,0 +1,1 @@
+"""The nouns that the other rooms share: calls, functions, blocks, series."""

@@ -1,0 +1,186 @@
+"""Series and blocks: calls that belong together, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .calls import UNLIMITED, Arguments, Call, Limits, Outcomes
+from .functions import Function
+
+
+class Receiver(Protocol):
+    """Whoever waits for the outcomes of a block."""
+
+    abandoned: bool  # dispatcher thread: nobody wants what has not started
+
+    def start(self, first: int, calls: list[Arguments]) -> None: ...
+
+    def deliver(self, first: int, outcomes: Outcomes) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Calls from `submit` that travel together. They are let go of one by one, as they are resolved."""
+
+    calls: list[Call | None]
+    abandoned = False  # nobody can want the rest of it
+    _places: dict[Future[Any], int] | None = None
+
+    def start(self, first: int, calls: list[Arguments]) -> None:
+        """Take note of calls that are sent."""
+
+    def place(self, future: Future[Any]) -> int:
+        """Return which of the calls a future is of; -1 if none is."""
+        if self._places is None:
+            self._places = {call.future: place for place, call in enumerate(self.calls) if call is not None}
+        return self._places.get(future, -1)
+
+    def deliver(self, first: int, outcomes: Outcomes) -> None:
+        """Resolve the futures of the calls from `first` on."""
+        values, errors = outcomes.values, outcomes.errors
+        for index in range(len(values)):
+            call, self.calls[first + index] = self.calls[first + index], None
+            value, values[index] = values[index], None
+            assert call is not None
+            call.resolve(value, errors.pop(index, None))
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """The calls that go to a worker in one message; the first has label `first`.
+
+    `keywords` has an item for each call, or is None where no call has any. `fixed` is whether the
+    user chose its length. `runs` is how often its call was run already and lost with a worker; what was lost is
+    sent `alone`. All belongs to the dispatcher's thread.
+    """
+
+    function: Function
+    receiver: Receiver
+    first: int
+    calls: list[Arguments]
+    keywords: list[dict[str, Any]] | None = None
+    fixed: bool = False
+    limits: Limits = UNLIMITED
+    runs: int = 0
+    alone: bool = False
+    # Spans of the calls that have no outcome yet, and were not given back.
+    open: list[tuple[int, int]] = field(init=False)
+    passed: bool = field(default=False, init=False)  # the worker has run it, as is known from what came after it
+    answered: bool = field(default=False, init=False)  # the worker is done with it, and has said so
+    alarms: list[Any] = field(default_factory=list, init=False)  # that were set for it
+    began: float = field(default=0.0, init=False)  # when the call that runs was begun, by the dispatcher's clock
+    asked: bool = field(default=False, init=False)  # its worker was asked to surrender it, and has not answered
+    overdue: bool = field(default=False, init=False)  # it has taken longer than it should
+    followable: bool = field(default=False, init=False)  # its worker can take another one before it is over
+
+    def __post_init__(self) -> None:
+        self.open = [(0, len(self.calls))]
+
+    def settle(self, start: int, stop: int) -> None:
+        """Note that the calls from `start` to before `stop` are no longer open, and let go of them."""
+        for index, (first, last) in enumerate(self.open):
+            if first <= start < stop <= last:
+                self.open[index : index + 1] = [span for span in ((first, start), (stop, last)) if span[0] < span[1]]
+        self.calls[start:stop] = [()] * (stop - start)
+        if self.keywords is not None:
+            self.keywords[start:stop] = [{}] * (stop - start)
+
+    def deliver(self, outcomes: Outcomes) -> None:
+        """Hand outcomes to whoever waits for them."""
+        self.receiver.deliver(self.first + outcomes.offset, outcomes)
+
+    def fail(self, error: BaseException) -> None:
+        """Give all open calls one error."""
+        for outcomes in self.failures(error):
+            self.deliver(outcomes)
+
+    def failures(self, error: BaseException) -> list[Outcomes]:
+        """Return the outcomes of all open calls if they are one error. They are no longer open."""
+        spans = list(self.open)
+        for start, stop in spans:
+            self.settle(start, stop)
+        return [Outcomes.all_failed(stop - start, error, start) for start, stop in spans]
+
+    def end(self) -> None:
+        """Note that nobody runs it any more: no alarm is to ring for it."""
+        for alarm in self.alarms:
+            alarm.cancel()
+
+    def give_back(self, start: int = 0) -> list[Block]:
+        """Return the open calls from the `start`-th on, which were not run, as blocks of their own."""
+        parts = []
+        for first, stop in list(self.open):
+            if stop > start:
+                parts.append(self._part(max(first, start), stop))
+                self.settle(max(first, start), stop)
+        return parts
+
+    @property
+    def open_calls(self) -> int:
+        """How many calls have no outcome yet, and were not given back."""
+        return sum(stop - start for start, stop in self.open)
+
+    def singly(self, runs: int) -> list[Block]:
+        """Return a block for each of the open calls, which have been run and lost `runs` times."""
+        singles = []
+        for start, stop in list(self.open):
+            singles += [self._part(index, index + 1) for index in range(start, stop)]
+            self.settle(start, stop)
+        for single in singles:
+            single.fixed, single.alone, single.runs = False, True, runs
+        return singles
+
+    def find(self, future: Future[Any]) -> Call | None:
+        """Return the open call of `submit` that a future is of."""
+        if not isinstance(self.receiver, Batch):
+            return None
+        place = self.receiver.place(future)
+        is_open = any(start <= place - self.first < stop for start, stop in self.open)
+        return self.receiver.calls[place] if is_open else None
+
+    @property
+    def has_unwanted(self) -> bool:
+        """Whether an open call is to be cancelled."""
+        return any(call.unwanted for _, call in self._open_calls_of_submit())
+
+    def cancellations(self) -> list[Outcomes]:
+        """Return the outcomes of the open calls that are to be cancelled. They are no longer open."""
+        unwanted = [index for index, call in self._open_calls_of_submit() if call.unwanted]
+        for index in unwanted:
+            self.settle(index, index + 1)
+        return [Outcomes.all_failed(1, CancelledError(), index) for index in unwanted]
+
+    def _open_calls_of_submit(self) -> Iterator[tuple[int, Call]]:
+        if isinstance(self.receiver, Batch):
+            for start, stop in self.open:
+                for index in range(start, stop):
+                    call = self.receiver.calls[self.first + index]
+                    assert call is not None, "open, and resolved"
+                    yield index, call
+
+    def cut(self, length: int) -> Block:
+        """Take the first `length` calls off the block, which waits; return them as a block of their own."""
+        first = self._part(0, length)
+        del self.calls[:length]
+        if self.keywords is not None:
+            del self.keywords[:length]
+        self.first += length
+        self.open = [(0, len(self.calls))]
+        return first
+
+    def _part(self, start: int, stop: int) -> Block:
+        keywords = None if self.keywords is None else self.keywords[start:stop]
+        return Block(
+            self.function,
+            self.receiver,
+            self.first + start,
+            self.calls[start:stop],
+            keywords,
+            self.fixed,
+            self.limits,
+            self.runs,
+            self.alone,
+        )

@@ -1,0 +1,112 @@
+"""The nouns: what the threads and processes of the package hand to each other.
+
+Outcomes travel in columns (`Outcomes`): one object for the outcomes of a whole block, not one
+for each, because a million no-ops must not cost a million objects on the dispatcher's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any
+
+from .functions import Function
+
+_log = logging.getLogger("thread_chunks")
+
+Arguments = tuple[Any, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """What a call may take: so many seconds (None: any), and so many more runs after its worker was lost."""
+
+    timeout: float | None = None
+    retries: int = 0
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(slots=True, eq=False)
+class Outcomes:
+    """What came of consecutive calls of a block: a value each, or an error.
+
+    `values` has an item for each call, None where `errors` has one. Indices count from 0. The first
+    of the calls is the `offset`-th of those that were sent; all took `seconds` together. `packed` has what
+    some of the values were made from, for who stores them. The last three are as in `_wire.Reply`.
+    """
+
+    values: list[Any]
+    errors: dict[int, BaseException] = field(default_factory=dict)
+    offset: int = 0
+    seconds: float = 0.0
+    packed: dict[int, Any] = field(default_factory=dict)
+    running: float = 0.0
+    short: float = 0.0
+    long: list[tuple[float, int]] = field(default_factory=list)
+
+    @classmethod
+    def all_failed(cls, count: int, error: BaseException, offset: int = 0) -> Outcomes:
+        """Return the outcomes of `count` calls that share one fate."""
+        return cls([None] * count, dict.fromkeys(range(count), error), offset)
+
+
+@dataclass(slots=True, eq=False)
+class Given:
+    """What a call is made with. Apart from the call, so that the future can refer to it without a cycle."""
+
+    args: Arguments
+    kwargs: dict[str, Any]
+
+    def forget(self, _: Future[Any] | None = None) -> None:
+        """Let go of it: the future is resolved, though the call may still wait in the queue."""
+        self.args, self.kwargs = (), {}
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One ``fn(*args, **kwargs)`` from `submit`, and the future that the user holds."""
+
+    function: Function
+    given: Given
+    limits: Limits = UNLIMITED
+    future: Future[Any] = field(default_factory=Future)
+    unwanted: bool = False  # dispatcher thread: it is to be cancelled, though it was sent
+
+    def __post_init__(self) -> None:
+        self.future.add_done_callback(self.given.forget)
+
+    def claim(self) -> bool:
+        """Take the call for running: from here on it cannot be cancelled. False if it was before."""
+        try:
+            return self.future.set_running_or_notify_cancel()
+        except RuntimeError:  # somebody else resolved it; the standard library logs that
+            return False
+
+    def travels_with(self, other: Call) -> bool:
+        """Whether the two may be in one block."""
+        return self.limits == other.limits and self.function.parcel.travels_with(other.function.parcel)
+
+    def cancel(self) -> None:
+        """Cancel the call, which runs the user's callbacks here."""
+        try:
+            cancelled = self.future.cancel()
+        except BaseException:
+            _log.exception("a callback of a future of %s raised", self.function.name)
+            cancelled = True
+        if cancelled:
+            self.claim()  # which tells `wait` and `as_completed`
+
+    def resolve(self, value: Any, error: BaseException | None) -> None:
+        """Resolve the future, which runs the user's callbacks here, on the dispatcher's thread."""
+        try:
+            if error is None:
+                self.future.set_result(value)
+            else:
+                self.future.set_exception(error)
+        except InvalidStateError:
+            _log.warning("a future of %s was resolved by somebody else; its outcome is dropped", self.function.name)
+        except BaseException:  # a callback's SystemExit, say, must not end the dispatcher
+            _log.exception("a callback of a future of %s raised", self.function.name)

@@ -1,0 +1,55 @@
+"""Functions as the dispatcher knows them, and how they travel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from .pace import Pace
+
+
+@dataclass(eq=False)
+class Parcel:
+    """How a function travels; calls of one function share it. Workers refer to it weakly.
+
+    `key` is the name under which a worker keeps the function.
+    """
+
+    key: bytes
+    shipment: Any = None  # dispatcher thread: what the cluster made of the function, to make it once
+    pace: Pace = field(default_factory=Pace)  # dispatcher thread
+
+    def travels_with(self, other: Parcel) -> bool:
+        """Whether calls of the two may be in one block."""
+        return self.key == other.key and self.pace is other.pace
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    """A function as the dispatcher knows it; `fn` is None for the stored function, whose name is `stored`.
+
+    `keeps` is whether the values of its calls stay in the cluster. Such calls travel one by one.
+    """
+
+    fn: Callable[..., Any] | None
+    parcel: Parcel
+    stored: str = "the stored function"
+    keeps: bool = False
+
+    @property
+    def name(self) -> str:
+        """The function's name, for messages."""
+        return self.stored if self.fn is None else name_of(self.fn)
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """Return a function's name, for messages."""
+    if type(fn) is partial:
+        return name_of(fn.func)
+    # Not by `repr` or `getattr`, which are the user's code for an object and may raise.
+    if isinstance(fn, (FunctionType, BuiltinFunctionType, MethodType, type)):
+        return fn.__qualname__
+    return f"an object of type {type(fn).__qualname__!r}"

@@ -1,0 +1,1 @@
+"""The checkpoint file: store, writer, rows, identity of a call."""

@@ -1,0 +1,108 @@
+"""What is at a path, found out without getting in the way of those who use it, and without changing it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sqlite3
+from contextlib import closing
+from urllib.parse import quote
+
+from ..errors import CheckpointRefused
+
+# In the header of the file, which tells it from those of other programs.
+APPLICATION = int.from_bytes(b"thck", "big")
+VERSION = 1
+
+# How long to wait for another process that writes (s). Its transactions take as long as the values in them; one
+# that was suspended in the middle must not hold up the computation.
+PATIENCE = 30.0
+
+# So often it is tried to look at a file without getting in the way of those who use it.
+_ATTEMPTS = 10
+
+# Files up to this size (bytes) are checked as a whole when they are opened, at some 500 MB/s. Of larger ones,
+# only what is read is.
+_CHECKED = 64 * 2**20
+
+
+def look_at(path: str) -> bool:
+    """Return whether the file is still to be made; raise CheckpointRefused if it is something else, or damaged."""
+    if not os.path.exists(path):
+        return True
+    if not os.path.isfile(path):
+        raise CheckpointRefused(f"{path} is a {'directory' if os.path.isdir(path) else 'special file'}, no checkpoint")
+    if os.path.getsize(path) == 0:
+        return True
+    if os.path.exists(f"{path}-journal") and _is_unfinished(path):
+        return True
+    # A connection that cannot write leaves the file as it is when it is closed. Without a log beside the file, it does
+    # not even have to look whether somebody else writes; and where it cannot do that, as the disk is full, it has to do
+    # without the log.
+    as_it_is = not _has_log(path)
+    for _ in range(_ATTEMPTS):
+        try:
+            _check(path, "&immutable=1" if as_it_is or os.path.exists(f"{path}-journal") else "")
+        except sqlite3.DatabaseError as error:
+            is_of_the_system = isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such")
+            if is_of_the_system and not as_it_is:
+                as_it_is = True
+            elif is_of_the_system:
+                raise OSError(f"the checkpoint {path} cannot be opened: {error}") from error
+            elif as_it_is and _has_log(path) and "not a database" not in str(error):  # somebody has begun to write
+                as_it_is = False
+            elif "not a database" in str(error):
+                raise CheckpointRefused(f"{path} is no checkpoint, but {_kind(path)}. It was left as it is") from error
+            else:
+                raise CheckpointRefused(f"the checkpoint {path} is damaged: {error}. It was left as it is") from error
+        else:
+            return False
+    raise OSError(f"the checkpoint {path} cannot be opened: others begin and end to write to it all the time")
+
+
+def _has_log(path: str) -> bool:
+    try:
+        return os.path.getsize(f"{path}-wal") > 0
+    except FileNotFoundError:
+        return False
+
+
+def _is_unfinished(path: str) -> bool:
+    """Whether whoever makes the file has not finished, or was killed before; SQLite's journal is beside it."""
+    with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as connection:
+        try:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+        except sqlite3.DatabaseError as error:
+            return "not a database" not in str(error)  # only a part of it was written
+    return bool(application == APPLICATION)
+
+
+def _check(path: str, options: str) -> None:
+    connection = sqlite3.connect(f"file:{quote(path)}?mode=ro{options}", timeout=PATIENCE, uri=True)
+    with closing(connection):
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        if application != APPLICATION:
+            raise CheckpointRefused(f"{path} is a database of another program, no checkpoint. It was left as it is")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise CheckpointRefused(
+                f"the checkpoint {path} has format {version}, and this version of the package knows formats up to "
+                f"{VERSION} only. It was left as it is"
+            )
+        connection.execute("SELECT count(*) FROM functions").fetchone()
+        if os.path.getsize(path) <= _CHECKED:
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+
+
+def _kind(path: str) -> str:
+    with open(path, "rb") as file:  # which is no database, so nobody has locks on it
+        header = file.read(100)
+    if header[:1] == b"\x80" and header[1] <= pickle.HIGHEST_PROTOCOL:
+        if b"thread_chunks" in header:
+            return "a checkpoint of thread-chunks 1.0.5 (a pickle), which this version does not read"
+        return "a pickle"
+    if header.startswith(b"SQLite"):
+        return "a database of another program, or a damaged one"
+    return "text" if header.isascii() else "a file of another kind"

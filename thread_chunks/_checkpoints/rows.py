@@ -1,0 +1,69 @@
+"""What of calls and of values goes into a checkpoint file."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+from .._calls.calls import Arguments
+from .._wire.pickling import PLAIN, Packed, pack
+from ..errors import PicklingFailed
+
+# Larger pickles (bytes), and the buffers beside them, are cut into pieces: SQLite copies what it is given, and
+# has a limit of 10^9 bytes.
+_PIECE = 4 * 2**20
+
+# Arguments whose pickle is larger (bytes) are not kept: only who looks into the file would ever read them.
+_LARGEST_ARGUMENTS = 16 * 1024
+
+# Position in the run, key, and the pickle of the arguments.
+CallRow = tuple[int, bytes, bytes | None]
+
+# The key of a call, and its value: the pickle if it is small.
+ValueRow = tuple[bytes, bytes | Packed]
+
+
+def make_key(digest: bytes, draw: int) -> bytes:
+    """Return the key of the call that is the `draw`-th (from 0 on) with arguments of this digest."""
+    return digest + draw.to_bytes(4, "big")
+
+
+def to_row(value: Any, packed: Packed | None = None) -> bytes | Packed:
+    """Return what to write for a value; `packed` is what it was made from, if it came from a worker.
+
+    Raises
+    ------
+    PicklingFailed
+        If it cannot be kept.
+    """
+    if packed is None and type(value) in PLAIN:
+        packed = Packed(pickle.dumps(value, 5))
+    elif packed is None:
+        packed = pack(value, homewards=True)
+        packed.buffers = [bytes(buffer) for buffer in packed.buffers]  # they are the value's, which may change
+    if packed.references:
+        raise PicklingFailed(f"an object of type {packed.kind!r} refers to the cluster")
+    if packed.buffers or memoryview(packed.data).nbytes > _PIECE:
+        return packed
+    return bytes(packed.data)
+
+
+def to_bytes(args: Arguments) -> bytes | None:
+    """Return the pickle of a call's arguments, for who looks into the file; None if they are large, or Ray's."""
+    if PLAIN.issuperset(map(type, args)):
+        row: bytes | Packed = pickle.dumps(args, 5)
+    else:
+        try:
+            row = to_row(args)
+        except PicklingFailed:
+            return None
+    return row if isinstance(row, bytes) and len(row) <= _LARGEST_ARGUMENTS else None
+
+
+def cut(packed: Packed) -> Iterator[tuple[int, memoryview]]:
+    """Cut what was packed into pieces; yield the number of the buffer (0: the pickle itself) with each."""
+    for number, buffer in enumerate((packed.data, *packed.buffers)):
+        view = memoryview(buffer).cast("B")
+        for start in range(0, max(1, len(view)), _PIECE):
+            yield number, view[start : start + _PIECE]

@@ -1,0 +1,348 @@
+"""The file that a checkpoint is: an SQLite database, and all that is asked of it.
+
+::
+
+   functions   id, name, code, bound               an `Identity`
+   runs        id, function, started, total        one for each series
+   calls       run, position, key, pickle          what a run consists of, with the arguments if they are small
+   outcomes    id, function, key, run, finished, crc, pickle
+   pieces      id, outcome, buffer, crc, data      of outcomes that are large, whose `pickle` is NULL
+
+The *key* of a call is the digest of its arguments (16 bytes) and how many calls of its run before it had
+the same ones (4 bytes). Rows are only ever added. Many processes may read and write at the same time.
+
+While SQLite has the file open, nothing in the process may open it otherwise: to close it again would end
+SQLite's locks, and let another process take the file for unused.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+from zlib import crc32
+
+from .._wire.pickling import Packed
+from ..errors import CheckpointRefused
+from .identity import Identity
+from .probe import APPLICATION, PATIENCE, VERSION, look_at
+from .rows import CallRow, ValueRow, cut
+
+_T = TypeVar("_T")
+
+# How long SQLite waits by itself (s), when no signal is handled.
+_NAP = 0.1
+
+# Size of the file's pages (bytes), the largest that SQLite has. With 32 KiB large values take twice the time; small
+# transactions take no longer.
+_PAGE = 64 * 1024
+
+_SCHEMA = """
+CREATE TABLE functions (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL, bound TEXT NOT NULL, UNIQUE (name, code, bound));
+CREATE TABLE runs (id INTEGER PRIMARY KEY, function INTEGER NOT NULL, started REAL NOT NULL, total INTEGER);
+CREATE TABLE calls (
+    run INTEGER NOT NULL, position INTEGER NOT NULL, key BLOB NOT NULL, pickle BLOB,
+    PRIMARY KEY (run, position)) WITHOUT ROWID;
+CREATE TABLE outcomes (
+    id INTEGER PRIMARY KEY, function INTEGER NOT NULL, key BLOB NOT NULL, run INTEGER NOT NULL, finished REAL NOT NULL,
+    crc INTEGER, pickle BLOB, UNIQUE (function, key));
+CREATE TABLE pieces (
+    id INTEGER PRIMARY KEY, outcome INTEGER NOT NULL, buffer INTEGER NOT NULL, crc INTEGER NOT NULL,
+    data BLOB NOT NULL);
+CREATE INDEX pieces_of_outcomes ON pieces (outcome);
+"""
+
+
+@dataclass(slots=True, frozen=True)
+class Run:
+    """A series that used a file; `total` is None as long as its length is not known."""
+
+    id: int
+    function: int
+    name: str
+    started: float
+    total: int | None
+
+
+def open_store(path: str | os.PathLike[str], *, must_exist: bool = False) -> Store:
+    """Open a checkpoint file, and make it if it is not there, unless it `must_exist`.
+
+    Raises
+    ------
+    CheckpointRefused
+        If what is there is no checkpoint, or a damaged one. It is left as it is.
+    OSError
+        If it cannot be opened or made.
+    """
+    path = os.path.abspath(path)  # the working directory may change
+    if must_exist and not os.path.exists(path):
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise FileNotFoundError(f"there is no directory {os.path.dirname(path)}, where the checkpoint should be")
+    is_new = look_at(path)
+    try:
+        return _prepared(Store(path), is_new)
+    except OSError:
+        if is_new:
+            raise
+        return Store(path, read_only=True)  # the disk is full, or cannot be written to
+
+
+def _prepared(store: Store, is_new: bool) -> Store:
+    try:
+        store.prepare(create=is_new)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+class Store:
+    """A connection to a checkpoint file that `open_store` has seen, for one thread at a time.
+
+    One that is `read_only` can be had where SQLite cannot make the files that it needs beside this one, if nobody
+    writes at the same time.
+
+    Each method raises OSError if the system, or another process, is in the way, and CheckpointRefused if the
+    file turns out to be damaged.
+    """
+
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._pid = os.getpid()
+        uri = f"file:{quote(path)}?" + ("mode=ro&immutable=1" if read_only else "mode=rwc")
+        try:
+            self._connection = sqlite3.connect(
+                uri, timeout=_NAP, isolation_level=None, check_same_thread=False, uri=True
+            )
+        except sqlite3.OperationalError as error:
+            raise OSError(f"the checkpoint {path} cannot be opened: {error}") from error
+        self._inode = os.stat(path).st_ino
+
+    def close(self) -> None:
+        """Close the connection."""
+        if os.getpid() == self._pid:  # in a forked child it is the parent's
+            self._connection.close()
+
+    def prepare(self, *, create: bool) -> None:
+        """Make the tables if they are to be made, and see to it that readers and writers do not wait for each other."""
+        self._try(lambda: self._prepare(create))
+
+    def _prepare(self, create: bool) -> None:
+        if create:
+            self._connection.execute(f"PRAGMA page_size = {_PAGE}")
+            # In one transaction of the older kind of journal, so that the file is all there or empty.
+            with self._transaction("EXCLUSIVE"):
+                if self._number("SELECT count(*) FROM sqlite_master") == 0:  # nobody else was quicker
+                    for statement in _SCHEMA.split(";"):
+                        self._connection.execute(statement)
+                    self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                    self._connection.execute(f"PRAGMA user_version = {VERSION}")
+            if self._number("PRAGMA application_id") != APPLICATION:
+                raise CheckpointRefused(f"{self.path} is a database of another program, no checkpoint")
+        if self._row("PRAGMA journal_mode") != ("wal",):
+            self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        self._number("SELECT count(*) FROM functions")  # which needs the files beside it
+
+    def add_run(self, identity: Identity, total: int | None) -> Run:
+        """Note that a function is run, `total` times if that is known."""
+
+        def add() -> Run:
+            with self._transaction("IMMEDIATE"):
+                return self._add_run(identity, total)
+
+        return self._try(add)
+
+    def _add_run(self, identity: Identity, total: int | None) -> Run:
+        names = (identity.name, identity.code, identity.bound)
+        self._connection.execute("INSERT OR IGNORE INTO functions (name, code, bound) VALUES (?, ?, ?)", names)
+        function = self.function(identity)
+        assert function is not None
+        row = (function, time.time(), total)
+        run = self._connection.execute("INSERT INTO runs (function, started, total) VALUES (?, ?, ?)", row).lastrowid
+        assert run is not None
+        return Run(run, function, identity.name, *row[1:])
+
+    def set_total(self, run: Run, total: int) -> None:
+        """Note how long a run was, which was not known when it began."""
+        query = "UPDATE runs SET total = ? WHERE id = ? AND total IS NULL"
+        self._try(lambda: self._connection.execute(query, (total, run.id)))
+
+    def add_finished(self, identity: Identity, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
+        """Write a whole run, all or nothing."""
+
+        def add() -> None:
+            with self._transaction("IMMEDIATE"):
+                self._write(self._add_run(identity, len(calls)), calls, values)
+
+        self._try(add)
+
+    def write(self, run: Run, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
+        """Write calls and outcomes of a run, all or none of them; OSError also if the file is not at its place."""
+
+        def write() -> None:
+            with self._transaction("IMMEDIATE"):
+                self._write(run, calls, values)
+
+        # SQLite does not notice these: what it has open, it can write to.
+        found = os.stat(self.path)
+        if found.st_ino != self._inode:
+            raise FileNotFoundError("another file has taken its place")
+        if not found.st_mode & 0o222:
+            raise PermissionError("it was made read-only")
+        self._try(write)
+
+    def _write(self, run: Run, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
+        self._connection.executemany("INSERT INTO calls VALUES (?, ?, ?, ?)", ((run.id, *call) for call in calls))
+        now = time.time()
+        insert = "INSERT OR IGNORE INTO outcomes (function, key, run, finished, crc, pickle) VALUES (?, ?, ?, ?, ?, ?)"
+        self._connection.executemany(
+            insert,
+            ((run.function, key, run.id, now, crc32(row), row) for key, row in values if isinstance(row, bytes)),
+        )
+        for key, row in values:
+            if isinstance(row, Packed):
+                cursor = self._connection.execute(insert, (run.function, key, run.id, now, None, None))
+                if cursor.rowcount:  # nobody else was quicker
+                    self._connection.executemany(
+                        "INSERT INTO pieces (outcome, buffer, crc, data) VALUES (?, ?, ?, ?)",
+                        ((cursor.lastrowid, number, crc32(piece), piece) for number, piece in cut(row)),
+                    )
+
+    def function(self, identity: Identity) -> int | None:
+        """Return the number of a function, if there is anything of it."""
+        query = "SELECT id FROM functions WHERE name = ? AND code = ? AND bound = ?"
+        row = self._row(query, identity.name, identity.code, identity.bound)
+        return None if row is None else int(row[0])
+
+    def find(self, function: int, key: bytes) -> int | None:
+        """Return the number of a call's outcome, if there is one."""
+        row = self._row("SELECT id FROM outcomes WHERE function = ? AND key = ?", function, key)
+        return None if row is None else int(row[0])
+
+    def load(self, outcome: int) -> Packed:
+        """Return an outcome, by its number."""
+        row = self._row("SELECT crc, pickle FROM outcomes WHERE id = ?", outcome)
+        if row is not None and row[1] is not None:
+            return Packed(self._intact(*row))
+        buffers: list[bytearray] = []
+        query = "SELECT buffer, crc, data FROM pieces WHERE outcome = ? ORDER BY id"
+        for buffer, crc, data in self._rows(query, outcome):
+            if buffer == len(buffers):
+                buffers.append(bytearray())
+            buffers[buffer] += self._intact(crc, data)
+        if not buffers:
+            raise self._damaged(f"outcome {outcome} is not there")
+        return Packed(buffers[0], list(buffers[1:]))
+
+    def last_outcome(self) -> int:
+        """Return the number of the latest outcome; 0 if there is none."""
+        return self._number("SELECT coalesce(max(id), 0) FROM outcomes")
+
+    def changes(self) -> int:
+        """Return a number that is another one after another connection has written."""
+        return self._number("PRAGMA data_version")
+
+    def has_news(self, run: Run, since: int) -> bool:
+        """Return whether other runs of the run's function have written outcomes after that of a number."""
+        query = "SELECT EXISTS (SELECT 1 FROM outcomes WHERE id > ? AND function = ? AND run != ?)"
+        return bool(self._number(query, since, run.function, run.id))
+
+    def count(self, function: int) -> int:
+        """Return how many outcomes of a function there are."""
+        return self._number("SELECT count(*) FROM outcomes WHERE function = ?", function)
+
+    def count_stale(self, identity: Identity) -> int:
+        """Return how many outcomes there are of functions of the same name with another code."""
+        query = """
+            SELECT count(*) FROM outcomes WHERE function IN (SELECT id FROM functions WHERE name = ? AND code != ?)"""
+        return self._number(query, identity.name, identity.code)
+
+    def last_runs(self) -> list[Run]:
+        """Return the last run of each function, the latest at the end."""
+        query = """
+            SELECT max(runs.id), function, name, started, total FROM runs JOIN functions ON functions.id = function
+            GROUP BY function ORDER BY 1"""
+        return [Run(*row) for row in self._rows(query)]
+
+    def calls(self, run: Run) -> Iterator[tuple[bytes | None, int | None]]:
+        """Yield, for each call of a run, the pickle of its arguments, and the number of its outcome; None without."""
+        query = """
+            SELECT calls.pickle, outcomes.id FROM calls
+            LEFT JOIN outcomes ON outcomes.function = ? AND outcomes.key = calls.key
+            WHERE calls.run = ? ORDER BY position"""
+        yield from self._rows(query, run.function, run.id)
+
+    def finished(self, run: Run) -> int:
+        """Return how many calls of a run are finished."""
+        query = """
+            SELECT count(*) FROM calls JOIN outcomes ON outcomes.function = ? AND outcomes.key = calls.key
+            WHERE calls.run = ?"""
+        return self._number(query, run.function, run.id)
+
+    def latest(self, function: int, count: int) -> list[float]:
+        """Return when the latest outcomes of a function came (s since the epoch), the latest first; at most `count`."""
+        query = "SELECT finished FROM outcomes WHERE function = ? ORDER BY id DESC LIMIT ?"
+        return [when for (when,) in self._rows(query, function, count)]
+
+    def _transaction(self, kind: str) -> _Transaction:
+        return _Transaction(self._connection, kind)
+
+    def _try(self, action: Callable[[], _T]) -> _T:
+        """Return what `action` does, as soon as no other process is in its way."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return action()
+            except sqlite3.OperationalError as error:
+                text = str(error)
+                if "locked" not in text or time.monotonic() > deadline:
+                    if text.startswith("no such"):
+                        raise self._damaged(error) from error
+                    raise OSError(f"the checkpoint {self.path} cannot be used: {error}") from error
+            except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:  # but one of its kinds, as of a mistake of ours
+                    raise
+                raise self._damaged(error) from error
+
+    def _rows(self, query: str, *parameters: Any) -> list[Any]:
+        return self._try(lambda: self._connection.execute(query, parameters).fetchall())
+
+    def _row(self, query: str, *parameters: Any) -> Any:
+        return self._try(lambda: self._connection.execute(query, parameters).fetchone())
+
+    def _number(self, query: str, *parameters: Any) -> int:
+        return int(self._row(query, *parameters)[0])
+
+    def _intact(self, crc: int | None, data: bytes) -> bytes:
+        if crc32(data) != crc:
+            raise self._damaged("a value is not what was written")
+        return data
+
+    def _damaged(self, reason: object) -> CheckpointRefused:
+        return CheckpointRefused(f"the checkpoint {self.path} is damaged: {reason}. It was left as it is")
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """All or nothing of what is executed within; entered only once it is this connection's turn to write."""
+
+    connection: sqlite3.Connection
+    kind: str
+
+    def __enter__(self) -> None:
+        self.connection.execute(f"BEGIN {self.kind}")
+
+    def __exit__(self, exc_type: object, *_: object) -> None:
+        try:
+            if exc_type is None:
+                self.connection.execute("COMMIT")
+        finally:
+            if self.connection.in_transaction:  # it failed; where the disk is full, SQLite has ended it by itself
+                self.connection.execute("ROLLBACK")

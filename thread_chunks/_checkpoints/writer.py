@@ -1,0 +1,130 @@
+"""The thread that writes to a checkpoint file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+
+from .rows import CallRow, ValueRow
+from .store import Run, Store
+
+_log = logging.getLogger("thread_chunks")
+
+# So many bytes may wait for the disk; then whoever brings more waits, and with it the workers. Less, and a
+# hiccup of the disk holds up the computation; more, and a slow disk fills the memory.
+_BACKLOG = 64 * 2**20
+
+# What a row costs beside its pickle (bytes): some 300 in Python, and as much again until the memory is used anew.
+_ROW = 1000
+
+
+def not_written(path: str, error: BaseException) -> str:
+    """Return what to tell the user."""
+    return (
+        f"the checkpoint {path} cannot be written: {error}. The computation goes on; values that come from now on "
+        "will be computed again by the next run"
+    )
+
+
+class Writer:
+    """The thread that writes, and what waits for it. What is there at once goes into one transaction.
+
+    A failure ends the writing, and not the computation: what comes later is dropped.
+
+    Parameters
+    ----------
+    store : Store
+        A connection of its own.
+    reader : Store
+        Another one, of the dispatcher's thread. Both are closed at the end.
+    run : Run
+        Whose rows these are.
+    writers : set of Writer
+        Where it is found until it has ended.
+    """
+
+    def __init__(self, store: Store, reader: Store, run: Run, writers: set[Writer]) -> None:
+        self._pid = os.getpid()
+        self.failure: str | None = None
+        self._store = store
+        self._reader = reader
+        self._run = run
+        self._writers = writers
+        # All that follows is under it. Re-entrant, as `end` is called by finalizers.
+        self._changed = threading.Condition(threading.RLock())
+        self._calls: list[CallRow] = []
+        self._values: list[ValueRow] = []
+        self._bytes = 0  # that wait, or are being written
+        self._added = self._written = 0  # how often something was
+        self._ending = self._ended = False
+        self._thread = threading.Thread(target=self._work, name="thread_chunks-checkpoint", daemon=True)
+        self._thread.start()
+        writers.add(self)
+
+    def add(self, calls: Sequence[CallRow] = (), values: Sequence[ValueRow] = (), size: int = 0) -> None:
+        """Let rows, of `size` bytes, be written; wait while too much waits already."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._bytes < _BACKLOG or self._ended)
+            if (calls or values) and self.failure is None and not self._ended:
+                self._calls.extend(calls)
+                self._values.extend(values)
+                self._bytes += size + _ROW * (len(calls) + len(values))
+                self._added += 1
+                self._changed.notify_all()
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait, at most `timeout` seconds, until what was added is on disk, or has failed to get there."""
+        with self._changed:
+            added = self._added
+            self._changed.wait_for(lambda: self._written >= added or self._ended, timeout)
+
+    def end(self) -> None:
+        """Write what was added, and end. Does not wait."""
+        if os.getpid() != self._pid:  # in a forked child the thread is not there, and its lock may be held
+            return
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        """End, and wait for it."""
+        self.end()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            while (rows := self._next()) is not None:
+                calls, values, size, added = rows
+                if self.failure is None:
+                    self._write(calls, values)
+                del rows, calls, values
+                with self._changed:
+                    self._bytes -= size
+                    self._written = added
+                    self._changed.notify_all()
+        finally:
+            self._store.close()
+            self._reader.close()  # nobody looks any more: the series is over, or the dispatcher has ended
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+            self._writers.discard(self)
+
+    def _next(self) -> tuple[list[CallRow], list[ValueRow], int, int] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._calls or self._values or self._ending)
+            if not self._calls and not self._values:
+                self._ended = True  # here, so that nothing is added any more
+                return None
+            calls, self._calls = self._calls, []
+            values, self._values = self._values, []
+            return calls, values, self._bytes, self._added
+
+    def _write(self, calls: list[CallRow], values: list[ValueRow]) -> None:
+        try:
+            self._store.write(self._run, calls, values)
+        except Exception as error:
+            self.failure = not_written(self._store.path, error)
+            _log.info(self.failure)  # the consumer is warned

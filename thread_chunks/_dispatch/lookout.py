@@ -1,0 +1,69 @@
+"""Sees whether the cluster is still there, which of its nodes are about to go, and who waits for room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import ExecutorBroken
+from .assigner import Assignment
+from .cluster import GONE, Cluster
+from .crew import Crew
+from .starts import Starts
+
+# How often to look, while something is expected of the cluster (s). Less costs wake-ups, of some milliseconds; more,
+# and calls wait longer for what will never answer.
+_LOOKS = 2.0
+
+
+class Lookout:
+    """All belongs to the dispatcher's thread.
+
+    Parameters
+    ----------
+    crew, cluster, assignment, starts
+        The dispatcher's.
+    clock : callable
+        Tells the time.
+    give_up : callable
+        Breaks the executor.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        cluster: Cluster,
+        assignment: Assignment,
+        starts: Starts,
+        clock: Callable[[], float],
+        give_up: Callable[[ExecutorBroken], None],
+    ) -> None:
+        self._crew = crew
+        self._cluster = cluster
+        self._assignment = assignment
+        self._starts = starts
+        self._clock = clock
+        self._give_up = give_up
+        self._next = 0.0
+
+    @property
+    def next(self) -> float | None:
+        """When to look next; None if nothing is expected of the cluster."""
+        return self._next if self._crew.busy or self._crew.starting else None
+
+    def look(self, now: float) -> bool:
+        """Look, if it is time. Returns whether it was."""
+        if self.next is None:
+            self._next = now + _LOOKS
+        if now < self._next:
+            return False
+        is_there = self._cluster.reachable()
+        self._next = self._clock() + _LOOKS  # to look may have taken seconds
+        if not is_there:
+            self._give_up(ExecutorBroken.because(GONE))
+            return True
+        leaving = self._cluster.leaving
+        for worker in self._crew.workers if leaving else ():
+            if worker.node in leaving:
+                self._assignment.leave(worker)
+        self._starts.look(now)
+        return True

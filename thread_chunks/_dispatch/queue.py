@@ -1,0 +1,188 @@
+"""What waits for a worker, in the order of submission, and how blocks are cut from it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+from .._calls.blocks import Batch, Block
+from .._calls.calls import Call
+from .._calls.functions import Function
+from .._calls.series import Series
+
+
+class Queue:
+    """Calls, series, and blocks that were given back. All but `Series.calls` belongs to one thread.
+
+    Parameters
+    ----------
+    adaptive : bool
+        Whether blocks may be as long as the pace of their function allows. If not, they are one
+        call long, unless the user chose otherwise: what is behind a long call could not be taken
+        back.
+    """
+
+    def __init__(self, *, adaptive: bool) -> None:
+        self._adaptive = adaptive
+        self._items: deque[Call | Series | Block] = deque()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Call | Series | Block]:
+        return iter(self._items)
+
+    def add(self, item: Call | Series) -> None:
+        """Let a call, or the calls of a series, wait behind all others."""
+        if isinstance(item, Call):
+            self._items.append(item)
+        elif item.calls and not item.queued:
+            item.queued = True
+            self._items.append(item)
+
+    def put_back(self, block: Block) -> None:
+        """Let the calls of a block, which have waited before, wait before all but those that come before them.
+
+        Else whoever wants the values in the order of the calls would have to hold all that are out of turn.
+        """
+        place = 0
+        for item in self._items:
+            if not (isinstance(item, Block) and item.receiver is block.receiver and item.first < block.first):
+                break
+            place += 1
+        self._items.insert(place, block)
+
+    def take(self, workers: int, longest: int | None) -> Block | None:
+        """Take the next block off the queue, for one of `workers`, of at most `longest` calls, unless it is fixed."""
+        while (head := self.head()) is not None:
+            if isinstance(head, Series):
+                length = self._length(head.function, len(head.calls), head.chunksize, workers, longest)
+                if (block := head.take(length)) is None:
+                    continue
+                return block
+            if isinstance(head, Block):
+                length = self._length(head.function, len(head.calls), None, workers, longest)
+                return head.cut(length) if length < len(head.calls) else self._pop(head)
+            self._items.popleft()
+            waiting = 1 + len(self._items)
+            if (batch := self._batch(head, self._length(head.function, waiting, None, workers, longest))) is not None:
+                return batch
+        return None
+
+    def head(self) -> Call | Series | Block | None:
+        """Return the first in the queue that has something to run, and drop what comes before it."""
+        while self._items:
+            head = self._items[0]
+            if isinstance(head, Block):
+                if not head.receiver.abandoned:
+                    return head
+                self._items.popleft()
+            elif isinstance(head, Series):
+                if head.calls:
+                    return head
+                self._items.popleft()
+                self._unqueue(head)
+            elif head.future.cancelled():
+                self._items.popleft()
+                head.claim()  # which tells `wait` and `as_completed`
+            else:
+                return head
+        return None
+
+    @property
+    def may_go_ahead(self) -> bool:
+        """Whether the next block may wait behind one that runs, and can be taken back from there at any time."""
+        head = self.head()
+        if head is None or not self._adaptive or not head.function.parcel.pace.brief:
+            return False
+        return (
+            head.chunksize is None
+            if isinstance(head, Series)
+            else not (isinstance(head, Block) and (head.fixed or head.alone))
+        )
+
+    def demand(self, limit: int) -> int:
+        """Return how many workers the waiting calls could use; at most `limit`."""
+        if len(self._items) >= limit:
+            return limit
+        demand = 0
+        for item in self._items:
+            if isinstance(item, Series):
+                demand += -(-len(item.calls) // (item.chunksize or 1))
+            else:
+                demand += 1 if isinstance(item, Call) else len(item.calls)
+            if demand >= limit:
+                return limit
+        return demand
+
+    def cancel(self, future: Future[Any]) -> bool:
+        """Cancel a call that was given back: it counts as running, and can't be cancelled by its future."""
+        for position, block in enumerate(self._items):
+            if isinstance(block, Block) and (call := block.find(future)) is not None:
+                call.unwanted = True
+                del self._items[position]
+                cancelled = block.cancellations()
+                for part in reversed(block.give_back()):
+                    self._items.insert(position, part)
+                for outcomes in cancelled:
+                    block.deliver(outcomes)
+                return True
+        return False
+
+    def cancel_all(self, *, started: bool) -> None:
+        """Cancel all that waits; what was given back and counts as started only if `started` says so."""
+        kept = []
+        for item in self.drain():
+            if isinstance(item, Series):
+                item.end(CancelledError())
+            elif isinstance(item, Call):
+                item.cancel()
+            elif started or not isinstance(item.receiver, Batch):
+                item.fail(CancelledError())
+            else:
+                kept.append(item)  # their futures are running, and can't be cancelled any more
+        self._items.extend(kept)
+
+    def drain(self) -> Iterator[Call | Series | Block]:
+        """Yield all that waits, and wait for it no more."""
+        while self._items:
+            item = self._items.popleft()
+            if isinstance(item, Series):
+                item.queued = False
+            yield item
+
+    def _length(
+        self, function: Function, waiting: int, chunksize: int | None, workers: int, longest: int | None
+    ) -> int:
+        if chunksize is not None:
+            return min(waiting, chunksize)
+        length = function.parcel.pace.block_length(waiting, workers) if self._adaptive else 1
+        return length if longest is None else min(length, longest)
+
+    def _pop(self, block: Block) -> Block:
+        self._items.popleft()
+        return block
+
+    def _batch(self, call: Call, length: int) -> Block | None:
+        """Return a block of `call` and the calls of its function that come next in the queue."""
+        calls = [call] if call.claim() else []
+        while len(calls) < length and self._items:
+            following = self._items[0]
+            if not isinstance(following, Call) or not following.travels_with(call):
+                break
+            self._items.popleft()
+            if following.claim():
+                calls.append(following)
+        if not calls:
+            return None
+        given = [call.given for call in calls]
+        keywords = [g.kwargs for g in given] if any(g.kwargs for g in given) else None
+        return Block(call.function, Batch([*calls]), 0, [g.args for g in given], keywords, limits=call.limits)
+
+    def _unqueue(self, series: Series) -> None:
+        # The feeding thread appends a call, then reads `queued`; here it is written, then the calls
+        # are read. So one of the two sees the other, and no call is left behind.
+        series.queued = False
+        self.add(series)

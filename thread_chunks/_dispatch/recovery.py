@@ -1,0 +1,109 @@
+"""What becomes of calls that their worker did not bring to an end: they wait again, or get an error.
+
+Errors are handed out by `Recovery.deliver`, and not before: the user's callbacks run then.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from concurrent.futures import CancelledError
+
+from .._calls.blocks import Batch, Block
+from .._calls.calls import Outcomes
+from ..errors import WorkerLost
+from .queue import Queue
+from .tally import Tally
+
+_ENDED = (
+    "a worker ({}) was killed to end a call ({}), and did not say before which of several calls ran: "
+    "this one was among them"
+)
+
+
+class Recovery:
+    """All belongs to the dispatcher's thread.
+
+    Parameters
+    ----------
+    waiting, tallies
+        The dispatcher's.
+
+    Attributes
+    ----------
+    cancelling, killing : bool
+        Whether what has not begun is cancelled, as the executor ends; what has begun and was lost, too.
+    """
+
+    def __init__(self, waiting: Queue, tallies: defaultdict[str, Tally]) -> None:
+        self._waiting = waiting
+        self._tallies = tallies
+        self._resolved: deque[tuple[Block, Outcomes]] = deque()  # that nobody was told of
+        self.cancelling = self.killing = False
+
+    def wait_again(self, blocks: list[Block]) -> None:
+        """Let blocks wait that were not run."""
+        for block in reversed(blocks):
+            self.cancel_unwanted(block)
+            if self.killing or (self.cancelling and not isinstance(block.receiver, Batch)):
+                self._resolve(block, block.failures(CancelledError()))
+            else:
+                for part in block.give_back():  # which are put in their order
+                    self._waiting.put_back(part)
+
+    def lost(self, block: Block, error: BaseException, *, counts: bool = True) -> None:
+        """Run the open calls of a block again, each by itself, or give them an error, as any of them may have run.
+
+        Calls that are unwanted are cancelled instead. If the loss does not count, it uses up no retry.
+        """
+        self.cancel_unwanted(block)
+        if block.runs < block.limits.retries and not self.killing:
+            self._tallies[block.function.name].retries += block.open_calls
+            self.wait_again(block.singly(block.runs + counts))
+        else:
+            self.fail(block, error)
+
+    def killed(self, place: str, blocks: list[Block], error: BaseException | None, *, nothing_begins: bool) -> None:
+        """Go on with what a worker had that was killed to end a call of its first block.
+
+        The error is for that call; None if it is unwanted. `nothing_begins`: the worker has begun no other block.
+        """
+        running, *behind = blocks
+        lost = WorkerLost(_ENDED.format(place, error or "it was cancelled"))
+        for block in reversed(behind):
+            if nothing_begins:
+                self.wait_again([block])
+            else:
+                self.lost(block, lost)
+        self.cancel_unwanted(running)
+        if isinstance(error, WorkerLost):
+            self.lost(running, error)
+        elif error is not None and running.open_calls == 1:
+            self.fail(running, error)
+        else:
+            self.lost(running, lost)
+
+    def failed(self, block: Block, error: BaseException, *, sent: bool) -> None:
+        """Give the open calls of a block an error; try each by itself if it was not `sent`, because of one of them."""
+        if sent or block.open_calls == 1:
+            self.fail(block, error)
+        else:
+            self.wait_again(block.singly(block.runs))
+
+    def fail(self, block: Block, error: BaseException) -> None:
+        """Give the open calls of a block an error."""
+        if count := block.open_calls:
+            self._tallies[block.function.name].add(count, count, 0.0, ())
+            self._resolve(block, block.failures(error))
+
+    def cancel_unwanted(self, block: Block) -> None:
+        """Give the open calls of a block that are unwanted the error of cancelled ones."""
+        self._resolve(block, block.cancellations())
+
+    def deliver(self) -> None:
+        """Hand out what was resolved. Here the user's callbacks run, so all else has to be in its place."""
+        while self._resolved:
+            block, outcomes = self._resolved.popleft()
+            block.deliver(outcomes)
+
+    def _resolve(self, block: Block, outcomes: list[Outcomes]) -> None:
+        self._resolved.extend((block, some) for some in outcomes)

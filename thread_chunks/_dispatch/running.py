@@ -1,0 +1,85 @@
+"""What runs now: the dispatcher knows which blocks, and the workers which of their calls."""
+
+from __future__ import annotations
+
+import reprlib
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .._calls.calls import Arguments
+from .._wire.protocol import CARRIED_KEY
+from ..report import RunningCall
+from .dispatcher import Dispatcher
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """A block that runs, as the dispatcher saw it, and the worker's answer to which call of it runs."""
+
+    function: str
+    is_carried: bool  # the first argument of each call is its function
+    first: int
+    calls: list[Arguments]
+    keywords: list[dict[str, Any]] | None
+    oldest: int  # the first call of which no outcome is known
+    began: float
+    host: str
+    pid: int
+    answer: Future[Any] | None
+
+
+def running_calls(candidates: list[Candidate], *, timeout: float) -> list[RunningCall]:
+    """Return the calls that run, of the candidates; the workers get `timeout` (s) to answer."""
+    deadline = time.monotonic() + timeout
+    found = (_running_call(candidate, deadline) for candidate in candidates)
+    return [call for call in found if call is not None]
+
+
+def find_candidates(dispatcher: Dispatcher, stacks: bool) -> list[Candidate]:
+    """Return the blocks that run, on the dispatcher's thread, and ask their workers which call runs."""
+    candidates = []
+    for worker, block in dispatcher.crew.running:
+        if block.open:
+            answer = worker.look(block, stacks)
+            is_carried = block.function.parcel.key == CARRIED_KEY
+            # Copies, as the dispatcher goes on.
+            calls, keywords = list(block.calls), None if block.keywords is None else list(block.keywords)
+            name, oldest = block.function.name, block.open[0][0]
+            candidates.append(
+                Candidate(
+                    name, is_carried, block.first, calls, keywords, oldest, block.began, worker.host, worker.pid, answer
+                )
+            )
+    return candidates
+
+
+def _running_call(candidate: Candidate, deadline: float) -> RunningCall | None:
+    index, seconds, memory, stack = candidate.oldest, time.monotonic() - candidate.began, None, None
+    if candidate.answer is not None:
+        with suppress(Exception):  # the worker died, or does not answer in time
+            look = candidate.answer.result(max(0.0, deadline - time.monotonic()))
+            if look is None:
+                return None  # it is over, or has not begun
+            index, seconds, memory, stack = look.index, look.seconds, look.memory, look.stack
+    if index >= len(candidate.calls):
+        return None
+    args = candidate.calls[index][1:] if candidate.is_carried else candidate.calls[index]
+    kwargs = {} if candidate.keywords is None else candidate.keywords[index]
+    return RunningCall(
+        candidate.function,
+        candidate.first + index,
+        short_form(args, kwargs),
+        candidate.host,
+        candidate.pid,
+        seconds,
+        memory,
+        stack,
+    )
+
+
+def short_form(args: Arguments, kwargs: dict[str, Any]) -> str:
+    """Return arguments as they are written in a call, shortened."""
+    return ", ".join([*map(reprlib.repr, args), *(f"{name}={reprlib.repr(value)}" for name, value in kwargs.items())])

@@ -1,0 +1,133 @@
+"""Starts workers, later after some that were of no use, and no more when there is no hope."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ..errors import ExecutorBroken, WorkerLost
+from .cluster import Cluster
+from .crew import MAX_FAILED_STARTS, Crew
+from .messages import Message
+
+_log = logging.getLogger("thread_chunks")
+
+# How many workers are started before what the others say is heard again: to start one takes a millisecond or three.
+# Less, and it takes longer to start a thousand; more, and those that are up wait.
+_AT_ONCE = 4
+
+# After so many seconds a worker that is not up is talked about. Less, and the start of many workers on few CPUs is;
+# more, and the user wonders.
+_LONG = 10
+
+
+class Starts:
+    """All belongs to the dispatcher's thread.
+
+    Parameters
+    ----------
+    crew
+        The dispatcher's.
+    cluster : Cluster
+        Where workers come from.
+    post : callable
+        The way to the dispatcher.
+    clock : callable
+        Tells the time.
+    give_up : callable
+        Breaks the executor.
+    size : int
+        How many workers there may be.
+
+    Attributes
+    ----------
+    size : int
+        The same, at present.
+    all : bool
+        Whether so many are to be started, whether there is work for them or not.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        cluster: Cluster,
+        post: Callable[[Message], None],
+        clock: Callable[[], float],
+        give_up: Callable[[ExecutorBroken], None],
+        size: int,
+    ) -> None:
+        self._crew = crew
+        self._cluster = cluster
+        self._post = post
+        self._clock = clock
+        self._give_up = give_up
+        self.size = size
+        self.all = False
+        self._has_more = False  # whether `start` left some for the next time
+        self._late = 0  # how many were starting for long when somebody looked last
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether more are to be started as soon as there is time."""
+        return self._has_more and len(self._crew) < self.size
+
+    def start_all(self) -> None:
+        """Start what is to be started whether there is work or not, however long that takes."""
+        while self.all:
+            count = len(self._crew)
+            self.start(0)
+            if len(self._crew) == count:
+                return
+
+    def start(self, wanted: int) -> None:
+        """See to it that `wanted` workers are idle or starting, within `size`; start some, and be `unfinished`."""
+        crew = self._crew
+        missing = min(self.size - len(crew), (self.size if self.all else wanted) - len(crew.idle) - len(crew.starting))
+        self._has_more = False
+        if missing > 0 and crew.failed_starts >= MAX_FAILED_STARTS:
+            text = f"{crew.failed_starts} attempts in a row to have workers failed before a call came to its end"
+            self._do_without(text, crew.failure)
+            return
+        if missing > 0 and crew.failed_starts and self._clock() < crew.next_start:
+            return
+        for _ in range(min(missing, _AT_ONCE)):
+            try:
+                worker = self._cluster.start_worker(self._post)
+            except Exception as error:
+                self._do_without("no worker can be started", error)
+                return
+            crew.call(worker, self._clock())
+        self._has_more = missing > _AT_ONCE
+        self.all = self.all and self._has_more
+
+    def one_fewer(self) -> None:
+        """Let there be one worker fewer from now on."""
+        self.size -= 1
+
+    def look(self, now: float) -> None:
+        """Say how many workers have been starting for long, and what they wait for, if nobody was told."""
+        late = sum(now - self._crew.fresh[worker] > _LONG for worker in self._crew.starting)
+        if late > self._late:
+            _log.warning(
+                "%d of %d workers are not up after %d s: there is no room for them, or their environment takes long. "
+                "Each needs %s",
+                late,
+                self.size,
+                _LONG,
+                self._cluster.needs,
+            )
+        self._late = late
+
+    def failed(self, called: float, error: WorkerLost) -> None:
+        """Take note that a worker that was called then was of no use, though it may have been up."""
+        _log.warning("a worker was lost before it was of use: %s", error)
+        self._crew.failed_to_start(called, error, self._clock())
+
+    def _do_without(self, why: str, error: BaseException | None) -> None:
+        """Start no more workers: go on with those that are up, and break if there are none."""
+        self.size = len(self._crew)
+        self.all = False
+        if self.size == 0:
+            self._give_up(ExecutorBroken.because(why, error))
+        else:
+            _log.warning("%s; going on with %d: %s", why, self.size, error)

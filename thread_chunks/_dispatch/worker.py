@@ -1,0 +1,43 @@
+"""What the dispatcher asks of a worker."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from .._calls.blocks import Block
+from .._calls.functions import Function
+
+
+class Worker(Protocol):
+    """One actor, as the dispatcher sees it."""
+
+    handle: Any
+    host: str  # empty until the worker is up
+    pid: int
+    node: str  # of the cluster, as far as it is known; or where the worker is meant to go; or empty
+
+    @property
+    def place(self) -> str:
+        """Process and host, for messages."""
+
+    def run(self, block: Block) -> bool:
+        """Send a block, which waits for its turn. Later `Finished` is posted, or `Failed`, or `Lost`.
+
+        Returns whether another one may be sent before this one is over.
+        """
+
+    def surrender(self, block: Block) -> None:
+        """Ask for what there is of the block, and to leave the rest. `Surrendered` is posted, unless it is over."""
+
+    def look(self, block: Block, with_stack: bool) -> Future[Any] | None:
+        """Ask which call of a block runs. The answer is an `actor.Look`. None if there is nobody to ask."""
+
+    def store(self, function: Function) -> None:
+        """Replace the stored function, after what the worker runs now."""
+
+    def dismiss(self) -> None:
+        """Let go of the worker, which is idle, starting or lost."""
+
+    def kill(self) -> None:
+        """End the worker at once, whatever it runs."""

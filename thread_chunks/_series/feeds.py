@@ -1,0 +1,171 @@
+"""Where the calls of a series go in."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError, Future
+from itertools import islice
+from typing import Any, Protocol
+
+from .._calls.calls import UNLIMITED, Arguments, Limits, Outcomes
+from .._calls.functions import Function
+from .._calls.mailbox import Mailbox
+from .._calls.series import Delivery, Outbox, Recorder, Series
+from .._calls.supply import Supply
+from .._dispatch.inbox import Inbox
+from .._dispatch.messages import Abandon
+
+
+class Feed(Protocol):
+    """Where the calls of a series go in."""
+
+    outbox: Outbox
+    admitted: int
+    lazy: bool  # whether `refill` has anything to do
+
+    def refill(self) -> None:
+        """Let one more call in, if the input has one."""
+
+    def add(self, args: Arguments) -> None:
+        """Let a call in that is not of the input."""
+
+    def abandon(self) -> None:
+        """Cancel what has not started, and let go of everything."""
+
+
+class SeriesFeed:
+    """Feeds a `Series` to the dispatcher.
+
+    Parameters
+    ----------
+    calls : iterable of tuple
+        The arguments of the calls. A `Supply` is taken over as it is.
+    chunksize : int or None
+        Calls to a block.
+    buffersize : int or None
+        How far to run ahead of the consumer; None: let everything in now.
+    owner : object
+        The executor, if it is to be fed later on: until then it must not end by being dropped.
+    recorder : Recorder or None
+        Where values are kept.
+    limits : Limits
+        What the calls may take.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        function: Function,
+        calls: Iterable[Arguments],
+        chunksize: int | None,
+        buffersize: int | None,
+        *,
+        owner: object,
+        recorder: Recorder | None = None,
+        limits: Limits = UNLIMITED,
+    ) -> None:
+        self.outbox: Outbox = Mailbox()
+        self.admitted = 0
+        self.lazy = buffersize is not None
+        self._owner = owner
+        self._inbox = inbox
+        self._rest = iter(()) if isinstance(calls, Supply) else iter(calls)
+        self._series: Series | None = Series(function, weakref.ref(self.outbox), chunksize, recorder, limits)
+        if isinstance(calls, Supply):
+            self._series.calls = calls
+            self.admitted = len(calls)
+            if self.admitted:
+                inbox.admit(self._series)
+        else:
+            try:
+                for args in islice(self._rest, buffersize):
+                    self.add(args)
+            except BaseException:
+                self.abandon()
+                raise
+
+    def refill(self) -> None:
+        """Let one more call in, if the input has one."""
+        for args in islice(self._rest, 1):
+            self.add(args)
+
+    def abandon(self) -> None:
+        """Cancel what has not started, and let go of everything."""
+        if self._series is not None:
+            self._inbox.post(Abandon(self._series))
+        self._owner, self._rest, self._series, self.outbox = None, iter(()), None, Mailbox()
+
+    def add(self, args: Arguments) -> None:
+        """Let a call in that is not of the input."""
+        assert self._series is not None
+        if self.admitted:
+            self._inbox.feed(self._series, args)
+        else:
+            self._series.calls.append(args)
+            self._inbox.admit(self._series)
+        self.admitted += 1
+
+
+class FutureFeed:
+    """Feeds calls through a `submit` that a subclass or a client library put in the place of ours."""
+
+    def __init__(
+        self,
+        submit: Callable[[Arguments], Future[Any]],
+        calls: Iterable[Arguments],
+        buffersize: int | None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.outbox: Outbox = Mailbox()
+        self.admitted = 0
+        self.lazy = buffersize is not None
+        self._submit = submit
+        self._rest = iter(calls)
+        self._recorder = recorder
+        self._futures: dict[int, Future[Any]] = {}
+        try:
+            for args in islice(self._rest, buffersize):
+                self.add(args)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def refill(self) -> None:
+        """Let one more call in, if the input has one."""
+        for args in islice(self._rest, 1):
+            self.add(args)
+
+    def abandon(self) -> None:
+        """Cancel what has not started, and let go of everything."""
+        self._submit, self._rest, self._recorder = _no_submit, iter(()), None
+        for future in list(self._futures.values()):
+            future.cancel()
+        self.outbox = Mailbox()
+
+    def add(self, args: Arguments) -> None:
+        """Let a call in that is not of the input."""
+        label = self.admitted
+        future = self._futures[label] = self._submit(args)
+        self.admitted += 1
+        recorder = self._recorder  # which has to know of what finishes after nobody wants it any more
+        future.add_done_callback(lambda done: self._done(label, args, done, recorder))
+
+    def _done(self, label: int, args: Arguments, future: Future[Any], recorder: Recorder | None) -> None:
+        self._futures.pop(label, None)
+        if future.cancelled():
+            outcomes = Outcomes.all_failed(1, CancelledError())
+        elif (error := future.exception()) is not None:
+            outcomes = Outcomes.all_failed(1, error)
+        else:
+            outcomes = Outcomes([future.result()])
+        try:
+            if recorder is not None:
+                recorder.start(label, args)
+                recorder.record(label, outcomes)
+        finally:
+            self.outbox.put(Delivery(label, outcomes))
+
+
+def _no_submit(args: Arguments) -> Future[Any]:
+    raise AssertionError("a feed that was abandoned is fed")

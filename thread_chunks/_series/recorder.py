@@ -1,0 +1,146 @@
+"""Writes the values of a series to its checkpoint, in a thread of its own, as they arrive."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
+
+from .._calls.calls import Arguments, Outcomes
+from .._checkpoints.identity import hash_of
+from .._checkpoints.rows import CallRow, ValueRow, to_row
+from .._checkpoints.store import Run, Store
+from .._checkpoints.writer import Writer
+from .._wire.pickling import PLAIN
+from ..errors import CheckpointRefused, PicklingFailed
+
+_log = logging.getLogger("thread_chunks")
+
+
+class Recorder:
+    """What a series knows of its checkpoint: the keys of its calls, and where their values go.
+
+    When nothing refers to it any more, which is when the series is over, the writer ends.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    run : Run
+        The series, as the file knows it.
+    last : int
+        Outcomes up to this number were looked at before.
+    hashed : bool
+        Whether the keys are made of `joblib.hash` of the arguments.
+    writers : set of Writer
+        Gets the thread that writes.
+    """
+
+    def __init__(self, path: str, run: Run, last: int, hashed: bool, writers: set[Writer]) -> None:
+        self._run = run
+        self._hashed = hashed
+        self._keys: dict[int, bytes] = {}  # by label, of the calls that have no outcome yet
+        with ExitStack() as opened:
+            self._reader = opened.enter_context(closing(Store(path)))  # dispatcher's thread
+            store = opened.enter_context(closing(Store(path)))
+            self.writer = Writer(store, self._reader, run, writers)
+            opened.pop_all()  # the writer closes them
+        # What follows belongs to the dispatcher's thread.
+        self._changes = -1
+        self._last = last
+        self._changed_arguments = False  # whether somebody was told of any
+        self._others = False  # whether somebody else has finished calls of the function since then
+        weakref.finalize(self, self.writer.end).atexit = False
+
+    @property
+    def failure(self) -> str | None:
+        """Why values are not written any more, if they are not."""
+        return self.writer.failure
+
+    def expect(self, label: int, key: bytes) -> None:
+        """Note a call's key, before the call is let in."""
+        self._keys[label] = key
+
+    def note(self, rows: Sequence[CallRow]) -> None:
+        """Let calls be written."""
+        self.writer.add(calls=rows, size=sum(len(data) for _, _, data in rows if data is not None))
+
+    def flush(self) -> None:
+        """Wait until what came is on disk, or has failed to get there."""
+        self.writer.flush()
+
+    def record(self, first: int, outcomes: Outcomes) -> None:
+        """Let the values among these outcomes, from label `first` on, be written."""
+        rows: list[ValueRow] = []
+        size = 0
+        for index, value in enumerate(outcomes.values):
+            key = self._keys.pop(first + index, None)
+            if key is None or index in outcomes.errors:
+                continue
+            try:
+                row = to_row(value, outcomes.packed.get(index))
+            except (PicklingFailed, MemoryError) as error:  # whatever it is, the outcome is to be delivered
+                _log.warning("a value cannot be kept in the checkpoint: %s", error)
+            else:
+                rows.append((key, row))
+                size += len(row) if isinstance(row, bytes) else row.size
+        self.writer.add(values=rows, size=size)
+
+    def start(self, label: int, args: Arguments) -> None:
+        """Look at a call's arguments once more, as it is sent."""
+        if not self._hashed or PLAIN.issuperset(map(type, args)):
+            return
+        if (key := self._keys.get(label)) is None:
+            return
+        with suppress(Exception):  # if it can't be hashed any more, it was changed
+            if bytes.fromhex(hash_of(args)) == key[:16]:
+                return
+        del self._keys[label]
+        if not self._changed_arguments:
+            self._changed_arguments = True
+            _log.warning("arguments were changed after `map` was called: such values are not kept in the checkpoint")
+
+    def look(self) -> None:
+        """Find out whether others have finished calls of the function by now."""
+        with suppress(OSError, CheckpointRefused):  # else calls that others have finished are run again, no more
+            changes = self._reader.changes()
+            if changes != self._changes and not self._others:
+                self._changes = changes
+                last = self._reader.last_outcome()
+                self._others = self._reader.has_news(self._run, self._last)
+                self._last = last
+
+    def found(self, label: int) -> int | None:
+        """Return the number of the outcome of a call that has not started, if another process has finished it."""
+        if self._others and label in self._keys:
+            with suppress(OSError, CheckpointRefused):
+                return self._reader.find(self._run.function, self._keys[label])
+        return None
+
+    def forget(self, label: int) -> None:
+        """Note that a call needs no outcome any more."""
+        del self._keys[label]
+
+
+class NoRecorder:
+    """What stands for a recorder where nothing can be written, for a reason that is in `failure`."""
+
+    def __init__(self, failure: str) -> None:
+        self.failure = failure
+
+    def expect(self, label: int, key: bytes) -> None: ...
+
+    def note(self, rows: Sequence[CallRow]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def start(self, label: int, args: Arguments) -> None: ...
+
+    def record(self, first: int, outcomes: Outcomes) -> None: ...
+
+    def look(self) -> None: ...
+
+    def found(self, label: int) -> int | None: ...
+
+    def forget(self, label: int) -> None: ...

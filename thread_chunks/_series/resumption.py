@@ -1,0 +1,309 @@
+"""The consumer's side of a series with a checkpoint: what is there is taken, and only the rest is run."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext, suppress
+from itertools import islice
+from typing import Any
+
+from .._calls.calls import Arguments
+from .._calls.mailbox import Mailbox
+from .._calls.series import Outbox, Stored
+from .._checkpoints.identity import hash_of, identify
+from .._checkpoints.rows import CallRow, make_key, to_bytes
+from .._checkpoints.store import Run, open_store
+from .._checkpoints.writer import Writer, not_written
+from .._wire.pickling import references, unpack
+from ..errors import CheckpointFailedWarning, CheckpointStaleWarning, UnpicklingFailed
+from ..progress import progress
+from .feeds import Feed
+from .recorder import NoRecorder, Recorder
+from .results import results
+
+_log = logging.getLogger("thread_chunks")
+
+# So many calls are handed to the writer together.
+_ROWS = 1000
+
+Key = Callable[..., str]
+
+
+class Resumption:
+    """A series that takes what it can from a checkpoint file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    fn : callable
+        The function, which is part of what a value is found by.
+    wrapper : str
+        A digest of what the class of the actors adds to `LabelledActor`, or nothing; another part.
+    key : callable or None
+        Makes a string of a call's arguments, by which its value is found; None: `joblib.hash`.
+    calls : iterable of tuple
+        The arguments of the calls.
+    buffersize : int or None
+        As for `map`. None: all calls are looked up here, and nothing runs if one can't be.
+
+    Raises
+    ------
+    CheckpointRefused
+        If the file is no checkpoint.
+    TypeError
+        If the function or a call cannot be identified.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        fn: Callable[..., Any],
+        wrapper: str,
+        key: Key | None,
+        calls: Iterable[Arguments],
+        buffersize: int | None,
+    ) -> None:
+        self._identity = identify(fn, wrapper)
+        self._key = key
+        self._buffersize = buffersize
+        self._draws = _Draws(endless=buffersize is not None)
+        self._store = open_store(path)
+        weakref.finalize(self, self._store.close).atexit = False
+        self._last = self._store.last_outcome()
+        self._function = self._store.function(self._identity)  # None: nothing of it is there
+        self._calls: Iterator[tuple[Arguments, bytes, int | None]] = map(self._look_up, calls)
+        self._total = None
+        self.complete = False  # whether it is known that all values are there
+        if buffersize is None:
+            try:
+                looked_up = list(self._calls)
+            except BaseException:
+                self._store.close()
+                raise
+            self._calls, self._total = iter(looked_up), len(looked_up)
+            self.complete = all(outcome is not None for _, _, outcome in looked_up)
+        # Of the calls that were let in and whose values were not asked for: the number of the outcome if it is
+        # there, and None if the feed has the call.
+        self._plan: deque[int | None] = deque()
+        self._position = 0  # of the next call
+        self._found = 0  # outcomes that were there
+        self._exhausted = False  # whether all calls were let in
+        self._warned = False
+        self._recorder: Recorder | NoRecorder
+        self._run: Run | None = None  # None if nothing can be written
+
+    def begin(self, writers: set[Writer]) -> Recorder | NoRecorder:
+        """Note the run in the file, and return where the outcomes are to go; `writers` gets the thread that writes."""
+        is_new = self._function is None or self._store.count(self._function) == 0
+        if is_new and (stale := self._store.count_stale(self._identity)):
+            warnings.warn(
+                f"{self._store.path} has {stale} values of {self._identity.name} with another code. "
+                "They are kept, and not used",
+                CheckpointStaleWarning,
+                stacklevel=4,  # whoever called `map`
+            )
+        path = self._store.path
+        try:
+            if self._store.read_only:
+                raise PermissionError("its disk is full, or read-only")
+            self._run = self._store.add_run(self._identity, self._total)
+            self._recorder = Recorder(path, self._run, self._last, self._key is None, writers)
+        except OSError as error:
+            self._recorder = NoRecorder(not_written(path, error))
+        return self._recorder
+
+    def values(
+        self, feed: Feed, *, unordered: bool, timeout: float | None, started: float, show_progress: bool
+    ) -> Iterator[Any]:
+        """Let in the calls that are not there, and return an iterator over all values; as `_mapping.results`."""
+        try:
+            self._admit(feed, self._buffersize, unordered)
+        except BaseException:
+            feed.abandon()
+            raise
+        if self._buffersize is None:
+            self._log_found()
+        return self._values(feed, unordered, timeout, started, show_progress)
+
+    def _values(
+        self, feed: Feed, unordered: bool, timeout: float | None, started: float, show_progress: bool
+    ) -> Iterator[Any]:
+        is_lazy = self._buffersize is not None
+        bar = progress(show_progress, None if is_lazy else self._position, 0 if is_lazy else self._found)
+        # The bar is entered here, since it counts what both sources give.
+        computed = results(feed, unordered=unordered, timeout=timeout, started=started, bar=lambda: nullcontext(bar))
+        try:
+            with bar:
+                while True:
+                    if is_lazy:
+                        self._admit(feed, 1, unordered)
+                    self._warn_of_failure()
+                    if not self._plan:
+                        break
+                    outcome = self._plan.popleft()
+                    if outcome is None:
+                        yield self._kept(next(computed))
+                    else:
+                        bar.update(1 if is_lazy else 0)
+                        yield self._kept(Stored(outcome))
+            if is_lazy and self._run is not None:
+                with suppress(OSError):
+                    self._store.set_total(self._run, self._position)
+        finally:
+            if is_lazy:
+                self._log_found()
+            computed.close()
+            feed.abandon()
+            # First, because of two connections that are closed at the same time none clears up the log.
+            self._store.close()
+            # An error that the user keeps refers to this, which must not keep the writer waiting.
+            del self._recorder
+
+    def _log_found(self) -> None:
+        _log.info("%d of %d values are in %s", self._found, self._position, self._store.path)
+
+    def _warn_of_failure(self) -> None:
+        # Where no value is in hand, which would be lost if warnings are errors.
+        if (failure := self._recorder.failure) is not None and not self._warned:
+            self._warned = True
+            warnings.warn(failure, CheckpointFailedWarning, stacklevel=3)
+
+    def _kept(self, value: Any) -> Any:
+        """Return a value that came, or load one that is there; the last one when all are on disk."""
+        if self._exhausted and not self._plan:
+            self._recorder.flush()
+        if type(value) is not Stored:
+            return value
+        try:
+            # Its buffers are of this moment, and so may be written to.
+            return unpack(self._store.load(value.outcome), writable=False)
+        except UnpicklingFailed as error:
+            raise UnpicklingFailed(f"a value of {self._identity.name} in {self._store.path}: {error}") from error
+
+    def _admit(self, feed: Feed, count: int | None, unordered: bool) -> None:
+        """Let in the next `count` calls, or all."""
+        rows: list[CallRow] = []
+        before = self._position
+        for args, key, outcome in islice(self._calls, count):
+            rows.append((self._position, key, to_bytes(args)))
+            if outcome is None:
+                self._recorder.expect(feed.admitted, key)
+                self._plan.append(None)
+                feed.add(args)
+            else:
+                self._found += 1
+                self._plan.appendleft(outcome) if unordered else self._plan.append(outcome)
+            self._position += 1
+            if len(rows) == _ROWS:
+                self._recorder.note(rows)
+                rows = []
+        self._recorder.note(rows)
+        self._exhausted = count is None or self._position < before + count
+
+    def _look_up(self, args: Arguments) -> tuple[Arguments, bytes, int | None]:
+        """Return a call with its key, and the number of its outcome if it is there."""
+        try:
+            digest = self._digest(args)
+        except TypeError as error:
+            text = f"the call {self._identity.name}{_shortened(args)} cannot be found again in a checkpoint: {error}"
+            if self._key is None:
+                text += ". Pass key=, a function that makes a string of the arguments"
+            raise TypeError(text) from error
+        key = make_key(digest, self._draws.next(digest))
+        return args, key, None if self._function is None else self._store.find(self._function, key)
+
+    def _digest(self, args: Arguments) -> bytes:
+        if self._key is None:
+            if any(issubclass(type(value), references.of_values) for value in args):
+                raise TypeError("a reference to an object of the cluster means nothing to the next run")
+            return bytes.fromhex(hash_of(args))
+        key = self._key(*args)
+        if not isinstance(key, str):
+            raise TypeError(f"key returned {type(key).__qualname__!r}, not a string")
+        return hashlib.md5(b"key " + key.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+
+
+def finished_values(
+    path: str | os.PathLike[str],
+    fn: Callable[..., Any],
+    key: Key | None,
+    calls: Sequence[Arguments],
+    *,
+    show_progress: bool,
+) -> list[Any] | None:
+    """Return the values of calls that are all finished, for which no executor is needed; None if some are not."""
+    with closing(open_store(path)) as store:
+        function = store.function(identify(fn))
+        if function is None or store.count(function) < len(calls):
+            return None
+    resumption = Resumption(path, fn, "", key, calls, None)
+    if not resumption.complete:
+        return None
+    writers: set[Writer] = set()
+    resumption.begin(writers)
+    values = list(resumption.values(_NoFeed(), unordered=False, timeout=None, started=0.0, show_progress=show_progress))
+    for writer in list(writers):
+        writer.join()
+    return values
+
+
+def _shortened(args: Arguments) -> str:
+    try:
+        text = repr(args)
+    except Exception:
+        return "(...)"
+    return text if len(text) < 200 else f"{text[:200]}..."
+
+
+class _NoFeed:
+    """The feed of a series that has nothing to run."""
+
+    def __init__(self) -> None:
+        self.outbox: Outbox = Mailbox()
+        self.admitted = 0
+        self.lazy = False
+
+    def refill(self) -> None: ...
+
+    def add(self, args: Arguments) -> None:
+        raise AssertionError("there is something to run")
+
+    def abandon(self) -> None: ...
+
+
+class _Draws:
+    """Counts how often each digest came before, which tells draws of a random function apart.
+
+    Parameters
+    ----------
+    endless : bool
+        Count on disk, in more time and a fixed amount of memory.
+    """
+
+    def __init__(self, *, endless: bool) -> None:
+        self._counts: dict[bytes, int] = {}
+        self._connection = None
+        if endless:
+            self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            self._connection.execute("CREATE TABLE draws (digest BLOB PRIMARY KEY, count INTEGER) WITHOUT ROWID")
+            self._connection.execute("BEGIN")
+            weakref.finalize(self, self._connection.close).atexit = False
+
+    def next(self, digest: bytes) -> int:
+        """Return how often a digest came before."""
+        if self._connection is None:
+            count = self._counts.get(digest, 0)
+            self._counts[digest] = count + 1
+            return count
+        row = self._connection.execute(
+            "INSERT INTO draws VALUES (?, 0) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count", (digest,)
+        ).fetchone()
+        return int(row[0])

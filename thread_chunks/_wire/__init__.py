@@ -1,0 +1,1 @@
+"""What crosses the wire: pickling, `__main__`, exceptions, the protocol of messages."""

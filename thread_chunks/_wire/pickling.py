@@ -1,0 +1,294 @@
+"""Calls and outcomes to bytes and buffers, and back.
+
+What Ray itself would pickle arrives read-only, and its errors wrapped. So everything of the
+user's is pickled here, and Ray only carries the bytes:
+
+* plain pickle first, as the standard library; cloudpickle where that fails, and for all that
+  belongs to ``__main__``, which no worker can import;
+* large buffers out of band, so that Ray moves them through shared memory; writable on arrival;
+* each call and each value in a pickle of its own, made the moment it is needed: one bad object
+  fails alone, and nothing that two calls share arrives as one object. Only immutable plain
+  values share a pickle, since nobody can tell (`PLAIN`). That is what makes no-ops fast.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import chain, count
+from typing import Any
+
+import cloudpickle
+
+from .._calls.calls import Arguments
+from ..errors import PicklingFailed, RemoteTraceback, UnpicklingFailed
+from .exceptions import reduce_exception
+from .main_module import MainReducer
+
+PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
+
+# From this size (bytes) on, a buffer travels out of band. Smaller ones are cheaper to copy than
+# to account for; larger ones would be copied once more for nothing.
+_OUT_OF_BAND = 64 * 1024
+
+# A pickle contains the names of the modules and classes that it refers to. So a search of its
+# bytes (some GB/s) finds out what else a walk through the object would have to. A false alarm
+# costs time and nothing else.
+_MARKS_OF_MAIN = (b"__main__",)
+_MARKS_OF_REFERENCES = (b"ObjectRef", b"ActorHandle")
+
+
+@dataclass(slots=True, eq=False)
+class Packed:
+    """One pickled object: its pickle, its large buffers, the references in it, its type's name.
+
+    A reference is paired with whether it arrives as its value.
+    """
+
+    data: Any  # bytes, or a PickleBuffer of them where they are many
+    buffers: list[Any] = field(default_factory=list)
+    references: list[tuple[Any, bool]] = field(default_factory=list)
+    kind: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return sum(memoryview(buffer).nbytes for buffer in (self.data, *self.buffers))
+
+
+class _NoReference:
+    pass
+
+
+@dataclass(slots=True)
+class References:
+    """What refers to something in the cluster; set by the module that knows Ray.
+
+    Instances of `of_values` stand for a value, which `resolve` gets. Those of `others` only have to be
+    carried by Ray, which counts them.
+    """
+
+    of_values: type = _NoReference
+    others: tuple[type, ...] = ()
+    resolve: Callable[[Any], Any] = lambda reference: reference
+
+
+references = References()
+
+
+@dataclass(slots=True)
+class _Argument:
+    """Marks a reference that is an argument by itself: it arrives as its value."""
+
+    reference: Any
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """The slow and thorough one: by value where need be, and references handed to Ray."""
+
+    def __init__(self, file: io.BytesIO, packed: Packed, *, homewards: bool) -> None:
+        super().__init__(file, protocol=5, buffer_callback=_keeper(packed.buffers))
+        self._references = packed.references
+        self._main = MainReducer(homewards=homewards)
+
+    def persistent_id(self, obj: Any) -> int | None:
+        # By `type`, here as elsewhere: an object may lie about its `__class__`, or raise.
+        if type(obj) is _Argument:
+            self._references.append((obj.reference, True))
+        elif issubclass(type(obj), (references.of_values, *references.others)):
+            self._references.append((obj, False))
+        else:
+            return None
+        return len(self._references) - 1
+
+    def reducer_override(self, obj: Any) -> Any:
+        if issubclass(type(obj), BaseException) and (reduced := reduce_exception(obj)):
+            return reduced
+        return self._main.reduce(obj, super().reducer_override)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts back the references that `_Pickler` took out."""
+
+    def __init__(self, data: Any, buffers: list[Any], referents: list[Any]) -> None:
+        super().__init__(io.BytesIO(data), buffers=buffers)
+        self._referents = referents
+
+    def persistent_load(self, pid: int) -> Any:
+        return self._referents[pid]
+
+
+def pack(obj: Any, *, homewards: bool = False) -> Packed:
+    """Pickle `obj`.
+
+    Parameters
+    ----------
+    homewards : bool
+        Whether it goes back to the driver, who has the originals of what ``__main__`` defines.
+
+    Raises
+    ------
+    PicklingFailed
+        Whatever the reason, with the reason as its cause.
+    """
+    packed = Packed(b"", kind=type(obj).__qualname__)
+    try:
+        packed.data = pickle.dumps(obj, 5, buffer_callback=_keeper(packed.buffers))
+        done = not any(mark in packed.data for mark in _MARKS_OF_MAIN + _MARKS_OF_REFERENCES)
+    except BaseException:  # cloudpickle may know how, and if not, says why
+        done = False
+    if not done:
+        _pack_thoroughly(obj, packed, homewards)
+    if len(packed.data) >= _OUT_OF_BAND:
+        packed.data = pickle.PickleBuffer(packed.data)
+    return packed
+
+
+def _pack_thoroughly(obj: Any, packed: Packed, homewards: bool) -> None:
+    packed.buffers.clear()
+    file = io.BytesIO()
+    try:
+        _Pickler(file, packed, homewards=homewards).dump(obj)
+    except BaseException as error:
+        raise PicklingFailed(f"an object of type {packed.kind!r} cannot be pickled: {describe(error)}") from error
+    packed.data = file.getvalue()
+
+
+def unpack(packed: Packed, *, writable: bool = True) -> Any:
+    """Rebuild what was packed; its arrays may be written to, unless `writable` is False.
+
+    Raises
+    ------
+    UnpicklingFailed
+        Whatever the reason, with the reason as its cause.
+    Exception
+        What the computation of a referenced value raised, as it was raised.
+    """
+    referents = [references.resolve(ref) if as_value else ref for ref, as_value in packed.references]
+    try:
+        buffers = [bytearray(buffer) for buffer in packed.buffers] if writable else packed.buffers
+        if referents:
+            return _Unpickler(packed.data, buffers, referents).load()
+        return pickle.loads(packed.data, buffers=buffers)
+    except BaseException as error:
+        text = f"an object of type {packed.kind!r} cannot be unpickled: {describe(error)}"
+        raise UnpicklingFailed(text) from error
+
+
+def pack_calls(
+    calls: list[Arguments], keywords: list[dict[str, Any]] | None, *, carried: bool = False
+) -> tuple[bytes | list[Packed | None], dict[int, PicklingFailed]]:
+    """Pickle the calls of a block; those that cannot be are None, with their errors by index.
+
+    `carried`: the first argument of each is its function.
+    """
+    if keywords is None:
+        arguments = list(chain.from_iterable(calls))
+        if PLAIN.issuperset(map(type, arguments)):
+            return _pack_plain(calls, arguments), {}
+        keywords = [{}] * len(calls)
+    packed: list[Packed | None] = []
+    errors = {}
+    for index, (args, kwargs) in enumerate(zip(calls, keywords, strict=True)):
+        try:
+            packed.append(pack(_with_arguments_marked(args, kwargs)))
+        except PicklingFailed as error:
+            packed.append(None)
+            errors[index] = _blame(args, kwargs, carried, error)
+    return packed, errors
+
+
+def _pack_plain(calls: list[Arguments], arguments: list[Any]) -> bytes:
+    """Pickle calls with plain arguments, which are given once more, one after the other."""
+    widths = set(map(len, calls))
+    if len(widths) == 1 and 0 not in widths:
+        return pickle.dumps((widths.pop(), arguments), 5)
+    return pickle.dumps((None, calls), 5)
+
+
+def unpack_plain(packed: bytes) -> tuple[int | None, list[Any]]:
+    """Return how many arguments each call has, and all arguments; or None, and the tuples of them.
+
+    Thousands of tuples, made at once, would set off a collection of garbage, which takes 40 ms in a new process.
+    """
+    unpacked: tuple[int | None, list[Any]] = pickle.loads(packed)
+    return unpacked
+
+
+def pack_error(error: BaseException) -> Packed:
+    """Pickle an exception with its traceback; never fails, but may have to pack a stand-in."""
+    packed = Packed(b"", kind=type(error).__qualname__)
+    text = ""
+    try:
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        _pack_thoroughly((error, text), packed, homewards=True)
+        unpack(packed)  # exceptions are rare, and half of what can go wrong goes wrong there
+    except BaseException as reason:
+        cause = reason.__cause__ if isinstance(reason, (PicklingFailed, UnpicklingFailed)) else reason
+        stand_in = PicklingFailed(
+            f"the call raised an exception of type {packed.kind!r}, which cannot be pickled: {describe(cause)}. "
+            f"It said: {describe(error)}"
+        )
+        packed = pack((stand_in, text))
+    return packed
+
+
+def unpack_error(packed: Packed) -> BaseException:
+    """Rebuild an exception, with the remote traceback as its cause; never fails, but may have to stand in."""
+    try:
+        error, text = unpack(packed)
+        # Not by assignment, which a class may forbid.
+        BaseException.__setattr__(error, "__cause__", RemoteTraceback(text))
+    except BaseException as failure:
+        if isinstance(failure, UnpicklingFailed):
+            return failure
+        return UnpicklingFailed(f"what came for an exception of type {packed.kind!r} is none: {describe(failure)}")
+    found: BaseException = error
+    return found
+
+
+def _keeper(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Return a buffer callback that takes large buffers out of the pickle, into `buffers`."""
+
+    def in_band(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < _OUT_OF_BAND:
+            return True
+        buffers.append(buffer)
+        return False
+
+    return in_band
+
+
+def _with_arguments_marked(args: Arguments, kwargs: dict[str, Any]) -> tuple[Arguments, dict[str, Any]]:
+    if not any(issubclass(type(value), references.of_values) for value in chain(args, kwargs.values())):
+        return args, kwargs
+
+    def marked(value: Any) -> Any:
+        return _Argument(value) if issubclass(type(value), references.of_values) else value
+
+    return tuple(map(marked, args)), {name: marked(value) for name, value in kwargs.items()}
+
+
+def _blame(args: Arguments, kwargs: dict[str, Any], carried: bool, error: PicklingFailed) -> PicklingFailed:
+    """Return an error that names what cannot be pickled first: the function, or an argument."""
+    names = chain(["the function"] if carried else [], (f"argument {index}" for index in count()))
+    named = chain(zip(names, args, strict=False), ((f"argument {name!r}", value) for name, value in kwargs.items()))
+    for name, value in named:
+        try:
+            pack(value)
+        except PicklingFailed as culprit:
+            blamed = PicklingFailed(f"{name}: {culprit}")
+            blamed.__cause__ = culprit.__cause__
+            return blamed
+    return error
+
+
+def describe(error: BaseException | None) -> str:
+    """Describe an exception, even one whose ``__str__`` raises."""
+    try:
+        return f"{type(error).__qualname__}: {error}"
+    except BaseException:
+        return type(error).__qualname__
