@@ -25,7 +25,7 @@ from ray.exceptions import ObjectLostError, OutOfMemoryError, RayTaskError
 from .._calls.blocks import Block
 from .._calls.calls import Outcomes
 from .._calls.functions import Function, Parcel
-from .._dispatch.cluster import GONE
+from .._dispatch.cluster import GONE, executor_broken
 from .._dispatch.messages import Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
 from .._wire.pickling import Packed, pack_calls, unpack, unpack_error
 from .._wire.protocol import CARRIED_KEY, STORED_KEY, Excess, Look, Ready, Reply, Request, Setup, Token, seal, unseal
@@ -69,14 +69,19 @@ class Sent:
 
 
 class RayWorker:
-    """One actor, as the dispatcher sees it. All but the callbacks run on the dispatcher's thread."""
+    """One actor, as the dispatcher sees it. All but the callbacks run on the dispatcher's thread.
+
+    Callbacks run on Ray's threads, and there is no lock. What they write says so below. Each writes before it posts,
+    so that the dispatcher, when it has the message, sees what was written.
+    """
 
     def __init__(self, handle: ActorHandle[Any], node: str, cluster: Any, post: Post) -> None:
         self.handle = handle
+        # The callback of the start writes these three, once.
         self.node = node  # where it is meant to go, until it is up
+        self.host, self.pid = "", 0
         self._cluster = cluster
         self._post = post
-        self.host, self.pid = "", 0
         self._paths = list(sys.path)
         # The functions that the actor keeps; the one that was used last is last.
         self._functions: OrderedDict[bytes, weakref.ref[Parcel]] = OrderedDict()
@@ -84,9 +89,13 @@ class RayWorker:
         self._id = uuid4().bytes
         self._blocks_sent = 0
         self._killed = False  # by us
-        self._killed_by_kernel: bool | None = None  # None: nobody has asked
-        self._sent: dict[Block, Sent] = {}
-        self._forgetful = False  # whether functions that were sent may not have arrived
+        # None: nobody has asked. Whoever describes the death first writes it. Two threads at once may take two of the
+        # kernel's kills for it, which is not worth a lock.
+        self._killed_by_kernel: bool | None = None
+        self._sent: dict[Block, Sent] = {}  # a callback removes its block; whoever iterates makes a copy first
+        # Whether functions that were sent may not have arrived. A callback sets it, and `_ship` resets it before it
+        # acts on it, so that none is missed.
+        self._forgetful = False
         authkey = bytes(multiprocessing.current_process().authkey)
         setup = Setup(
             self._paths,
@@ -165,7 +174,7 @@ class RayWorker:
             return answer
         return None
 
-    def store(self, function: Function) -> None:
+    def replace_function(self, function: Function) -> None:
         """Replace the actor's stored function. Ray keeps the order of what is sent to an actor."""
         with suppress(Exception):  # if the actor or Ray is gone, the next block finds out
             if self._cluster.alive:
@@ -299,7 +308,7 @@ class RayWorker:
 
 
 def _gone() -> ExecutorBroken:
-    return ExecutorBroken(GONE)
+    return executor_broken(GONE)
 
 
 def _working_directory() -> str | None:
@@ -310,10 +319,7 @@ def _working_directory() -> str | None:
 
 
 def _initializer_failed(packed: Packed) -> ExecutorBroken:
-    error = unpack_error(packed)
-    broken = ExecutorBroken(f"the initializer failed in a worker: {type(error).__name__}: {error}")
-    broken.__cause__ = error
-    return broken
+    return executor_broken("the initializer failed in a worker", unpack_error(packed))
 
 
 def _outcomes(reply: Reply, sent: Sent, seconds: float, writable: bool) -> Outcomes:
