@@ -136,6 +136,7 @@ class ManualWorker:
         self.dismissed = True
 
     def kill(self):
+        assert not self.dismissed
         self.killed = True
         self.die()
 

@@ -23,7 +23,14 @@ RETRIES = st.integers(0, 2)
 TIMEOUTS = st.sampled_from([None, None, 10.0])
 
 # How many blocks a worker may have.
-BLOCKS = {State.STARTING: [0], State.IDLE: [0], State.BUSY: [1, 2], State.FOLLOWABLE: [1], State.FOLLOWED: [2]}
+BLOCKS = {
+    State.STARTING: [0],
+    State.IDLE: [0],
+    State.BUSY: [1, 2],
+    State.FOLLOWABLE: [1],
+    State.FOLLOWED: [2],
+    State.RECALLED: [2],
+}
 
 
 class TurningDriver(Driver):
@@ -325,7 +332,7 @@ class Machine(RuleBasedStateMachine):
         assert len(in_flight) == len(set(in_flight)), "a block is in flight with exactly one worker"
         for member in members:
             found = [state for state, those in sets.items() if member in those]
-            assert found == ([] if member.state is State.BUSY else [member.state])
+            assert found == [state for state in sets if state is member.state]
             assert crew.find(member.worker) is member
             assert not member.worker.dismissed
             assert len(member.assignments) in BLOCKS[member.state]

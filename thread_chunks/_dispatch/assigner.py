@@ -76,11 +76,6 @@ class Assigner:
             return True
         return False
 
-    def count_tasks(self, member: Member, block: Block, calls: int) -> None:
-        """Count calls that a worker has run; those of a block of fixed length are one task, counted at its end."""
-        if not block.fixed:
-            member.tasks += calls
-
     def finish(self, member: Member, assignment: Assignment) -> None:
         """Let a worker whose block is over begin the next one, or be free, or go."""
         member.tasks += assignment.block.fixed

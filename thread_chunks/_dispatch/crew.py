@@ -14,19 +14,20 @@ from .worker import Worker
 
 
 class State(IntEnum):
-    """What a worker does, and so which set its record is in. The last three have blocks."""
+    """What a worker does, and so which set its record is in."""
 
     STARTING = 0  # it is not up yet
     IDLE = 1  # it has nothing to do
-    BUSY = 2  # it gets no other block for now
+    BUSY = 2  # it has blocks, and gets no other for now
     FOLLOWABLE = 3  # it runs a block behind which another may be sent
     FOLLOWED = 4  # it has a second block, which is not being taken back
-    REMOVED = 5  # it is of the crew no more
+    RECALLED = 5  # it has a second block, which is being taken back for an idle worker
+    REMOVED = 6  # it is of the crew no more
 
 
 # Before Python 3.12 it takes some 0.1 us to get a member from its enumeration, and each block needs some twenty.
-STARTING, IDLE, BUSY, FOLLOWABLE, FOLLOWED, REMOVED = State
-_IN_ORDER = (IDLE, BUSY, FOLLOWABLE, FOLLOWED, STARTING)
+STARTING, IDLE, BUSY, FOLLOWABLE, FOLLOWED, RECALLED, REMOVED = State
+_IN_ORDER = (IDLE, BUSY, FOLLOWABLE, FOLLOWED, RECALLED, STARTING)
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +90,6 @@ class Crew:
         self.idle = self._sets[IDLE].keys()
         self.followable = self._sets[FOLLOWABLE].keys()
         self.followed = self._sets[FOLLOWED].keys()
-        self._recalled: set[Assignment] = set()  # that are being taken back for idle workers
 
     def __len__(self) -> int:
         return len(self._members)
@@ -115,7 +115,7 @@ class Crew:
     @property
     def wants_recall(self) -> bool:
         """Whether more workers are idle than blocks are being taken back for them, and there are others to take."""
-        return bool(self.followed) and len(self._recalled) < len(self.idle)
+        return bool(self.followed) and len(self._sets[RECALLED]) < len(self.idle)
 
     def find(self, worker: Worker) -> Member | None:
         """Return the record of a worker; None if it was given up."""
@@ -166,15 +166,16 @@ class Crew:
         if assignment.asked is None:
             assignment.asked = reason
             if reason is Reason.WANTED:
-                self._recalled.add(assignment)
+                self._move(member, RECALLED)
             member.worker.surrender(assignment.block)
         elif reason is Reason.OVERDUE:
             assignment.asked = reason
 
-    def surrendered(self, assignment: Assignment) -> Reason | None:
+    def surrendered(self, member: Member, assignment: Assignment) -> Reason | None:
         """Return why a worker was asked to surrender a block, as it has answered."""
-        self._recalled.discard(assignment)
         reason, assignment.asked = assignment.asked, None
+        if reason is Reason.WANTED:
+            self.hold(member)
         return reason
 
     def begun(self, member: Member, assignment: Assignment) -> None:
@@ -187,7 +188,6 @@ class Crew:
 
     def finish(self, member: Member, assignment: Assignment) -> Assignment | None:
         """Take a block that is over from a worker; return the one that the worker begins now, if there is one."""
-        self._recalled.discard(assignment)
         assignment.close()
         left = member.assignments
         is_first = left[0] is assignment
@@ -199,7 +199,6 @@ class Crew:
         """Take all blocks from a worker, whatever it does with them; return them."""
         assignments, member.assignments = member.assignments, []
         for assignment in assignments:
-            self._recalled.discard(assignment)
             assignment.close()
         if assignments:
             self._move(member, IDLE)

@@ -285,7 +285,7 @@ class Dispatcher:
                 if left < len(block.calls):
                     self.crew.begun(member, assignment)
                 outcomes = collect()
-                if self.crew.surrendered(assignment) is Reason.OVERDUE:
+                if self.crew.surrendered(member, assignment) is Reason.OVERDUE:
                     block.function.parcel.pace.doubt()
                 self._take_back(block, left)
                 began = self._clock() - outcomes.running
@@ -308,7 +308,8 @@ class Dispatcher:
         """Take in some outcomes of a block; when it is over, the worker is free again."""
         block, count = assignment.block, len(outcomes.values)
         block.settle(outcomes.offset, outcomes.offset + count)
-        self._assigner.count_tasks(member, block, count)
+        if not block.fixed:  # else its calls are one task, which is counted at its end
+            member.tasks += count
         if count:
             member.proved = True
             self._starts.succeeded()
