@@ -8,7 +8,7 @@
    Call(fn, args, fut) --admit-> inbox --> [c7][c8][series 12..900] ...                |
                         |        ^  ^           | take a block (how long: _sizing)     |
  map / starmap          |        |  |           v                                      |
-   Series, then More ---admit----+  |      busy: {worker: [Block, Block]} - run -------+-> run_block
+   Series, then More ---admit----+  |      busy: {worker: [Block, Block]} - run -------+-> thread_chunks_run
    Abandon, Cancel -----post-----+  |      idle: [worker]                              |    an outcome per call
  shutdown               |        |  |      starting: {worker} <----- start_worker -----+-> actor comes up
    StartAll, Store -----admit----+  |           |                                      |
