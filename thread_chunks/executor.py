@@ -767,7 +767,7 @@ class ChunkExecutor(Executor):
         """Return what the actors' class, whose methods may change the values, adds to `LabelledActor`."""
         if self._cluster.replaceable:
             return class_identity(self._actor_class or LabelledActor)
-        identity: str = self._cluster.ask(self.actors[0], "class_identity")
+        identity: str = self._cluster.ask(self.actors[0], "thread_chunks_identity")
         return identity
 
     def _identified(self, fn: Callable[..., Any] | None) -> Callable[..., Any]:
