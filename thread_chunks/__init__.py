@@ -59,6 +59,7 @@ does it. `errors`, `config`, `progress` and `report` are users' modules without 
 from typing import Any
 
 from . import config
+from ._version import __version__ as __version__
 from .actor import LabelledActor
 from .checkpoint import Checkpoint
 from .chunker import Chunker, chunk

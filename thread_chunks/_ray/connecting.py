@@ -17,8 +17,8 @@ import ray.util.client
 
 from .. import config
 from ..errors import ExecutorBroken
-from .keeper import Keeper, wait_for_others
-from .surroundings import find_directory, show_token
+from .keeper import Keeper, StartFailed, wait_for_others
+from .surroundings import fit
 
 # Options of ``ray.init`` that it refuses when it connects to a cluster that runs already.
 _OPTIONS_OF_NEW_CLUSTERS = frozenset(
@@ -83,9 +83,7 @@ def connect() -> Connection:
     connection = None
     try:
         if address == "local":
-            show_token()
-            if "_temp_dir" not in options:
-                options["_temp_dir"] = find_directory()
+            fit(options)
         with _ctrl_c_later():
             connection = _init(options)
     except (TypeError, ValueError) as error:
@@ -110,11 +108,14 @@ def _init(options: dict[str, Any]) -> Connection:
     the processes of the other, and the second one fails.
     """
     name = options.get("_node_name")
+    Keeper.check()
     wait_for_others()
     while not ray.is_initialized():
         keeper = Keeper(options)
         try:
             keeper.start()
+        except StartFailed:
+            raise
         except BaseException as error:
             wait_for_others()
             if name is not None and _is_up(name):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
+import psutil
 import ray
 
 from .._system.signals import sigterm_kept
@@ -19,6 +22,12 @@ _PATIENCE = 60.0
 
 # How often to look whether it is over (s).
 _INTERVAL = 0.01
+
+# How often to look whether Ray's processes live while Ray starts (s). Ray itself waits for half a minute for one that
+# has ended.
+_LOOKS = 0.25
+
+_VITAL = ("gcs_server", "raylet")
 
 _CODE_OF_INIT = inspect.unwrap(ray.init).__code__
 
@@ -42,10 +51,33 @@ def _others_initialise() -> bool:
     )
 
 
+def _processes_of_ray(before: set[psutil.Process]) -> Iterator[psutil.Process]:
+    """Yield the processes of Ray's that this process has started since."""
+    home = os.path.dirname(ray.__file__)
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):
+            # One that has ended has no command line any more, but its name.
+            if process not in before and (process.name() in _VITAL or any(home in part for part in process.cmdline())):
+                yield process
+
+
+def _dead_process(before: set[psutil.Process]) -> str | None:
+    """Return the name of a process without which Ray does not come up, and which has ended."""
+    for process in _processes_of_ray(before):
+        with suppress(psutil.Error):
+            if process.name() in _VITAL and process.status() == psutil.STATUS_ZOMBIE:
+                return str(process.name())
+    return None
+
+
 def _stack(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+class StartFailed(OSError):
+    """Ray does not come up, though ``ray.init`` still waits for it."""
 
 
 class Keeper:
@@ -62,6 +94,8 @@ class Keeper:
         Keyword arguments for ``ray.init``.
     """
 
+    _failed: ClassVar[tuple[threading.Thread, str] | None] = None  # the last start that failed while it went on
+
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
         self._error: BaseException | None = None
@@ -69,10 +103,37 @@ class Keeper:
         # Not named as the package's other threads, which do not outlast the last executor: a persistent one leaves it.
         self._thread = threading.Thread(target=self._run, name="ray-of-thread_chunks", daemon=True)
 
+    @classmethod
+    def check(cls) -> None:
+        """Raise `StartFailed` if the last start has failed, and is not over."""
+        if cls._failed is not None and cls._failed[0].is_alive():
+            raise StartFailed(cls._failed[1])
+
     def start(self) -> None:
-        """Start Ray or connect to it, and raise what ``ray.init`` raises."""
+        """Start Ray or connect to it.
+
+        Raises
+        ------
+        StartFailed
+            If Ray does not come up, though ``ray.init`` still waits for it.
+        BaseException
+            What ``ray.init`` raises.
+        """
+        before = set(psutil.Process().children())
         self._thread.start()
-        self._started.wait()
+        while not self._started.wait(_LOOKS):
+            if (dead := _dead_process(before)) is not None:
+                for process in _processes_of_ray(before):
+                    with suppress(psutil.Error):
+                        process.kill()
+                self._over.set()
+                # ``ray.init`` goes on for half a minute, and another one must not begin meanwhile.
+                text = (
+                    f"its process {dead} has ended at once. Some limit is in the way: of processes and threads "
+                    "(`ulimit -u`), of address space (`ulimit -v`), of open files (`ulimit -n`), or of the container"
+                )
+                Keeper._failed = self._thread, text
+                raise StartFailed(text)
         if self._error is not None:
             error, self._error = self._error, None
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
@@ -9,6 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .._system.limits import address_space, room_for_threads
 
 # The longest path that Ray makes below its directory, for the socket of its object store. The first part names the
 # session by date, time and process, at most a number of seven digits.
@@ -19,6 +25,44 @@ _LONGEST_PATH = 103 if os.uname().sysname == "Darwin" else 107
 
 # So much room (bytes) Ray's logs of a short run take. Less, and Ray's processes fail as they write them.
 _LEAST_ROOM = 32 * 2**20
+
+# With fewer threads Ray never comes up: its own processes have some 140 where no worker runs. Where there are a few
+# more, it depends on the machine.
+_LEAST_THREADS = 100
+
+# A worker has so many bytes of addresses beside those of the object store.
+_LEAST_ADDRESSES = 3 * 2**29
+
+_SHARED_MEMORY = "/dev/shm"
+
+
+def fit(options: dict[str, Any]) -> None:
+    """Fit options of ``ray.init`` to this machine, where Ray's own defaults would fail on it.
+
+    Raises
+    ------
+    OSError
+        If Ray cannot be started here at all.
+    """
+    if (room := room_for_threads()) < _LEAST_THREADS:
+        raise OSError(
+            f"it needs more than {_LEAST_THREADS} processes and threads, and only {max(0, room):.0f} more are allowed. "
+            "Raise the limit (`ulimit -u`, or that of the container or service)"
+        )
+    if (addresses := address_space()) < math.inf:
+        if addresses < _LEAST_ADDRESSES:
+            raise OSError(
+                f"the address space of a process is limited to {addresses / 2**20:,.0f} MiB, and Ray's processes need "
+                f"{_LEAST_ADDRESSES / 2**20:,.0f} MiB. Raise the limit (`ulimit -v unlimited`)"
+            )
+        # Each of Ray's processes maps all of the object store: by default, 30 % of the memory.
+        store = min((addresses - _LEAST_ADDRESSES) / 2 + 80 * 2**20, psutil.virtual_memory().total * 0.3)
+        options.setdefault("object_store_memory", int(store))
+    show_token()
+    if "_temp_dir" not in options and (directory := find_directory()) is not None:
+        options["_temp_dir"] = directory
+    if os.path.isdir(_SHARED_MEMORY) and not _takes_files(Path(_SHARED_MEMORY)):
+        options.setdefault("_plasma_directory", options.get("_temp_dir") or next(_directories()))
 
 
 def show_token() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from .groups import control_groups
 
 
 def usable_cpus() -> int:
@@ -35,37 +36,12 @@ def _cpus_of_affinity() -> int:
 def quota(root: Path) -> float:
     """Return the smallest quota (CPUs) of the control groups of this process, infinite if there is none.
 
-    A control group has its own quota, and those of the groups above it. Both versions of control groups may be mounted
-    at once, anywhere, and from any group on, as in a container.
-
     Parameters
     ----------
     root : Path
         The root of the file system.
     """
-    quotas = [math.inf]
-    with suppress(OSError, ValueError, IndexError):
-        groups = dict(_groups((root / "proc/self/cgroup").read_text()))
-        for line in (root / "proc/self/mountinfo").read_text().splitlines():
-            mount, _, kind = line.partition(" - ")
-            base, point = mount.split()[3:5]
-            name, _, options = kind.split(" ", 2)
-            controller = "" if name == "cgroup2" else "cpu"
-            if controller in groups and (name == "cgroup2" or (name == "cgroup" and "cpu" in options.split(","))):
-                top = root / point.lstrip("/")
-                group = top / os.path.relpath(groups[controller], base)
-                # Where the group is not below what is mounted, the mount shows what counts.
-                inside = [group, *group.parents] if group.is_relative_to(top) and ".." not in group.parts else [top]
-                quotas += [_quota_of(path) for path in inside if path.is_relative_to(top)]
-    return min(quotas)
-
-
-def _groups(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (controller, group): the controller is empty for version 2."""
-    for line in text.splitlines():
-        _, controllers, group = line.split(":", 2)
-        for controller in controllers.split(","):
-            yield controller, group
+    return min((_quota_of(group) for group in control_groups(root, "cpu")), default=math.inf)
 
 
 def _quota_of(group: Path) -> float:
