@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ._actor.block import RunningBlock
+from ._actor.children import restore_signals_in_children
 from ._actor.memory import PeakMeter, resident
 from ._actor.runner import LONG, LOOKS, call, extend_path, keeping, load, load_for_each_call, next_call, opening
 from ._actor.terminal import Streams
@@ -120,6 +121,7 @@ class LabelledActor:
         Called by the executor, once, before any block.
         """
         self._thread = threading.get_ident()
+        restore_signals_in_children()
         extend_path(setup.paths)
         sys.argv[:] = setup.arguments
         # Ray blocks it, and what the calls start would inherit that, and could not be interrupted.

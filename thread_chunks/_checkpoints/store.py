@@ -7,6 +7,7 @@
    calls       run, position, key, pickle          what a run consists of, with the arguments if they are small
    outcomes    id, function, key, run, finished, crc, pickle
    pieces      id, outcome, buffer, crc, data      of outcomes that are large, whose `pickle` is NULL
+   begun       run, calls                          of runs that were written as a whole; not in every file
 
 The *key* of a call is the digest of its arguments (16 bytes) and how many calls of its run before it had
 the same ones (4 bytes). Rows are only ever added. Many processes may read and write at the same time.
@@ -56,6 +57,9 @@ CREATE TABLE pieces (
     data BLOB NOT NULL);
 CREATE INDEX pieces_of_outcomes ON pieces (outcome);
 """
+
+# Made where it is needed; versions without it read the other tables.
+_BEGUN = "CREATE TABLE IF NOT EXISTS begun (run INTEGER PRIMARY KEY, calls INTEGER NOT NULL)"
 
 
 @dataclass(slots=True, frozen=True)
@@ -174,12 +178,17 @@ class Store:
         query = "UPDATE runs SET total = ? WHERE id = ? AND total IS NULL"
         self._try(lambda: self._connection.execute(query, (total, run.id)))
 
-    def add_finished(self, identity: Identity, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
-        """Write a whole run, all or nothing."""
+    def add_finished(
+        self, identity: Identity, calls: Sequence[CallRow], values: Sequence[ValueRow], begun: int
+    ) -> None:
+        """Write a whole run, of which so many calls were begun, all or nothing."""
 
         def add() -> None:
             with self._transaction("IMMEDIATE"):
-                self._write(self._add_run(identity, len(calls)), calls, values)
+                run = self._add_run(identity, len(calls))
+                self._write(run, calls, values)
+                self._connection.execute(_BEGUN)
+                self._connection.execute("INSERT INTO begun VALUES (?, ?)", (run.id, begun))
 
         self._try(add)
 
@@ -278,6 +287,13 @@ class Store:
             LEFT JOIN outcomes ON outcomes.function = ? AND outcomes.key = calls.key
             WHERE calls.run = ? ORDER BY position"""
         yield from self._rows(query, run.function, run.id)
+
+    def begun(self, run: Run) -> int | None:
+        """Return how many calls of a run were begun, if whoever wrote the whole run has said so."""
+        if self._row("SELECT 1 FROM sqlite_master WHERE name = 'begun'") is None:
+            return None
+        row = self._row("SELECT calls FROM begun WHERE run = ?", run.id)
+        return None if row is None else int(row[0])
 
     def finished(self, run: Run) -> int:
         """Return how many calls of a run are finished."""
