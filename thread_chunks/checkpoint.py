@@ -111,11 +111,11 @@ class Checkpoint:
             calls = [] if run is None else list(store.calls(run))
             begun = None if run is None else store.begun(run)
         checkpoint = cls.__new__(cls)
-        checkpoint._look_at(run, calls, begun, os.path.abspath(os.fsdecode(path)))  # noqa: SLF001 (its own)
+        checkpoint._look_at(run, calls, begun, store.path, os.path.abspath(os.fsdecode(path)))  # noqa: SLF001 (its own)
         return checkpoint
 
     def _look_at(
-        self, run: Run | None, calls: list[tuple[bytes | None, int | None]], begun: int | None, path: str
+        self, run: Run | None, calls: list[tuple[bytes | None, int | None]], begun: int | None, file: str, path: str
     ) -> None:
         self.func_name = "" if run is None else run.name.rpartition(".")[2]
         self.completed = [outcome is not None for _, outcome in calls]
@@ -123,6 +123,7 @@ class Checkpoint:
         self.index = max(begun or 0, _behind_last(self.completed))
         self.finished = run is not None and self.done == run.total
         self.path = path
+        self._file = file  # which stays, wherever a link at `path` leads later
         self._calls = calls
 
     @cached_property
@@ -158,8 +159,7 @@ class Checkpoint:
         return {"parameters": self.parameters, "output": self.output, "completed": self.completed}
 
     def _values(self, outcomes: Iterable[int | None]) -> Iterator[Any]:
-        assert self.path is not None
-        with closing(open_store(self.path, must_exist=True)) as store:
+        with closing(open_store(self._file, must_exist=True)) as store:
             for outcome in outcomes:
                 yield None if outcome is None else unpack(store.load(outcome), writable=False)
 
