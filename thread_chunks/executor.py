@@ -239,7 +239,8 @@ class ChunkExecutor(Executor):
         except BaseException:
             self._cluster.close()
             raise
-        weakref.finalize(self, close_dropped, self._inbox, self._pid).atexit = False
+        drop = (self._dispatcher, self._inbox, self._thread, self._cluster.may_wait, self._pid)
+        weakref.finalize(self, close_dropped, *drop).atexit = False
         if self._stored is not None:
             self._inbox.admit(StartAll())
 

@@ -21,7 +21,8 @@ class Inbox:
 
     def __init__(self) -> None:
         self._messages: Mailbox[Message] = Mailbox()
-        self._gate = threading.Lock()
+        # Re-entrant: a signal handler or a finalizer may submit, or close, while its thread is in here.
+        self._gate = threading.RLock()
         self._closed = False  # under the gate
         self._ended = False  # under the gate
         self._broken: ExecutorBroken | None = None  # under the gate

@@ -197,6 +197,11 @@ class RayCluster:
         return self.nodes.cpus
 
     @staticmethod
+    def may_wait() -> bool:
+        """Return whether the thread that asks may wait for an executor's end: it does not start or stop Ray itself."""
+        return not _session.is_busy_here()
+
+    @staticmethod
     def node() -> str:
         """Return the node of the process that calls it."""
         return ray.get_runtime_context().get_node_id()

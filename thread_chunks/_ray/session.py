@@ -9,7 +9,8 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import ray
@@ -22,6 +23,7 @@ from .outlet import Outlet
 _PATIENCE = 3.0
 
 _lock = threading.Lock()
+_holder: int | None = None  # which thread has the lock
 _inherited = False  # whether this process was forked while Ray was up
 _current: Session | None = None  # under the lock: the one that was joined last
 
@@ -53,7 +55,7 @@ class Session:
 
     def leave(self) -> None:
         """Use Ray no more; the last user of what the package started stops it."""
-        with _lock:
+        with _held():
             self.users -= 1
             if self.users == 0 and self.outlet is not None:
                 self.outlet.close()
@@ -80,7 +82,7 @@ def join(*, persistent: bool) -> Session:
             "this process was forked while Ray was up, and Ray cannot be used in such a child: "
             "fork before the first executor is made, or start the process by 'spawn'"
         )
-    with _lock:
+    with _held():
         is_up = ray.is_initialized()
         if is_up:
             check_connection()
@@ -96,14 +98,30 @@ def join(*, persistent: bool) -> Session:
         return _current
 
 
+def is_busy_here() -> bool:
+    """Return whether the thread that asks is in the middle of `join` or `Session.leave`, as a finalizer may be."""
+    return _holder == threading.get_ident()
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    global _holder
+    with _lock:
+        _holder = threading.get_ident()
+        try:
+            yield
+        finally:
+            _holder = None
+
+
 def _identity() -> str:
     context = ray.get_runtime_context()
     return f"{context.get_node_id()}/{context.get_job_id()}"
 
 
 def _after_fork() -> None:
-    global _inherited, _lock
-    _lock = threading.Lock()
+    global _inherited, _lock, _holder
+    _lock, _holder = threading.Lock(), None
     _inherited = ray.is_initialized()
     # Ray's exit hook waits for ever in a forked child, which has none of its threads.
     atexit.unregister(ray.shutdown)
