@@ -13,6 +13,7 @@ from threading import Event
 from typing import Any
 
 from ._checkpoints.store import Run, Store, open_store
+from ._version import __version__
 from .errors import CheckpointRefused
 
 # The rate is that of so many seconds: fewer, and it jumps; more, and it tells of a time that is over.
@@ -28,6 +29,7 @@ _INTERVAL = 2.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser("python -m thread_chunks", description="What is in a checkpoint file.")
+    parser.add_argument("--version", action="version", version=f"thread_chunks {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="how far each function is, at what rate, and the time left")
     status.add_argument("path", help="the checkpoint file; a run may be writing to it")

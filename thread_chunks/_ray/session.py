@@ -16,11 +16,14 @@ from dataclasses import dataclass
 import ray
 import ray.dag  # Ray imports it as it ends, and then Python forgets that Ctrl-C ended the program
 
-from .connecting import check_connection, connect, reach
+from .connecting import Connection, check_connection, connect, reach
+from .keeper import Keeper, wait_for_others
 from .outlet import Outlet
 
 # How long Ray's head may take to answer (s).
 _PATIENCE = 3.0
+
+_NOT_OURS = Connection(None, ours=False, local=False)
 
 _lock = threading.Lock()
 _holder: int | None = None  # which thread has the lock
@@ -35,6 +38,7 @@ class Session:
     identity: str
     ours: bool  # the package began it, and no persistent executor wants it to go on
     local: bool  # the package started Ray for it, on this machine
+    keeper: Keeper | None  # the thread that Ray's processes live with, if it is the package's
     users: int = 0
     outlet: Outlet | None = None  # where workers get this process's standard output and error
 
@@ -60,8 +64,17 @@ class Session:
             if self.users == 0 and self.outlet is not None:
                 self.outlet.close()
                 self.outlet = None
-            if self.users == 0 and self.ours and self.alive:
-                ray.shutdown()
+            if self.users == 0 and self.ours:
+                wait_for_others()
+                if self.alive:
+                    ray.shutdown()
+                self.end()
+
+    def end(self) -> None:
+        """Let the thread end that Ray's processes live with, as Ray is down."""
+        if self.keeper is not None:
+            self.keeper.end()
+            self.keeper = None
 
 
 def join(*, persistent: bool) -> Session:
@@ -70,7 +83,7 @@ def join(*, persistent: bool) -> Session:
     Raises
     ------
     ExecutorBroken
-        If Ray cannot be started, or nobody answers at its address, for a reason of the system.
+        If Ray cannot be started, or nothing answers at its address, for a reason of the system.
     ValueError
         If its address is none, or the user has connected by Ray Client.
     RuntimeError
@@ -83,12 +96,13 @@ def join(*, persistent: bool) -> Session:
             "fork before the first executor is made, or start the process by 'spawn'"
         )
     with _held():
-        is_up = ray.is_initialized()
-        if is_up:
+        connection = _NOT_OURS if ray.is_initialized() else connect()
+        if not connection.ours:
             check_connection()
-        is_local = not is_up and connect()
         if _current is None or _current.identity != _identity():
-            _current = Session(_identity(), ours=not is_up, local=is_local)
+            if _current is not None:
+                _current.end()  # the user has shut it down
+            _current = Session(_identity(), connection.ours, connection.local, connection.keeper)
         if _current.outlet is None:
             with suppress(OSError, RuntimeError):  # then workers print into Ray's files
                 _current.outlet = Outlet()
@@ -121,8 +135,8 @@ def _identity() -> str:
 
 def _after_fork() -> None:
     global _inherited, _lock, _holder
+    _inherited = _inherited or _lock.locked() or ray.is_initialized()  # locked: Ray comes up or goes down
     _lock, _holder = threading.Lock(), None
-    _inherited = ray.is_initialized()
     # Ray's exit hook waits for ever in a forked child, which has none of its threads.
     atexit.unregister(ray.shutdown)
 
