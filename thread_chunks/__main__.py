@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 Event().wait(_INTERVAL)
                 show(store)
     except (CheckpointRefused, OSError) as error:
-        print(error, file=sys.stderr)
+        print(_shown(str(error)), file=sys.stderr)
         return 1
     return 0
 
@@ -55,14 +55,21 @@ def _show_as_json(store: Store) -> None:
 
 def _show_as_text(store: Store) -> None:
     status = _status(store)
-    print(f"{status['path']}  {status['bytes'] / 1e6:.1f} MB")
+    print(f"{_shown(status['path'])}  {status['bytes'] / 1e6:.1f} MB")
     for function in status["functions"]:
         print("  " + ", ".join(_facts(function)), flush=True)
 
 
+def _shown(text: str) -> str:
+    """Return a text that may come from a stranger as one line that does nothing to a terminal, and can be printed."""
+    line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    encoding = sys.stdout.encoding or "ascii"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _facts(function: dict[str, Any]) -> Iterator[str]:
     total = function["total"]
-    yield f"{function['function']}: {function['finished']} of {'unknown' if total is None else total}"
+    yield f"{_shown(function['function'])}: {function['finished']} of {'unknown' if total is None else total}"
     if total:
         yield f"{100 * function['finished'] // total} %"
     if function["per_second"]:
@@ -81,7 +88,9 @@ def _status(store: Store) -> dict[str, Any]:
     size = os.path.getsize(store.path)
     with suppress(FileNotFoundError):
         size += os.path.getsize(f"{store.path}-wal")
-    return {"path": store.path, "bytes": size, "functions": [_status_of(store, run) for run in store.last_runs()]}
+    with store.bounded():
+        functions = [_status_of(store, run) for run in store.last_runs()]
+    return {"path": store.path, "bytes": size, "functions": functions}
 
 
 def _status_of(store: Store, run: Run) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ._arguments import (
     argument_list,
     argument_lists,
     check_callable,
+    check_is_iterable,
     check_limits,
     check_positive,
     number_of_bytes,
@@ -239,7 +240,8 @@ class ChunkExecutor(Executor):
         except BaseException:
             self._cluster.close()
             raise
-        weakref.finalize(self, close_dropped, self._inbox, self._pid).atexit = False
+        drop = (self._dispatcher, self._inbox, self._thread, self._cluster.may_wait, self._pid)
+        weakref.finalize(self, close_dropped, *drop).atexit = False
         if self._stored is not None:
             self._inbox.admit(StartAll())
 
@@ -402,6 +404,7 @@ class ChunkExecutor(Executor):
         if self._stored is not None and not iterables and isinstance(fn, Iterable):
             fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
         elif fn is not None and not callable(fn):
+            check_is_iterable("map", fn)
             fn, iterables = None, (fn, *iterables)
         if buffersize is None and all(map(is_collection, iterables)):
             return self._series(fn, Supply(iterables), options)
@@ -447,6 +450,7 @@ class ChunkExecutor(Executor):
         """
         options = SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
         if iterable is None:
+            check_is_iterable("starmap", fn)
             fn, iterable = None, fn
         if buffersize is None and is_collection(iterable):
             supply = Supply()
@@ -483,6 +487,7 @@ class ChunkExecutor(Executor):
         ...     executor.with_options(call_timeout=60, max_retries=3).submit(pow, 2, 5).result()
         32
         """
+        self._check_not_forked()
         limits = check_limits(
             self._limits.retries if max_retries is None else max_retries,
             self._limits.timeout if call_timeout is None else call_timeout,
@@ -535,6 +540,7 @@ class ChunkExecutor(Executor):
         """
         if not isinstance(future, Future):
             raise TypeError(f"future must be what submit returned, not {future!r}")
+        self._check_not_forked()
         if future.cancel():
             return True
         if not self._cluster.replaceable or not self._ask(partial(self._dispatcher.has, future)):
@@ -683,9 +689,9 @@ class ChunkExecutor(Executor):
 
     def kill_workers(self) -> None:
         """End the workers at once, as `terminate_workers` does."""
+        self._check_not_forked()
         self.shutdown(wait=False, cancel_futures=True)
-        if os.getpid() == self._pid:
-            self._inbox.post(Close(kill=True))
+        self._inbox.post(Close(kill=True))
 
     def __exit__(
         self,
@@ -693,7 +699,7 @@ class ChunkExecutor(Executor):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt) and os.getpid() == self._pid:
             self.kill_workers()
             # Not for the end of Ray, which takes another second: whoever starts it next waits for that, and the
             # interpreter's exit does.
@@ -705,7 +711,9 @@ class ChunkExecutor(Executor):
             self.shutdown()
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+        raise TypeError(
+            f"cannot pickle {type(self).__name__!r} object: to use an executor inside a call, make one there"
+        )
 
     @property
     def _stored(self) -> tuple[Callable[..., Any] | None, Function] | None:
@@ -820,19 +828,21 @@ class ChunkExecutor(Executor):
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         """Ask the dispatcher; itself, or whoever has its place when it has ended, may answer at once."""
-        if os.getpid() != self._pid:
-            self._check_process()
+        self._check_not_forked()
         if threading.current_thread() is not self._thread:
             answer: Future[_T] = Future()
             if self._inbox.ask(Inspect(question, answer)):
                 return answer.result()
         return question()
 
-    def _check_process(self) -> None:
+    def _check_not_forked(self) -> None:
         if os.getpid() != self._pid:
             raise RuntimeError(
                 f"this executor belongs to process {self._pid}; its forked child {os.getpid()} must make its own"
             )
+
+    def _check_process(self) -> None:
+        self._check_not_forked()
         if not threading.main_thread().is_alive():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 

@@ -6,11 +6,21 @@ import atexit
 import os
 import sys
 import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError  # another one before Python 3.11
+from contextlib import suppress
+from functools import partial
 
 from .._checkpoints.writer import Writer
 from .dispatcher import Dispatcher
 from .inbox import Inbox
-from .messages import Close
+from .messages import Close, Inspect
+
+# For how long a finalizer waits at most (s). Ray takes about one to stop; some seconds on a busy machine. More, and a
+# thread that holds what the end needs (the lock of a module that is imported, say) stands still for longer.
+_PATIENCE = 10.0
 
 # The threads that have not ended, and the way to their dispatchers.
 _threads: dict[threading.Thread, Inbox] = {}
@@ -39,10 +49,28 @@ def start_thread(dispatcher: Dispatcher, inbox: Inbox, writers: set[Writer]) -> 
     return thread
 
 
-def close_dropped(inbox: Inbox, pid: int) -> None:
-    """End the dispatcher of an executor that was dropped, unless this is a forked child."""
-    if os.getpid() == pid:
-        inbox.post(Close())
+def close_dropped(
+    dispatcher: Dispatcher, inbox: Inbox, thread: threading.Thread, may_wait: Callable[[], bool], pid: int
+) -> None:
+    """End the dispatcher of an executor that was dropped, unless this is a forked child; wait if nothing is pending.
+
+    A finalizer calls it, on any thread, wherever that is. So it waits for nothing that waits for this thread: it does
+    not wait on the package's own threads, nor where `may_wait` says no; what else there may be, it does not wait for
+    longer than `_PATIENCE`.
+    """
+    if os.getpid() != pid:
+        return
+    inbox.post(Close())
+    if threading.current_thread().name.startswith("thread_chunks") or not may_wait():
+        return
+    deadline = time.monotonic() + _PATIENCE
+    is_over: Future[bool] = Future()
+    if inbox.ask(Inspect(partial(getattr, dispatcher, "finished"), is_over)):
+        with suppress(TimeoutError, FutureTimeoutError):
+            if is_over.result(_PATIENCE):
+                thread.join(max(0.0, deadline - time.monotonic()))
+    else:
+        thread.join(_PATIENCE)
 
 
 @atexit.register  # after Ray registered its hook, and so run before it

@@ -20,6 +20,7 @@ from .._wire.protocol import STORED_KEY
 from .oom import KernelKills
 from .options import DEFAULTS, PLACING, REFUSED
 from .runtime import RayRuntime
+from .session import is_busy_here
 from .terms import Terms, pack_function
 from .worker import Post, RayWorker
 
@@ -188,6 +189,11 @@ class RayCluster:
     def default_size(self) -> int:
         """How many workers there are where the user does not say."""
         return self._runtime.default_size
+
+    @staticmethod
+    def may_wait() -> bool:
+        """Return whether the thread that asks may wait for an executor's end: it does not start or stop Ray itself."""
+        return not is_busy_here()
 
     @property
     def alive(self) -> bool:

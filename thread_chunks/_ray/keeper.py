@@ -46,9 +46,9 @@ def wait_for_others() -> None:
 def _others_initialise() -> bool:
     own = threading.get_ident()
     frames = sys._current_frames()  # noqa: SLF001 (documented)
-    return any(
-        outer.f_code is _CODE_OF_INIT for thread, frame in frames.items() if thread != own for outer in _stack(frame)
-    )
+    # Its own frame would be in a circle, and keep what the callers refer to, the executor among it.
+    del frames[own]
+    return any(outer.f_code is _CODE_OF_INIT for frame in frames.values() for outer in _stack(frame))
 
 
 def _processes_of_ray(before: set[psutil.Process]) -> Iterator[psutil.Process]:

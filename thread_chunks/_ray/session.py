@@ -9,7 +9,8 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import ray
@@ -25,6 +26,7 @@ _PATIENCE = 3.0
 _NOT_OURS = Connection(None, ours=False, local=False)
 
 _lock = threading.Lock()
+_holder: int | None = None  # which thread has the lock
 _inherited = False  # whether this process was forked while Ray was up
 _current: Session | None = None  # under the lock: the one that was joined last
 
@@ -57,7 +59,7 @@ class Session:
 
     def leave(self) -> None:
         """Use Ray no more; the last user of what the package started stops it."""
-        with _lock:
+        with _held():
             self.users -= 1
             if self.users == 0 and self.outlet is not None:
                 self.outlet.close()
@@ -93,7 +95,7 @@ def join(*, persistent: bool) -> Session:
             "this process was forked while Ray was up, and Ray cannot be used in such a child: "
             "fork before the first executor is made, or start the process by 'spawn'"
         )
-    with _lock:
+    with _held():
         connection = _NOT_OURS if ray.is_initialized() else connect()
         if not connection.ours:
             check_connection()
@@ -110,15 +112,31 @@ def join(*, persistent: bool) -> Session:
         return _current
 
 
+def is_busy_here() -> bool:
+    """Return whether the thread that asks is in the middle of `join` or `Session.leave`, as a finalizer may be."""
+    return _holder == threading.get_ident()
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    global _holder
+    with _lock:
+        _holder = threading.get_ident()
+        try:
+            yield
+        finally:
+            _holder = None
+
+
 def _identity() -> str:
     context = ray.get_runtime_context()
     return f"{context.get_node_id()}/{context.get_job_id()}"
 
 
 def _after_fork() -> None:
-    global _inherited, _lock
+    global _inherited, _lock, _holder
     _inherited = _inherited or _lock.locked() or ray.is_initialized()  # locked: Ray comes up or goes down
-    _lock = threading.Lock()
+    _lock, _holder = threading.Lock(), None
     # Ray's exit hook waits for ever in a forked child, which has none of its threads.
     atexit.unregister(ray.shutdown)
 
