@@ -157,7 +157,5 @@ class FakeCluster(RayCluster):
         handle.die()
 
 
-class FakeExecutor(ChunkExecutor):
+class FakeExecutor(ChunkExecutor, cluster=FakeCluster):
     """`ChunkExecutor` on the fake cluster."""
-
-    _cluster_type = FakeCluster

@@ -108,7 +108,7 @@ class Resumption:
                 f"{self._store.path} has {stale} values of {self._identity.name} with another code. "
                 "They are kept, and not used",
                 CheckpointStaleWarning,
-                stacklevel=4,  # whoever called `map`
+                stacklevel=5,  # whoever called `map`
             )
         path = self._store.path
         try:
