@@ -26,6 +26,7 @@ from ._calls.calls import Arguments
 from ._calls.supply import Supply, is_collection
 from ._dispatch.cluster import WholeCluster
 from ._dispatch.engine import Engine
+from ._ray import presence  # noqa: F401 (it hears of Ray that the user imports, and of forks, from now on)
 from ._series.options import SeriesOptions
 from ._series.start import Runner, start
 from .actor import LabelledActor, class_identity

@@ -16,7 +16,6 @@ from .. import config
 from .._calls.blocks import Block
 from .._calls.functions import Function, Parcel, name_of
 from .._dispatch.cluster import GONE
-from .._wire import pickling as _wire
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import STORED_KEY
 from . import session as _session
@@ -32,18 +31,6 @@ _MISSES = 8
 # From this size (bytes) on, a function goes through the object store once, and not to each actor
 # by itself: below it, one more message to the store costs more than the copies.
 _SHARED = 64 * 1024
-
-
-def _resolve(reference: ObjectRef[Any]) -> Any:
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        raise error.cause from error
-
-
-_wire.references.of_values = ObjectRef
-_wire.references.others = (ActorHandle,)
-_wire.references.resolve = _resolve
 
 
 class RayCluster:

@@ -6,23 +6,22 @@ share it. The last one to leave a session that the package started ends it.
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
 import ray
-import ray.dag  # Ray imports it as it ends, and then Python forgets that Ctrl-C ended the program
 
+from . import presence
 from .connecting import check_connection, connect, reach
 from .outlet import Outlet
+from .unstable import import_early
 
 # How long Ray's head may take to answer (s).
 _PATIENCE = 3.0
 
 _lock = threading.Lock()
-_inherited = False  # whether this process was forked while Ray was up
 _current: Session | None = None  # under the lock: the one that was joined last
 
 
@@ -75,7 +74,7 @@ def join(*, persistent: bool) -> Session:
         In a process that was forked while Ray was up: Ray cannot be used there.
     """
     global _current
-    if _inherited:
+    if presence.was_forked:
         raise RuntimeError(
             "this process was forked while Ray was up, and Ray cannot be used in such a child: "
             "fork before the first executor is made, or start the process by 'spawn'"
@@ -102,11 +101,9 @@ def _identity() -> str:
 
 
 def _after_fork() -> None:
-    global _inherited, _lock
+    global _lock
     _lock = threading.Lock()
-    _inherited = ray.is_initialized()
-    # Ray's exit hook waits for ever in a forked child, which has none of its threads.
-    atexit.unregister(ray.shutdown)
 
 
+import_early()
 os.register_at_fork(after_in_child=_after_fork)

@@ -222,7 +222,7 @@ class Resumption:
 
     def _digest(self, args: Arguments) -> bytes:
         if self._key is None:
-            if any(issubclass(type(value), references.of_values) for value in args):
+            if any(issubclass(type(value), references().of_values) for value in args):
                 raise TypeError("a reference to an object of the cluster means nothing to the next run")
             return bytes.fromhex(hash_of(args))
         key = self._key(*args)
