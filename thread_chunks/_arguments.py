@@ -7,13 +7,12 @@ import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, SupportsFloat, SupportsIndex
 
 from . import config
 from ._calls.calls import Arguments, Limits
-from ._calls.functions import Function
+from ._series.options import SeriesOptions
 
 
 def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: Sequence[Any] | None) -> int | None:
@@ -117,42 +116,27 @@ def number_of_bytes(size: SupportsIndex | str) -> int:
     return size
 
 
-@dataclass(slots=True, frozen=True)
-class SeriesOptions:
-    """What `map` and `starmap` take by name."""
-
-    timeout: float | None = None
-    chunksize: int | None = None
-    buffersize: int | None = None
-    unordered: bool = False
-    progress_bar: bool = False
-    path: str | os.PathLike[str] | None = None
-    key: Callable[..., str] | None = None
-    results: str = "values"
-
-    def __post_init__(self) -> None:
-        """Raise TypeError or ValueError if they make no sense."""
-        check_positive("chunksize", self.chunksize)
-        check_positive("buffersize", self.buffersize)
-        if self.timeout is not None and not isinstance(self.timeout, SupportsFloat):
-            raise TypeError(f"timeout must be a number of seconds, not {self.timeout!r}")
-        if self.timeout is not None and not self.timeout >= 0:
-            raise ValueError(f"timeout must not be negative: {self.timeout!r}")
-        if self.key is not None and self.path is None:
-            raise ValueError("key is for checkpoints: give path too")
-        if self.results not in ("values", "refs"):
-            raise ValueError(f"results must be 'values' or 'refs', not {self.results!r}")
-        if self.keeps and (self.chunksize is not None or self.path is not None):
-            raise ValueError("results='refs' goes with neither chunksize (calls travel one by one) nor path")
-
-    @property
-    def keeps(self) -> bool:
-        """Whether values stay in the cluster."""
-        return self.results == "refs"
-
-
-@dataclass(slots=True)
-class StoredFunction:
-    """What the stored function is, and how the dispatcher knows it. Both are replaced at once."""
-
-    pair: tuple[Callable[..., Any] | None, Function] | None
+def series_options(
+    timeout: float | None,
+    chunksize: int | None,
+    buffersize: int | None,
+    unordered: bool,
+    progress_bar: bool,
+    path: str | os.PathLike[str] | None,
+    key: Callable[..., str] | None,
+    results: str,
+) -> SeriesOptions:
+    """Return what `map` and `starmap` take by name; raise TypeError or ValueError if it makes no sense."""
+    check_positive("chunksize", chunksize)
+    check_positive("buffersize", buffersize)
+    if timeout is not None and not isinstance(timeout, SupportsFloat):
+        raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"timeout must not be negative: {timeout!r}")
+    if key is not None and path is None:
+        raise ValueError("key is for checkpoints: give path too")
+    if results not in ("values", "refs"):
+        raise ValueError(f"results must be 'values' or 'refs', not {results!r}")
+    if results == "refs" and (chunksize is not None or path is not None):
+        raise ValueError("results='refs' goes with neither chunksize (calls travel one by one) nor path")
+    return SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)

@@ -13,12 +13,12 @@ from typing import Any
 from uuid import uuid4
 
 import ray
-import ray.util.client
 
 from .. import config
 from ..errors import ExecutorBroken
 from .keeper import Keeper, StartFailed, wait_for_others
 from .surroundings import fit
+from .unstable import is_client
 
 # Options of ``ray.init`` that it refuses when it connects to a cluster that runs already.
 _OPTIONS_OF_NEW_CLUSTERS = frozenset(
@@ -175,7 +175,7 @@ def reach(address: str, patience: float) -> None:
 
 def check_connection() -> None:
     """Raise ValueError if what Ray is connected by, whoever did it, cannot be used."""
-    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+    if is_client():
         raise ValueError(_NO_CLIENT)
 
 

@@ -6,7 +6,6 @@ share it. The last one to leave a session that the package started ends it.
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from collections.abc import Iterator
@@ -14,11 +13,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import ray
-import ray.dag  # Ray imports it as it ends, and then Python forgets that Ctrl-C ended the program
 
+from . import presence
 from .connecting import Connection, check_connection, connect, reach
 from .keeper import Keeper, wait_for_others
 from .outlet import Outlet
+from .unstable import import_early
 
 # How long Ray's head may take to answer (s).
 _PATIENCE = 3.0
@@ -27,7 +27,6 @@ _NOT_OURS = Connection(None, ours=False, local=False)
 
 _lock = threading.Lock()
 _holder: int | None = None  # which thread has the lock
-_inherited = False  # whether this process was forked while Ray was up
 _current: Session | None = None  # under the lock: the one that was joined last
 
 
@@ -90,7 +89,7 @@ def join(*, persistent: bool) -> Session:
         In a process that was forked while Ray was up: Ray cannot be used there.
     """
     global _current
-    if _inherited:
+    if presence.was_forked:
         raise RuntimeError(
             "this process was forked while Ray was up, and Ray cannot be used in such a child: "
             "fork before the first executor is made, or start the process by 'spawn'"
@@ -134,11 +133,11 @@ def _identity() -> str:
 
 
 def _after_fork() -> None:
-    global _inherited, _lock, _holder
-    _inherited = _inherited or _lock.locked() or ray.is_initialized()  # locked: Ray comes up or goes down
+    global _lock, _holder
+    if _lock.locked():  # Ray comes up or goes down
+        presence.was_forked = True
     _lock, _holder = threading.Lock(), None
-    # Ray's exit hook waits for ever in a forked child, which has none of its threads.
-    atexit.unregister(ray.shutdown)
 
 
+import_early()
 os.register_at_fork(after_in_child=_after_fork)

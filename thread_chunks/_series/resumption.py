@@ -108,7 +108,7 @@ class Resumption:
                 f"{self._store.path} has {stale} values of {self._identity.name} with another code. "
                 "They are kept, and not used",
                 CheckpointStaleWarning,
-                stacklevel=4,  # whoever called `map`
+                stacklevel=5,  # whoever called `map`
             )
         path = self._store.path
         try:
@@ -222,7 +222,7 @@ class Resumption:
 
     def _digest(self, args: Arguments) -> bytes:
         if self._key is None:
-            if any(issubclass(type(value), references.of_values) for value in args):
+            if any(issubclass(type(value), references().of_values) for value in args):
                 raise TypeError("a reference to an object of the cluster means nothing to the next run")
             return bytes.fromhex(hash_of(args))
         key = self._key(*args)
