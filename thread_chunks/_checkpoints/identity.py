@@ -8,22 +8,18 @@ functions nested in it. Functions and classes that are bound count by their code
 
 from __future__ import annotations
 
-import dis
-import hashlib
 import inspect
-import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-_CONSTANTS = (int, float, complex, bool, str, bytes, type(None))
-_CONTAINERS = (frozenset, tuple, list, dict)
+from .bytecode import describe_code, digest_of
+from .hashing import hash_of
 
-_FAST = re.compile("(?:LOAD|STORE)_FAST(?:_BORROW)?")
-_JUMPS = frozenset((*dis.hasjabs, *dis.hasjrel))
+_CONSTANTS = (int, float, complex, bool, str, bytes, type(None))
 
 _IS_HEAP_TYPE = 1 << 9  # of a class that a class statement made, in most cases
 
@@ -33,8 +29,6 @@ class _Plain:
 
 
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
-
-_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, which Python has from 3.13 on
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +50,7 @@ def identify(fn: Callable[..., Any], wrapper: str = "") -> Identity:
     """
     parts = _Parts()
     name = parts.add_callable(fn)
-    return Identity(name, _digest([*parts.code, wrapper]), _digest(parts.bound) if parts.bound else "")
+    return Identity(name, digest_of([*parts.code, wrapper]), digest_of(parts.bound) if parts.bound else "")
 
 
 def identify_class(cls: type, base: type) -> str:
@@ -65,36 +59,7 @@ def identify_class(cls: type, base: type) -> str:
     for known in (cls, *base.__mro__):  # their methods refer to them by `super`
         parts.visit(known)
     parts.add_class(cls, base)
-    return _digest([*parts.code, *parts.bound])
-
-
-def hash_of(obj: Any) -> str:
-    """Return joblib's hash of an object, in hexadecimal.
-
-    Raises
-    ------
-    TypeError
-        If it has none, for whatever reason, with the reason as its cause.
-    """
-    from joblib import hash as joblib_hash  # late: it takes a while, and only checkpoints need it
-
-    try:
-        # joblib sorts sets, and not frozensets, whose order is another one in each process.
-        found: str = joblib_hash(_without_frozensets(obj))
-    except Exception as error:
-        raise TypeError(f"an object of type {type(obj).__qualname__!r} cannot be hashed: {error}") from error
-    return found
-
-
-def _without_frozensets(obj: Any) -> Any:
-    """Return an object with a set for each frozenset that it is, or that stands in its tuples, lists and dicts."""
-    if type(obj) is frozenset:
-        return "frozenset", set(obj)
-    if type(obj) in (tuple, list) and any(type(item) in _CONTAINERS for item in obj):
-        return type(obj)(map(_without_frozensets, obj))
-    if type(obj) is dict and any(type(item) in _CONTAINERS for item in obj.values()):
-        return {key: _without_frozensets(item) for key, item in obj.items()}
-    return obj
+    return digest_of([*parts.code, *parts.bound])
 
 
 class _Parts:
@@ -163,7 +128,7 @@ class _Parts:
         self.bound.extend(self._describe(obj))
 
     def _add_function(self, fn: FunctionType) -> None:
-        self.code.extend(_describe_code(fn.__code__))
+        self.code.extend(describe_code(fn.__code__))
         for default in (*(fn.__defaults__ or ()), *sorted((fn.__kwdefaults__ or {}).items())):
             self._add_value(default, f"a default of {fn.__qualname__}", self.code)
         for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
@@ -256,60 +221,3 @@ def _functions_of(member: Any) -> Iterator[FunctionType]:
 
 def _name_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _describe_code(code: CodeType) -> Iterator[str]:
-    """Yield what code does, without its lines, its file and its docstring."""
-    yield repr((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & ~_HAS_DOCSTRING))
-    yield repr((code.co_varnames, code.co_freevars, code.co_cellvars))
-    # By what the instructions mean, and where they stand among those that mean anything: their numbers count the
-    # constants, of which the docstring is one, and what is on one line may be made into one instruction.
-    bytecode = dis.Bytecode(code)
-    instructions = list(bytecode)
-    places = {0: 0}  # by offset
-    described: list[tuple[str, Any, int]] = []
-    for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
-        places[instruction.offset] = len(described)
-        of_a_class = _is_of_a_class(instruction) or (following is not None and _is_of_a_class(following))
-        if instruction.opname != "NOP" and not of_a_class:
-            described.extend(_apart(instruction))
-    for name, value, opcode in described:
-        yield name
-        if isinstance(value, CodeType):
-            yield from _describe_code(value)
-        elif opcode in dis.hasconst:
-            yield from _describe_constant(value)
-        else:
-            yield repr(places.get(value) if opcode in _JUMPS else value)
-    for entry in getattr(bytecode, "exception_entries", ()):  # from Python 3.11 on
-        yield repr([places.get(offset) for offset in (entry.start, entry.end, entry.target)])
-
-
-def _apart(instruction: dis.Instruction) -> list[tuple[str, Any, int]]:
-    """Return name, argument and code of an instruction; those of both if it does the work of two (from 3.13 on)."""
-    names = _FAST.findall(instruction.opname)
-    if len(names) == 2:
-        return [(name, value, instruction.opcode) for name, value in zip(names, instruction.argval, strict=True)]
-    return [(instruction.opname, instruction.argval, instruction.opcode)]
-
-
-def _is_of_a_class(instruction: dis.Instruction) -> bool:
-    """Whether it stores what a nested class knows of its place or its docstring; the value was loaded just before."""
-    return instruction.opname == "STORE_NAME" and instruction.argval in ("__doc__", "__firstlineno__")
-
-
-def _describe_constant(value: Any) -> Iterator[str]:
-    yield type(value).__name__
-    if isinstance(value, (tuple, frozenset)):
-        described = [" ".join(_describe_constant(item)) for item in value]
-        yield from sorted(described) if isinstance(value, frozenset) else described
-    else:
-        yield repr(value)
-
-
-def _digest(parts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "big") + encoded)
-    return digest.hexdigest()[:32]

@@ -17,7 +17,8 @@ from typing import Any
 from .._calls.calls import Arguments
 from .._calls.mailbox import Mailbox
 from .._calls.series import Checkpointed, Outbox
-from .._checkpoints.identity import hash_of, identify
+from .._checkpoints.hashing import hash_of
+from .._checkpoints.identity import identify
 from .._checkpoints.rows import CallRow, make_key, to_bytes
 from .._checkpoints.store import Run, open_store
 from .._checkpoints.writer import Writer, not_written
