@@ -33,6 +33,7 @@ from ._calls.functions import Function, Parcel
 from ._calls.pace import Pace
 from ._calls.series import Journal
 from ._calls.supply import Supply, is_collection
+from ._checkpoints.identity import identify
 from ._checkpoints.writer import Writer
 from ._dispatch.dispatcher import Dispatcher
 from ._dispatch.engine import close_dropped, start_thread
@@ -355,8 +356,9 @@ class ChunkExecutor(Executor):
         path : path-like, optional
             A checkpoint file, made if it is not there. Values that it has are not computed again, and
             each value that comes is written to it at once, however late it is asked for. A value is found by
-            the function (its name, its code, what is bound to it) and by `joblib.hash` of the
-            arguments. Values are pickles: a file must come from somebody you trust. See `Checkpoint`.
+            the function (its name, its code, what is bound to it, the code and the globals that it uses
+            by name) and by `joblib.hash` of the arguments. Values are pickles: a file must come from somebody you
+            trust. See `Checkpoint`.
         key : callable, optional
             Makes a string of a call's arguments, by which its value is found in the checkpoint, for
             arguments that have no hash. Default: none.
@@ -724,9 +726,8 @@ class ChunkExecutor(Executor):
             bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
             return results(feed, unordered=options.unordered, timeout=options.timeout, started=started, bar=bar)
         self._inbox.check()
-        resumption = Resumption(
-            options.path, self._identified(fn), self._identity_of_actors(), options.key, calls, options.buffersize
-        )
+        identity = identify(self._identified(fn), self._identity_of_actors())
+        resumption = Resumption(options.path, identity, options.key, calls, options.buffersize)
         journal = resumption.begin(self._writers)
         feed = self._feed(fn, (), replace(options, buffersize=None), journal)
         return resumption.values(

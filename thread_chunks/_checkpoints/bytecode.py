@@ -6,11 +6,20 @@ import dis
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
 from types import CodeType
 from typing import Any
 
 _FAST = re.compile("(?:LOAD|STORE)_FAST(?:_BORROW)?")
 _JUMPS = frozenset((*dis.hasjabs, *dis.hasjrel))
+
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+_WRITES = ("STORE_GLOBAL", "DELETE_GLOBAL")
+
+# Of so many functions it is remembered what they do: those of a large program.
+_REMEMBERED = 4096
 
 _HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, which Python has from 3.13 on
 
@@ -62,6 +71,66 @@ def _describe_constant(value: Any) -> Iterator[str]:
         yield from sorted(described) if isinstance(value, frozenset) else described
     else:
         yield repr(value)
+
+
+@dataclass(slots=True)
+class Names:
+    """What code uses that is not its own.
+
+    Attributes
+    ----------
+    read : list of tuple of str
+        Globals, each with the attributes that are taken of it: ``("np", "linalg", "norm")``.
+    written : set of str
+        Globals that it assigns to.
+    rebound : set of str
+        Variables of the code around it that it, or what is nested in it, assigns to.
+    imported : list of (str, int, tuple of str)
+        Modules that it imports, each with its level, and with what is taken of it.
+    """
+
+    read: list[tuple[str, ...]] = field(default_factory=list)
+    written: set[str] = field(default_factory=set)
+    rebound: set[str] = field(default_factory=set)
+    imported: list[tuple[str, int, tuple[str, ...]]] = field(default_factory=list)
+
+
+@lru_cache(_REMEMBERED)
+def names_of(code: CodeType) -> Names:
+    """Return what code uses, with the code that is nested in it."""
+    names = Names()
+    _collect_names(code, names)
+    names.read = list(dict.fromkeys(names.read))
+    return names
+
+
+def _collect_names(code: CodeType, names: Names) -> None:
+    instructions = [each for each in dis.get_instructions(code) if each.opname not in ("EXTENDED_ARG", "NOP", "CACHE")]
+    own = {each.argval for each in instructions if each.opname == "STORE_NAME"}  # of the body of a class
+    for index, instruction in enumerate(instructions):
+        value = instruction.argval
+        if instruction.opname in _LOADS and value not in own:
+            attributes = []
+            for following in instructions[index + 1 :]:
+                if following.opname not in _ATTRIBUTES:
+                    break
+                attributes.append(following.argval)
+            names.read.append((value, *attributes))
+        elif instruction.opname in _WRITES:
+            names.written.add(value)
+        elif instruction.opname == "STORE_DEREF" and value in code.co_freevars:
+            names.rebound.add(value)
+        elif instruction.opname == "IMPORT_NAME":
+            level, wanted = (each.argval for each in instructions[index - 2 : index])
+            names.imported.append((value, level, wanted or ()))
+        if isinstance(value, CodeType) and value.co_name != "__annotate__":
+            _collect_names(value, names)
+
+
+@lru_cache(_REMEMBERED)
+def code_digest(code: CodeType) -> str:
+    """Return a digest of what code does."""
+    return digest_of(describe_code(code))
 
 
 def digest_of(parts: Iterable[str]) -> str:

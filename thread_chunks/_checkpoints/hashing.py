@@ -16,7 +16,8 @@ def hash_of(obj: Any, meet: Meet | None = None) -> str:
     obj : object
         It counts by value. Functions and classes in it count by name.
     meet : callable, optional
-        Gets each function and class in it, and may return what is to count instead of the name.
+        Gets each function, class and module in it, and may return what is to count instead of the name. Gets each
+        reference to an object of the cluster, too.
 
     Raises
     ------

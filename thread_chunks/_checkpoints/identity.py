@@ -3,21 +3,23 @@
 A function is known by its name, by its code, and by what is bound to it: values that its closure
 captured, arguments of a `partial`, the object of a method. Of the code counts what it does, and neither
 where it stands nor what is said about it: bytecode with constants and names resolved, defaults, and the
-functions nested in it. Functions and classes that are bound count by their code, too.
+functions nested in it. Functions and classes that are bound count by their code, too. So does what it uses
+by name, see `Reach`.
 """
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from .bytecode import describe_code, digest_of
 from .hashing import hash_of
+from .members import functions_of, is_wrapper, name_of
+from .reach import Reach, Reached
 
 _CONSTANTS = (int, float, complex, bool, str, bytes, type(None))
 
@@ -33,11 +35,30 @@ _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A function's name for people, and digests (in hexadecimal, or empty) of its code and of what is bound to it."""
+    """What a value is found by beside the arguments. All digests are in hexadecimal.
+
+    Attributes
+    ----------
+    name : str
+        The function's name for people.
+    code : str
+        A digest of its code, and of what it uses by name.
+    bound : str
+        A digest of what is bound to it; empty if nothing is.
+    own_code : str
+        A digest of its code alone, which is the `code` in files of older versions.
+    parts : tuple of (str, str)
+        What `code` is made of: what it is called, as in "the code of `f`", and its digest.
+    uses : tuple of str
+        Those of the parts that are code or values of the user's and that the function uses by name.
+    """
 
     name: str
     code: str
     bound: str
+    own_code: str = ""
+    parts: tuple[tuple[str, str], ...] = ()
+    uses: tuple[str, ...] = ()
 
 
 def identify(fn: Callable[..., Any], wrapper: str = "") -> Identity:
@@ -50,16 +71,28 @@ def identify(fn: Callable[..., Any], wrapper: str = "") -> Identity:
     """
     parts = _Parts()
     name = parts.add_callable(fn)
-    return Identity(name, digest_of([*parts.code, wrapper]), digest_of(parts.bound) if parts.bound else "")
+    home, own_name = parts.place or name.rpartition(".")[::2]
+    reached = parts.follow(home)
+    own_code = digest_of([*parts.code, wrapper])
+    own_parts = {f"the code of `{own_name}`": digest_of(parts.code), "the class of the actors": wrapper}
+    return Identity(
+        name,
+        digest_of([own_code, *(text for part in reached.parts for text in part)]) if reached.parts else own_code,
+        digest_of(parts.bound) if parts.bound else "",
+        own_code,
+        (*own_parts.items(), *reached.parts),
+        reached.users,
+    )
 
 
 def identify_class(cls: type, base: type) -> str:
-    """Return a digest of what a class adds to a base."""
+    """Return a digest of what a class adds to a base, and of what its methods use by name."""
     parts = _Parts()
     for known in (cls, *base.__mro__):  # their methods refer to them by `super`
         parts.visit(known)
     parts.add_class(cls, base)
-    return digest_of([*parts.code, *parts.bound])
+    reached = parts.follow(cls.__module__).parts
+    return digest_of([*parts.code, *parts.bound, *(text for part in reached for text in part)])
 
 
 class _Parts:
@@ -68,6 +101,8 @@ class _Parts:
     def __init__(self) -> None:
         self.code: list[str] = []
         self.bound: list[str] = []
+        self.met: list[Any] = []  # functions and classes in what is bound, which count by their names there
+        self.place: tuple[str, str] | None = None  # module and name of the first function
         self._seen: dict[int, tuple[int, Any]] = {}  # by id: which one it was, and the object, which keeps its id
 
     def add_callable(self, fn: Any) -> str:
@@ -86,18 +121,19 @@ class _Parts:
             return name
         if isinstance(fn, FunctionType):
             self._add_function(fn)
+            self.place = self.place or (fn.__module__, fn.__qualname__)
             return f"{fn.__module__}.{fn.__qualname__}"
         if isinstance(fn, type):
             self.add_class(fn, object)
-            return _name_of(fn)
+            return name_of(fn)
         if _has_python_call(fn):
             name = self.add_callable(type(fn))
             self.bound.extend(self._describe_object(fn))
             return name
-        if _is_wrapper(fn):  # by `functools.lru_cache`, which has no other state
-            self.code.append(_name_of(type(fn)))
+        if is_wrapper(fn):  # by `functools.lru_cache`, which has no other state
+            self.code.append(name_of(type(fn)))
             return self.add_callable(fn.__wrapped__)
-        self.bound.append(hash_of(fn))  # of what is written in C: it has a name, or cannot be hashed
+        self.bound.append(self._hash(fn))  # of what is written in C: it has a name, or cannot be hashed
         owner = getattr(fn, "__objclass__", None) or getattr(fn, "__self__", None)
         module = getattr(fn, "__module__", None) or getattr(owner, "__module__", None) or "builtins"
         return f"{module}.{getattr(fn, '__qualname__', None) or getattr(fn, '__name__', type(fn).__qualname__)}"
@@ -107,14 +143,22 @@ class _Parts:
         for part in cls.__mro__:
             if part in base.__mro__:
                 continue
-            self.code.append(_name_of(part))
+            self.code.append(name_of(part))
             for name, member in sorted(vars(part).items()):
-                for function in _functions_of(member):
+                for function in functions_of(member):
                     self.code.append(name)
                     if self.visit(function) is None:
                         self._add_function(function)
                 if not name.startswith("_") and type(member) in _CONSTANTS:
                     self.code.append(f"{name} = {member!r}")
+
+    def follow(self, home: str) -> Reached:
+        """Return what the functions use by name; names of the module `home` are written without it."""
+        reach = Reach(home)
+        reach.add_known(obj for _, obj in self._seen.values())
+        for obj in self.met:
+            reach.note(obj)
+        return reach.follow()
 
     def visit(self, obj: Any) -> str | None:
         """Return which of the objects that were visited this is; None the first time."""
@@ -122,6 +166,9 @@ class _Parts:
             return f"number {self._seen[id(obj)][0]}"
         self._seen[id(obj)] = len(self._seen), obj
         return None
+
+    def _hash(self, obj: Any) -> str:
+        return hash_of(obj, self.met.append)
 
     def _bind(self, obj: Any) -> None:
         """Add an object to what is bound, or raise TypeError."""
@@ -157,7 +204,7 @@ class _Parts:
                 yield from self._describe(item)
         elif type(value) is dict and any(map(_may_hold_code, value.values())):
             yield f"dict of {len(value)}"
-            hashes = {hash_of(key): key for key in value}
+            hashes = {self._hash(key): key for key in value}
             for digest in sorted(hashes):  # whatever the order in which they came in
                 yield digest
                 yield from self._describe(value[hashes[digest]])
@@ -175,15 +222,11 @@ class _Parts:
             yield self.add_callable(type(value))
             yield from self._describe(dict(sorted(vars(value).items())))
         else:
-            yield hash_of(value)
+            yield self._hash(value)
 
 
 def _is_code(value: Any) -> bool:
-    return isinstance(value, (FunctionType, MethodType, partial, type)) or _is_wrapper(value) or _has_python_call(value)
-
-
-def _is_wrapper(value: Any) -> bool:
-    return "__wrapped__" in (getattr(value, "__dict__", None) or ())
+    return isinstance(value, (FunctionType, MethodType, partial, type)) or is_wrapper(value) or _has_python_call(value)
 
 
 def _has_python_call(value: Any) -> bool:
@@ -205,19 +248,3 @@ def _is_plain_object(value: Any) -> bool:
 
 def _may_hold_code(value: Any) -> bool:
     return type(value) in (list, tuple, dict) or _is_code(value) or _is_plain_object(value)
-
-
-def _functions_of(member: Any) -> Iterator[FunctionType]:
-    """Yield the functions that a member of a class consists of."""
-    if isinstance(member, property):
-        candidates: tuple[Any, ...] = (member.fget, member.fset, member.fdel)
-    elif isinstance(member, cached_property):
-        candidates = (member.func,)
-    else:  # a static or class method; one that `functools` made of another
-        member = getattr(member, "__func__", None) or getattr(member, "func", member)
-        candidates = (inspect.unwrap(member) if _is_wrapper(member) else member,)
-    yield from (function for function in candidates if isinstance(function, FunctionType))
-
-
-def _name_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import pairwise
 from operator import itemgetter
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, ClassVar
 
 from joblib.hashing import Hasher, NumpyHasher
 
+from .._wire.pickling import references
+
 _CONTAINERS = (frozenset, tuple, list, dict)
 
-# Gets each function and class of a value. Returns a digest that stands for it, or None if its name does.
+_CODE = (FunctionType, type, ModuleType, type(lru_cache(abs)))
+
+# Gets each function, class and module of a value, and each reference to the cluster. Returns what stands for it, or
+# None if its name does.
 Meet = Callable[[Any], "str | None"]
 
 
@@ -30,7 +36,9 @@ def stable_hash(obj: Any, meet: Meet | None = None) -> str:
 
 def _hasher(meet: Meet | None) -> Any:
     hasher = _NumpyHasher() if "numpy" in sys.modules else _Hasher()
-    hasher.meet = meet
+    if meet is not None:
+        hasher.meet = meet
+        hasher.kinds = (*_CODE, references.of_values, *references.others)
     return hasher
 
 
@@ -61,12 +69,13 @@ class _Stable:
     """What is added to joblib's picklers."""
 
     meet: Meet | None = None
+    kinds: tuple[type, ...] = ()  # what it gets
 
     def reducer_override(self, obj: Any) -> Any:
         """Return what `pickle.Pickler.reducer_override` returns."""
         if isinstance(obj, (frozenset, set)) and type(obj) is not set:
             return self._reduce_set(obj)
-        if self.meet is not None and isinstance(obj, (FunctionType, type)):
+        if self.meet is not None and isinstance(obj, self.kinds):
             digest = self.meet(obj)
             return NotImplemented if digest is None else (_Replaced, ("code", digest))
         return NotImplemented
