@@ -328,8 +328,9 @@ class ChunkExecutor(Executor):
         path : path-like, optional
             A checkpoint file, made if it is not there. Values that it has are not computed again, and
             each value that comes is written to it at once, however late it is asked for. A value is found by
-            the function (its name, its code, what is bound to it) and by `joblib.hash` of the
-            arguments. Values are pickles: a file must come from somebody you trust. See `Checkpoint`.
+            the function (its name, its code, what is bound to it, the code and the globals that it uses
+            by name) and by `joblib.hash` of the arguments. Values are pickles: a file must come from somebody you
+            trust. See `Checkpoint`.
         key : callable, optional
             Makes a string of a call's arguments, by which its value is found in the checkpoint, for
             arguments that have no hash. Default: none.

@@ -3,6 +3,7 @@
 ::
 
    functions   id, name, code, bound               an `Identity`
+   parts       function, what, digest              what its `code` is made of; older versions did not write these
    runs        id, function, started, total        one for each series
    calls       run, position, key, pickle          what a run consists of, with the arguments if they are small
    outcomes    id, function, key, run, finished, crc, pickle
@@ -10,7 +11,8 @@
    begun       run, calls                          of runs that were written as a whole; not in every file
 
 The *key* of a call is the digest of its arguments (16 bytes) and how many calls of its run before it had
-the same ones (4 bytes). Rows are only ever added. Many processes may read and write at the same time.
+the same ones (4 bytes). Rows are only ever added. One thing is changed: a function that an older version wrote
+gets the `code` of the first one that takes its values. Many processes may read and write at the same time.
 
 While SQLite has the file open, nothing in the process may open it otherwise: to close it again would end
 SQLite's locks, and let another process take the file for unused.
@@ -24,7 +26,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -33,6 +35,7 @@ from ..errors import CheckpointRefused
 from .identity import Identity
 from .probe import APPLICATION, PATIENCE, STEPS, VERSION, guard, is_of_the_file, look_at, real_path, uri
 from .rows import CallRow, ValueRow, cut
+from .schema import BEGUN, PARTS, SCHEMA
 
 _T = TypeVar("_T")
 
@@ -42,25 +45,6 @@ _NAP = 0.1
 # Size of the file's pages (bytes), the largest that SQLite has. With 32 KiB large values take twice the time; small
 # transactions take no longer.
 _PAGE = 64 * 1024
-
-_SCHEMA = """
-CREATE TABLE functions (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL, bound TEXT NOT NULL, UNIQUE (name, code, bound));
-CREATE TABLE runs (id INTEGER PRIMARY KEY, function INTEGER NOT NULL, started REAL NOT NULL, total INTEGER);
-CREATE TABLE calls (
-    run INTEGER NOT NULL, position INTEGER NOT NULL, key BLOB NOT NULL, pickle BLOB,
-    PRIMARY KEY (run, position)) WITHOUT ROWID;
-CREATE TABLE outcomes (
-    id INTEGER PRIMARY KEY, function INTEGER NOT NULL, key BLOB NOT NULL, run INTEGER NOT NULL, finished REAL NOT NULL,
-    crc INTEGER, pickle BLOB, UNIQUE (function, key));
-CREATE TABLE pieces (
-    id INTEGER PRIMARY KEY, outcome INTEGER NOT NULL, buffer INTEGER NOT NULL, crc INTEGER NOT NULL,
-    data BLOB NOT NULL);
-CREATE INDEX pieces_of_outcomes ON pieces (outcome);
-"""
-
-# Made where it is needed; versions without it read the other tables.
-_BEGUN = "CREATE TABLE IF NOT EXISTS begun (run INTEGER PRIMARY KEY, calls INTEGER NOT NULL)"
 
 
 @dataclass(slots=True, frozen=True)
@@ -145,7 +129,7 @@ class Store:
             # In one transaction of the older kind of journal, so that the file is all there or empty.
             with self._transaction("EXCLUSIVE"):
                 if self._number("SELECT count(*) FROM sqlite_master") == 0:  # nobody else was quicker
-                    for statement in _SCHEMA.split(";"):
+                    for statement in SCHEMA.split(";"):
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
                     self._connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -165,10 +149,17 @@ class Store:
         return self._try(add)
 
     def _add_run(self, identity: Identity, total: int | None) -> Run:
-        names = (identity.name, identity.code, identity.bound)
-        self._connection.execute("INSERT OR IGNORE INTO functions (name, code, bound) VALUES (?, ?, ?)", names)
-        function = self.function(identity)
-        assert function is not None
+        self._connection.execute(PARTS)
+        function = self._number_of(identity)
+        if function is None and (function := self.unclaimed(identity)) is not None:
+            self._connection.execute("UPDATE functions SET code = ? WHERE id = ?", (identity.code, function))
+        if function is None:
+            names = (identity.name, identity.code, identity.bound)
+            insert = "INSERT INTO functions (name, code, bound) VALUES (?, ?, ?)"
+            function = self._connection.execute(insert, names).lastrowid
+            assert function is not None
+        parts = [(function, *part) for part in identity.parts]
+        self._connection.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?, ?)", parts)
         row = (function, time.time(), total)
         run = self._connection.execute("INSERT INTO runs (function, started, total) VALUES (?, ?, ?)", row).lastrowid
         assert run is not None
@@ -188,7 +179,7 @@ class Store:
             with self._transaction("IMMEDIATE"):
                 run = self._add_run(identity, len(calls))
                 self._write(run, calls, values)
-                self._connection.execute(_BEGUN)
+                self._connection.execute(BEGUN)
                 self._connection.execute("INSERT INTO begun VALUES (?, ?)", (run.id, begun))
 
         self._try(add)
@@ -227,9 +218,27 @@ class Store:
 
     def function(self, identity: Identity) -> int | None:
         """Return the number of a function, if there is anything of it."""
+        found = self._number_of(identity)
+        return self.unclaimed(identity) if found is None else found
+
+    def unclaimed(self, identity: Identity) -> int | None:
+        """Return the number of a function that an older version wrote, who did not note what it uses by name.
+
+        Its values are those of whoever asks first; the next run that is added makes them so.
+        """
+        found = self._number_of(replace(identity, code=identity.own_code))
+        return None if found is None or found == self._number_of(identity) or self.parts(found) else found
+
+    def _number_of(self, identity: Identity) -> int | None:
         query = "SELECT id FROM functions WHERE name = ? AND code = ? AND bound = ?"
         row = self._row(query, identity.name, identity.code, identity.bound)
         return None if row is None else int(row[0])
+
+    def parts(self, function: int) -> dict[str, str]:
+        """Return what a function's code is made of; nothing if an older version wrote it."""
+        if self._number("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'parts'") == 0:
+            return {}
+        return dict(self._rows("SELECT what, digest FROM parts WHERE function = ?", function))
 
     def find(self, function: int, key: bytes) -> int | None:
         """Return the number of a call's outcome, if there is one."""
@@ -270,11 +279,13 @@ class Store:
         """Return how many outcomes of a function there are."""
         return self._number("SELECT count(*) FROM outcomes WHERE function = ?", function)
 
-    def count_stale(self, identity: Identity) -> int:
-        """Return how many outcomes there are of functions of the same name with another code."""
+    def stale(self, identity: Identity) -> list[tuple[int, int]]:
+        """Return functions of the same name with another code that have outcomes, and how many; the latest first."""
         query = """
-            SELECT count(*) FROM outcomes WHERE function IN (SELECT id FROM functions WHERE name = ? AND code != ?)"""
-        return self._number(query, identity.name, identity.code)
+            SELECT function, count(*) FROM outcomes
+            WHERE function IN (SELECT id FROM functions WHERE name = ? AND code != ?)
+            GROUP BY function ORDER BY max(id) DESC"""
+        return self._rows(query, identity.name, identity.code)
 
     def last_runs(self) -> list[Run]:
         """Return the last run of each function, the latest at the end."""
