@@ -7,9 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from thread_chunks import (
-    Checkpoint,
-)
+from thread_chunks import Checkpoint
 
 
 class Noted:

@@ -7,10 +7,7 @@ import pytest
 import ray
 from fake_cluster import FakeExecutor
 
-from thread_chunks import (
-    ChunkExecutor,
-    config,
-)
+from thread_chunks import ChunkExecutor, config
 
 
 @pytest.fixture(scope="session")

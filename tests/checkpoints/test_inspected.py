@@ -13,11 +13,7 @@ import pytest
 from checkpointed import Unhashable, finished, identity, until
 from fake_cluster import FakeExecutor
 
-from thread_chunks import (
-    Checkpoint,
-    PicklingFailed,
-    config,
-)
+from thread_chunks import Checkpoint, PicklingFailed, config
 from thread_chunks.__main__ import main
 
 

@@ -11,11 +11,7 @@ import pytest
 from checkpointed import files_beside, finished, identity, killed_run
 from fake_cluster import FakeExecutor
 
-from thread_chunks import (
-    Checkpoint,
-    CheckpointRefused,
-    chunk,
-)
+from thread_chunks import Checkpoint, CheckpointRefused, chunk
 
 
 def write_foreign(path, statement="CREATE TABLE t (x)"):

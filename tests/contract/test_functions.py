@@ -12,9 +12,7 @@ import pytest
 from functions import Counter, Scaled, Unpicklable, keywords, square
 from ray.exceptions import ObjectLostError
 
-from thread_chunks import (
-    PicklingFailed,
-)
+from thread_chunks import PicklingFailed
 
 
 def test_submit(make):

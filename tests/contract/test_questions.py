@@ -8,9 +8,7 @@ import signal
 
 from failing import nap, square, wait_for
 
-from thread_chunks import (
-    Report,
-)
+from thread_chunks import Report
 
 
 def test_what_runs(make):

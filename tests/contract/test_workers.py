@@ -12,11 +12,7 @@ import pytest
 from fake_cluster import FakeExecutor
 from functions import Unpicklable, note_and_wait, square, wait_for
 
-from thread_chunks import (
-    ExecutorBroken,
-    LabelledActor,
-    WorkerLost,
-)
+from thread_chunks import ExecutorBroken, LabelledActor, WorkerLost
 
 _local = threading.local()
 
