@@ -105,8 +105,8 @@ def test_an_empty_file_is_taken_for_a_new_one(path):
     assert finished(path) == 1
 
 
-def test_a_damaged_file_with_a_log_beside_it_is_left_as_it_is(path):
-    killed_run(path)
+def test_a_damaged_file_with_a_log_beside_it_is_left_as_it_is(python, path):
+    killed_run(python, path)
     log = Path(f"{path}-wal")
     path.write_bytes(path.read_bytes()[:100] + os.urandom(5000))
     log.write_bytes(os.urandom(5000))
