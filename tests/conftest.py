@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import subprocess
-import threading
-import time
 
 import pytest
 import ray
+from executors import Maker, Pool, ReusingMaker, threads_left
 from fake_cluster import FakeExecutor
 from scripts import Python
 from tiers import TIERS, tier_of
@@ -22,10 +21,26 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def ray_up():
+def pool():
+    """Executors on Ray that no test uses at present."""
+    return Pool(ChunkExecutor)
+
+
+@pytest.fixture(scope="session")
+def ray_up(pool):
     """Ray, initialised by the user of the package; one for the whole run."""
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(
+        address="local",
+        num_cpus=4,
+        resources={"special": 1},
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+    )
+    pool.open()
     yield
+    pool.close()
+    assert threads_left(pool.threads, patience=0) == []
     ray.shutdown()
 
 
@@ -59,31 +74,19 @@ def executor_class(request):
 
 
 @pytest.fixture
-def make(executor_class):
-    """Makes executors, and shuts them down at the end of the test."""
-    made = []
-
-    def make(*args, **kwargs):
-        executor = executor_class(*args, **kwargs)
-        made.append(executor)
-        return executor
-
+def make(executor_class, pool):
+    """Makes executors that are in order at the beginning of the test, and sees to their end."""
+    make = Maker(executor_class) if executor_class is FakeExecutor else ReusingMaker(executor_class, pool)
     yield make
-    for executor in made:
-        executor.shutdown()
+    make.end()
 
 
 @pytest.fixture
 def executor_on_ray(ray_up):
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(ChunkExecutor(*args, **kwargs))
-        return made[-1]
-
+    """Makes executors on Ray, each a new one, and shuts them down at the end of the test."""
+    make = Maker(ChunkExecutor)
     yield make
-    for executor in made:
-        executor.shutdown()
+    make.end()
 
 
 @pytest.fixture(autouse=True)
@@ -92,11 +95,7 @@ def _quiet(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_left():
-    """No dispatcher outlives the test that started it."""
+def _no_thread_left(pool):
+    """No thread of the package outlives the test that started it, but for those of executors that are used again."""
     yield
-    deadline = time.monotonic() + 10
-    for thread in threading.enumerate():
-        if thread.name.startswith("thread_chunks"):
-            thread.join(max(0, deadline - time.monotonic()))
-            assert not thread.is_alive(), thread
+    assert threads_left(pool.threads, patience=10) == []

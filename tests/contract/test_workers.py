@@ -170,7 +170,7 @@ def test_overridden_get_func(make):
 
 def test_actors_attribute(make):
     assert len(make(square, 3).actors) == 3
-    assert make(3).actors == []
+    assert make.fresh(3).actors == []
 
 
 def test_attributes(make):
