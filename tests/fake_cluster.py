@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import pickle
 import threading
+import traceback
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from queue import SimpleQueue
 
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from thread_chunks import ChunkExecutor
 from thread_chunks._ray.cluster import RayCluster
@@ -102,8 +103,9 @@ def _work(tasks, actor, up):
 def _answer(actor, name, message, future):
     try:
         outcome = Message(getattr(actor, name)(*message.open())).open()
-    except Exception as error:
-        _resolve(future.set_exception, error)
+    except Exception as error:  # which arrives as on Ray: as that of a task, and of its own type
+        task_error = RayTaskError(name, traceback.format_exc(), error, ip="", proctitle="")
+        _resolve(future.set_exception, task_error.as_instanceof_cause())
     else:
         _resolve(future.set_result, outcome)
 
