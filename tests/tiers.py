@@ -9,8 +9,9 @@ PROGRAMS = Path(__file__).with_name("programs")
 
 
 def tier_of(item):
-    """Tell the tier of a test by the folder that it lies in, the fixtures that it asks for, and the class it tests."""
+    """Tell the tier of a test by the folder that it lies in, by its fixtures, and by a parameter that is "ray"."""
     if PROGRAMS in item.path.parents or "python" in item.fixturenames:
         return "process"
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return "ray" if "ray_up" in item.fixturenames or parameters.get("executor_class") == "ray" else "fake"
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    is_on_ray = any(isinstance(parameter, str) and parameter == "ray" for parameter in parameters)
+    return "ray" if is_on_ray or "ray_up" in item.fixturenames else "fake"
