@@ -25,6 +25,7 @@ ROOMS = [
     "config",
     "report",
     "errors",
+    "_system",
 ]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 THIRD_PARTY = {"ray": "_ray", "cloudpickle": "_wire", "tqdm": "progress", "joblib": "_checkpoints"}

@@ -49,6 +49,7 @@ top level         what users import, and the validation  the caller's thread   `
                   the protocol of messages
 ``_calls``        the nouns: calls, functions, blocks,   all                   ``calls``
                   series, supply, pace, mailbox
+``_system``       what is asked of the operating system  all                   ``cpus``
 ================  =====================================  ====================  ==============
 
 The dispatcher knows no Ray: ``_dispatch.cluster`` and ``_dispatch.worker`` say what it asks of the world, and ``_ray``
@@ -58,6 +59,7 @@ does it. `errors`, `config`, `progress` and `report` are users' modules without 
 from typing import TYPE_CHECKING, Any
 
 from . import config
+from ._version import __version__ as __version__
 from .actor import LabelledActor
 from .checkpoint import Checkpoint
 from .chunker import Chunker, chunk

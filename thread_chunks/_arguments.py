@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -62,8 +62,21 @@ def check_callable(name: str, value: object) -> None:
         raise TypeError(f"{name} must be callable, not {value!r}")
 
 
+def check_is_iterable(method: str, first: object) -> None:
+    """Raise TypeError if what is in the place of the function is neither one nor the iterable of a stored one."""
+    if not isinstance(first, Iterable) and not hasattr(first, "__getitem__"):
+        raise TypeError(
+            f"{method} has no function: its first argument is {first!r}, which can be neither called nor iterated over"
+        )
+
+
 def argument_list(args: Iterable[Any], index: int) -> Arguments:
     """Return one item of `parameters` as a tuple; raise TypeError if it is no list of arguments."""
+    if isinstance(args, Mapping):
+        raise TypeError(
+            f"parameters[{index}] must be a list of arguments, not a mapping, of which only the keys would be taken: "
+            f"{args!r}"
+        )
     if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
         raise TypeError(f"parameters[{index}] must be a list of arguments, not {args!r}")
     return tuple(args)

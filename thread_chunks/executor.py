@@ -16,6 +16,7 @@ from ._arguments import (
     argument_list,
     argument_lists,
     check_callable,
+    check_is_iterable,
     check_limits,
     check_positive,
     number_of_bytes,
@@ -377,8 +378,9 @@ class ChunkExecutor(Executor):
         path : path-like, optional
             A checkpoint file, made if it is not there. Values that it has are not computed again, and
             each value that comes is written to it at once, however late it is asked for. A value is found by
-            the function (its name, its code, what is bound to it) and by `joblib.hash` of the
-            arguments. Values are pickles: a file must come from somebody you trust. See `Checkpoint`.
+            the function (its name, its code, what is bound to it, the code and the globals that it uses
+            by name) and by `joblib.hash` of the arguments. Values are pickles: a file must come from somebody you
+            trust. See `Checkpoint`.
         key : callable, optional
             Makes a string of a call's arguments, by which its value is found in the checkpoint, for
             arguments that have no hash. Default: none.
@@ -424,6 +426,7 @@ class ChunkExecutor(Executor):
         if self._engine.has_stored and not iterables and isinstance(fn, Iterable):
             fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
         elif fn is not None and not callable(fn):
+            check_is_iterable("map", fn)
             fn, iterables = None, (fn, *iterables)
         if buffersize is None and all(map(is_collection, iterables)):
             return self._series(fn, Supply(iterables), options)
@@ -533,6 +536,7 @@ class ChunkExecutor(Executor):
         """
         options = series_options(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
         if iterable is None:
+            check_is_iterable("starmap", fn)
             fn, iterable = None, fn
         if buffersize is None and is_collection(iterable):
             supply = Supply()
@@ -569,6 +573,7 @@ class ChunkExecutor(Executor):
         ...     executor.with_options(call_timeout=60, max_retries=3).submit(pow, 2, 5).result()
         32
         """
+        self._engine.check_not_forked()
         limits = check_limits(
             self._limits.retries if max_retries is None else max_retries,
             self._limits.timeout if call_timeout is None else call_timeout,
@@ -619,6 +624,7 @@ class ChunkExecutor(Executor):
         """
         if not isinstance(future, Future):
             raise TypeError(f"future must be what submit returned, not {future!r}")
+        self._engine.check_not_forked()
         return future.cancel() or self._engine.cancel(future)
 
     def running(self, *, stacks: bool = False, timeout: float = 2.0) -> list[RunningCall]:
@@ -743,6 +749,7 @@ class ChunkExecutor(Executor):
 
     def kill_workers(self) -> None:
         """End the workers at once, as `terminate_workers` does."""
+        self._engine.check_not_forked()
         self.shutdown(wait=False, cancel_futures=True)
         self._engine.kill()
 
@@ -752,7 +759,7 @@ class ChunkExecutor(Executor):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt) and not self._engine.is_inherited:
             self.kill_workers()
             # Not for the end of Ray, which takes another second: whoever starts it next waits for that, and the
             # interpreter's exit does.
@@ -772,5 +779,5 @@ class ChunkExecutor(Executor):
         cluster = self._engine.cluster
         if cluster.replaceable:
             return class_identity(self._actor_class)
-        identity: str = cluster.ask(self.actors[0], "class_identity")
+        identity: str = cluster.ask(self.actors[0], "thread_chunks_identity")
         return identity

@@ -67,5 +67,8 @@ class WholeCluster(Cluster, Protocol):
     def pack_function(self, func: Callable[..., Any]) -> Any:
         """Return the shipment of a function, see `Parcel`."""
 
+    def may_wait(self) -> bool:
+        """Return whether the thread that asks may wait for the end: it does not start or stop the cluster itself."""
+
     def ask(self, handle: Any, question: str) -> Any:
         """Return what a method of an actor returns, after what it runs now."""

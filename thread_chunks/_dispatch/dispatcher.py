@@ -11,7 +11,7 @@
    Series, then More ---admit----+  |      crew: a Member for each worker              |
    Abandon, Cancel -----post-----+  |        starting  [ ] <-------- start_worker -----+-> actor comes up
  set_func, actors       |        |  |        idle      [ ]                             |
-   ReplaceFunction -----admit----+  |        busy      [Assignment, Assignment] - run -+-> run_block
+   ReplaceFunction -----admit----+  |        busy      [Assignment, Assignment] - run -+-> thread_chunks_run
    StartAll ------------admit----+  |           |                                      |    an outcome per call
  shutdown               |        |  |           |                                      |
    Close(cancel?) ------post-----+  +--- Started|Finished|Failed|Lost|Exceeded|Broken <+--- its answer

@@ -10,6 +10,8 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError  # another one before Python 3.11
+from contextlib import suppress
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, TypeVar
@@ -28,6 +30,10 @@ from .messages import Cancel, Close, Inspect, ReplaceFunction, StartAll
 from .running import find_candidates, running_calls
 
 _T = TypeVar("_T")
+
+# For how long a finalizer waits at most (s). Ray takes about one to stop; some seconds on a busy machine. More, and a
+# thread that holds what the end needs (the lock of a module that is imported, say) stands still for longer.
+_PATIENCE = 10.0
 
 # The threads that have not ended, and the way to their dispatchers.
 _threads: dict[threading.Thread, Inbox] = {}
@@ -76,12 +82,13 @@ class Engine:
         except BaseException:
             cluster.close()
             raise
-        weakref.finalize(self, close_dropped, self.inbox, self._pid).atexit = False
+        drop = (self._dispatcher, self.inbox, self._thread, cluster.may_wait, self._pid)
+        weakref.finalize(self, close_dropped, *drop).atexit = False
         if self._stored is not None:
             self.inbox.admit(StartAll())
 
     def __reduce__(self) -> Any:
-        raise TypeError("cannot pickle a 'ChunkExecutor' object")
+        raise TypeError("cannot pickle a 'ChunkExecutor' object: to use an executor inside a call, make one there")
 
     def submit(
         self, fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any], limits: Limits
@@ -193,7 +200,7 @@ class Engine:
 
     def shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
         """Take no more calls, and end once the pending ones are finished."""
-        if os.getpid() != self._pid:
+        if self.is_inherited:
             return  # a forked child has nothing to shut down
         self.inbox.close()
         self.inbox.post(Close(cancel=cancel_futures))
@@ -221,19 +228,27 @@ class Engine:
         for writer in list(self.writers):
             writer.flush(max(0.0, deadline - time.monotonic()))
 
-    def check_process(self) -> None:
-        """Raise RuntimeError in a forked child, and once the interpreter shuts down."""
-        if os.getpid() != self._pid:
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked, and the engine is its parent's."""
+        return os.getpid() != self._pid
+
+    def check_not_forked(self) -> None:
+        """Raise RuntimeError in a forked child."""
+        if self.is_inherited:
             raise RuntimeError(
                 f"this executor belongs to process {self._pid}; its forked child {os.getpid()} must make its own"
             )
+
+    def check_process(self) -> None:
+        """Raise RuntimeError in a forked child, and once the interpreter shuts down."""
+        self.check_not_forked()
         if not threading.main_thread().is_alive():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         """Ask the dispatcher; itself, or whoever has its place when it has ended, may answer at once."""
-        if os.getpid() != self._pid:
-            self.check_process()
+        self.check_not_forked()
         if threading.current_thread() is not self._thread:
             answer: Future[_T] = Future()
             if self.inbox.ask(Inspect(question, answer)):
@@ -271,10 +286,28 @@ def start_thread(dispatcher: Dispatcher, inbox: Inbox, writers: set[Writer]) -> 
     return thread
 
 
-def close_dropped(inbox: Inbox, pid: int) -> None:
-    """End the dispatcher of an engine that was dropped, unless this is a forked child."""
-    if os.getpid() == pid:
-        inbox.post(Close())
+def close_dropped(
+    dispatcher: Dispatcher, inbox: Inbox, thread: threading.Thread, may_wait: Callable[[], bool], pid: int
+) -> None:
+    """End the dispatcher of an engine that was dropped, unless this is a forked child; wait if nothing is pending.
+
+    A finalizer calls it, on any thread, wherever that is. So it waits for nothing that waits for this thread: it does
+    not wait on the package's own threads, nor where `may_wait` says no; what else there may be, it does not wait for
+    longer than `_PATIENCE`.
+    """
+    if os.getpid() != pid:
+        return
+    inbox.post(Close())
+    if threading.current_thread().name.startswith("thread_chunks") or not may_wait():
+        return
+    deadline = time.monotonic() + _PATIENCE
+    is_over: Future[bool] = Future()
+    if inbox.ask(Inspect(partial(getattr, dispatcher, "finished"), is_over)):
+        with suppress(TimeoutError, FutureTimeoutError):
+            if is_over.result(_PATIENCE):
+                thread.join(max(0.0, deadline - time.monotonic()))
+    else:
+        thread.join(_PATIENCE)
 
 
 def _finish_all() -> None:

@@ -29,7 +29,7 @@ def _after_fork() -> None:
     global was_forked
     ray = sys.modules.get("ray")
     if ray is not None and hasattr(ray, "is_initialized"):  # else another thread was importing it
-        was_forked = ray.is_initialized()
+        was_forked = was_forked or ray.is_initialized()
         # Ray's exit hook waits for ever in a forked child, which has none of its threads.
         atexit.unregister(ray.shutdown)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from .._calls.calls import Arguments, Limits
 from .._calls.series import Journal
+from .._checkpoints.identity import identify
 from .._dispatch.engine import Engine
 from ..progress import progress
 from .feeds import Feed, FutureFeed, SeriesFeed
@@ -52,8 +53,8 @@ def start(
         bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
         return results(feed, unordered=options.unordered, timeout=options.timeout, started=started, bar=bar)
     engine.inbox.check()
-    func, identity = engine.original(fn), runner.identity_of_actors()
-    resumption = Resumption(options.path, func, identity, options.key, calls, options.buffersize)
+    identity = identify(engine.original(fn), runner.identity_of_actors())
+    resumption = Resumption(options.path, identity, options.key, calls, options.buffersize)
     journal = resumption.begin(engine.writers)
     feed = _feed(runner, fn, (), replace(options, buffersize=None), journal)
     return resumption.values(
