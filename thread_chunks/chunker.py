@@ -5,14 +5,46 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import config
 from ._arguments import argument_lists, number_of_workers
 from ._series.resumption import finished_values
 from .executor import ChunkExecutor
 
+if TYPE_CHECKING:
+    from typing_extensions import Self  # which is in `typing` from Python 3.11 on
+
 __all__ = ["Chunker", "chunk"]
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+@overload
+def chunk(
+    func: Callable[..., _T],
+    parameters: Iterable[Iterable[Any]],
+    actors: Sequence[Any] | None = None,
+    chunk_size: int | None = None,
+    progress_bar: bool | None = None,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    key: Callable[..., str] | None = None,
+) -> list[_T]: ...
+
+
+@overload
+def chunk(
+    func: None,
+    parameters: Iterable[Iterable[Any]],
+    actors: Sequence[Any],
+    chunk_size: int | None = None,
+    progress_bar: bool | None = None,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    key: Callable[..., str] | None = None,
+) -> list[Any]: ...
 
 
 def chunk(
@@ -89,7 +121,7 @@ def chunk(
         return list(executor.starmap(calls, progress_bar=shown, path=path, key=key))
 
 
-class Chunker:
+class Chunker(Generic[_T]):
     """`chunk` with actors that are kept from one call to the next.
 
     Parameters
@@ -131,6 +163,28 @@ class Chunker:
     ([32, 9], [(3, 1)])
     """
 
+    @overload
+    def __init__(
+        self,
+        func: Callable[..., _T],
+        actors: None = None,
+        chunk_size: int | None = None,
+        progress_bar: bool | None = None,
+        persistent: bool = False,
+        path: str | os.PathLike[str] | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Chunker[Any],
+        func: None = None,
+        actors: Sequence[Any] = ...,
+        chunk_size: int | None = None,
+        progress_bar: bool | None = None,
+        persistent: bool = False,
+        path: str | os.PathLike[str] | None = None,
+    ) -> None: ...
+
     def __init__(
         self,
         func: Callable[..., Any] | None = None,
@@ -154,6 +208,28 @@ class Chunker:
     def actors(self) -> list[Any]:
         """The handles of the actors that are used, or were when the `Chunker` was left."""
         return self._executor.actors if self._last_actors is None else self._last_actors
+
+    @overload
+    def __call__(
+        self,
+        parameters: Iterable[Iterable[Any]],
+        func: None = None,
+        progress_bar: bool | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        key: Callable[..., str] | None = None,
+    ) -> list[_T]: ...
+
+    @overload
+    def __call__(
+        self,
+        parameters: Iterable[Iterable[Any]],
+        func: Callable[..., _U],
+        progress_bar: bool | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        key: Callable[..., str] | None = None,
+    ) -> list[_U]: ...
 
     def __call__(
         self,
@@ -197,7 +273,7 @@ class Chunker:
             path = os.path.join(self._directory, os.fsdecode(self.path))
         return list(self._executor.starmap(calls, progress_bar=shown, path=path, key=key))
 
-    def __enter__(self) -> Chunker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

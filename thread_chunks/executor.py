@@ -10,7 +10,7 @@ from copy import copy
 from itertools import count
 from multiprocessing.context import BaseContext
 from types import ModuleType, TracebackType
-from typing import Any, Literal, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, SupportsIndex, TypeVar, cast, overload
 
 from ._arguments import (
     argument_list,
@@ -28,12 +28,20 @@ from ._calls.supply import Supply, is_collection
 from ._dispatch.cluster import WholeCluster
 from ._dispatch.engine import Engine
 from ._ray import presence  # noqa: F401 (it hears of Ray that the user imports, and of forks, from now on)
-from ._series.options import SeriesOptions
+from ._series.options import SeriesKeywords, SeriesOptions
 from ._series.start import Runner, start
 from .actor import LabelledActor, class_identity
 from .report import Report, RunningCall
 
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack  # which are in `typing` from Python 3.11 on
+
+    from ._ray.references import ObjectRef
+
 __all__ = ["ChunkExecutor"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 # How long Ctrl-C waits for calls to be killed, and for what finished to be on disk (s). That takes some 20 ms; half a
 # second more where a call holds the interpreter lock; and longer if Ray is gone.
@@ -251,6 +259,12 @@ class ChunkExecutor(Executor):
         """
         return self._engine.handles
 
+    @overload
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]: ...
+
+    @overload
+    def submit(self, fn: None, /, *args: Any, **kwargs: Any) -> Future[Any]: ...
+
     def submit(self, fn: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule ``fn(*args, **kwargs)`` and return its future.
 
@@ -286,6 +300,42 @@ class ChunkExecutor(Executor):
         (3, 1)
         """
         return self._engine.submit(fn, args, kwargs, self._limits)
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., _T],
+        *iterables: Iterable[Any],
+        results: Literal["values"] = "values",
+        **options: Unpack[SeriesKeywords],
+    ) -> Iterator[_T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., _T],
+        *iterables: Iterable[Any],
+        results: Literal["refs"],
+        **options: Unpack[SeriesKeywords],
+    ) -> Iterator[ObjectRef[_T]]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Iterable[Any] | None,
+        *iterables: Iterable[Any],
+        results: Literal["values"] = "values",
+        **options: Unpack[SeriesKeywords],
+    ) -> Iterator[Any]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Iterable[Any] | None,
+        *iterables: Iterable[Any],
+        results: Literal["refs"],
+        **options: Unpack[SeriesKeywords],
+    ) -> Iterator[ObjectRef[Any]]: ...
 
     def map(
         self,
@@ -382,6 +432,70 @@ class ChunkExecutor(Executor):
             return self._series(fn, Supply(iterables), options)
         return self._series(fn, zip(*iterables, strict=False), options)
 
+    @overload
+    def starmap(
+        self,
+        fn: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        /,
+        *,
+        results: Literal["values"] = "values",
+        **options: Unpack[SeriesKeywords],
+    ) -> Iterator[_T]: ...
+
+    @overload
+    def starmap(
+        self,
+        fn: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        /,
+        *,
+        results: Literal["refs"],
+        **options: Unpack[SeriesKeywords],
+    ) -> Iterator[ObjectRef[_T]]: ...
+
+    @overload
+    def starmap(
+        self,
+        fn: None,
+        iterable: Iterable[Iterable[Any]],
+        /,
+        *,
+        results: Literal["values"] = "values",
+        **options: Unpack[SeriesKeywords],
+    ) -> Iterator[Any]: ...
+
+    @overload
+    def starmap(
+        self,
+        fn: None,
+        iterable: Iterable[Iterable[Any]],
+        /,
+        *,
+        results: Literal["refs"],
+        **options: Unpack[SeriesKeywords],
+    ) -> Iterator[ObjectRef[Any]]: ...
+
+    @overload
+    def starmap(
+        self,
+        iterable: Iterable[Iterable[Any]],
+        /,
+        *,
+        results: Literal["values"] = "values",
+        **options: Unpack[SeriesKeywords],
+    ) -> Iterator[Any]: ...
+
+    @overload
+    def starmap(
+        self,
+        iterable: Iterable[Iterable[Any]],
+        /,
+        *,
+        results: Literal["refs"],
+        **options: Unpack[SeriesKeywords],
+    ) -> Iterator[ObjectRef[Any]]: ...
+
     def starmap(
         self,
         fn: Any,
@@ -430,7 +544,7 @@ class ChunkExecutor(Executor):
             return self._series(fn, supply, options)
         return self._series(fn, map(argument_list, cast(Iterable[Any], iterable), count()), options)
 
-    def with_options(self, *, max_retries: int | None = None, call_timeout: float | None = None) -> ChunkExecutor:
+    def with_options(self, *, max_retries: int | None = None, call_timeout: float | None = None) -> Self:
         """Return this executor with other limits for its calls: the same workers, and the same end.
 
         Parameters

@@ -11,6 +11,8 @@ from ray.exceptions import RayTaskError
 
 from .._wire.pickling import References
 
+__all__ = ["REFERENCES", "ObjectRef"]
+
 
 def _resolve(reference: ObjectRef[Any]) -> Any:
     try:

@@ -31,6 +31,7 @@ from .._dispatch.messages import Broken, Exceeded, Failed, Finished, Lost, Messa
 from .._wire.pickling import Packed, pack_calls, unpack, unpack_error
 from .._wire.protocol import CARRIED_KEY, STORED_KEY, Excess, Look, Ready, Reply, Request, Setup, Token, seal, unseal
 from ..errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost, WorkerOutOfMemory
+from .deaths import lost
 from .line import Line
 from .runtime import RayRuntime
 from .terms import Terms, pack_function
@@ -42,15 +43,6 @@ _log = logging.getLogger("thread_chunks")
 # The groups of threads of an actor beside that which runs calls.
 IN_CONTROL_GROUP = {"concurrency_group": "control"}
 IN_WATCH_GROUP = {"concurrency_group": "watch"}
-
-_NOT_INSTALLED = (
-    "thread_chunks is not installed on its node: install it there, for the Python that Ray was started with; or ship "
-    "it, by config.ray_config['runtime_env'] = {'py_modules': [thread_chunks], 'pip': ['joblib', 'tqdm']}, before Ray "
-    "is up"
-)
-
-# So much is shown of what Ray says of a lack of memory, which is pages (characters).
-_LONGEST_TEXT = 300
 
 # Behind a block with more bytes of arguments than this no other is sent, lest two of them fill the worker's memory.
 _LARGEST_FOLLOWED = 2**20
@@ -319,25 +311,8 @@ class RayWorker:
         return partial(_outcomes, reply, sent, seconds, self._terms.writable)
 
     def _describe(self, error: BaseException, block: Block | None = None) -> WorkerLost:
-        if block is None:
-            doing = "before it was up"
-        else:
-            count, name = len(block.calls), block.function.name
-            calls = (
-                f"call {block.first} of {name}" if count == 1 else f"{count} calls of {name}, as far as they had begun"
-            )
-            doing = f"while it ran {calls}"
-        lost: WorkerLost
-        if isinstance(error, OutOfMemoryError):
-            said = str(error).partition("\n")[0][:_LONGEST_TEXT]
-            lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by Ray for want of memory {doing}. {said}")
-        elif self._is_killed_by_kernel():
-            lost = WorkerOutOfMemory(f"a worker ({self.place}) was killed by the kernel for want of memory {doing}.")
-        else:
-            reason = _NOT_INSTALLED if "No module named 'thread_chunks'" in str(error) else error
-            lost = WorkerLost(f"a worker ({self.place}) died {doing}. {reason}")
-        lost.__cause__ = error
-        return lost
+        is_unexplained = not isinstance(error, OutOfMemoryError)
+        return lost(self.place, error, block, by_kernel=is_unexplained and self._is_killed_by_kernel())
 
     def _is_killed_by_kernel(self) -> bool:
         with self._lock:
