@@ -18,6 +18,7 @@ from ._actor.memory import PeakMeter, resident
 from ._actor.runner import LONG, LOOKS, call, extend_path, keeping, load, load_for_each_call, next_call, opening
 from ._actor.terminal import Streams
 from ._checkpoints.identity import identify_class
+from ._wire.images import Shipment, open_shipment
 from ._wire.pickling import PLAIN, Packed, pack, pack_error, unpack
 from ._wire.protocol import CARRIED_KEY, STORED_KEY, Excess, Look, Ready, Reply, Request, Setup, Token, seal, unseal
 
@@ -114,7 +115,7 @@ class LabelledActor:
         """Return what tells this class from others, for checkpoints. Called by the executor."""
         return class_identity(type(self))
 
-    def start_worker(self, setup: Setup, function: Packed | None) -> Ready:
+    def start_worker(self, setup: Setup, shipment: Shipment) -> Ready:
         """Take over the driver's surroundings, store the function, run the initializer.
 
         Called by the executor, once, before any block.
@@ -131,7 +132,7 @@ class LabelledActor:
             self._streams.take(setup.streams)
         error = None
         try:
-            if function is not None:
+            if (function := open_shipment(shipment)) is not None:
                 self.set_func(load(function))
             if setup.initializer is not None:
                 initializer, initargs = unpack(setup.initializer)
@@ -140,11 +141,12 @@ class LabelledActor:
             error = pack_error(raised)
         return Ready(socket.gethostname(), os.getpid(), setup.node(), error)
 
-    def store_function(self, function: Packed) -> None:
+    def store_function(self, shipment: Shipment) -> None:
         """Replace the stored function by one that is packed. Called by the executor."""
-        self.set_func(load(function))
+        if (function := open_shipment(shipment)) is not None:
+            self.set_func(load(function))
 
-    def run_block(self, sealed: bytes | Request, function: Packed | None = None) -> Any:
+    def run_block(self, sealed: bytes | Request, shipment: Packed | Shipment | None = None) -> Any:
         """Run the calls of a block, one after the other, and return a `Reply`. Called by the executor.
 
         If its value is to stay in the cluster, it is returned beside the reply, as an object of its own for Ray.
@@ -164,7 +166,7 @@ class LabelledActor:
                 block.give_up()
             self._block = block
         try:
-            self._run(block, self._function(request, function, block), request.largest)
+            self._run(block, self._function(request, shipment, block), request.largest)
         finally:
             with self._lock:
                 self._block = None
@@ -180,7 +182,7 @@ class LabelledActor:
                 value = run_next()
                 kind = type(value)
                 if kind not in PLAIN:
-                    packed = block.packed[len(values)] = pack(value, homewards=True)
+                    packed = block.packed[len(values)] = pack(value)
                     value = None
                     size += packed.size
                 elif kind is str or kind is bytes:
@@ -256,11 +258,14 @@ class LabelledActor:
         for key in keys:
             self._functions.pop(key, None)
 
-    def _function(self, request: Request, shipped: Packed | None, block: RunningBlock) -> Callable[..., Any]:
+    def _function(
+        self, request: Request, shipment: Packed | Shipment | None, block: RunningBlock
+    ) -> Callable[..., Any]:
         """Return what to call with the arguments of the block's calls."""
         if request.paths is not None:
             extend_path(request.paths)
         self._forget(request.forget)
+        shipped = open_shipment(shipment)
         if request.key == STORED_KEY:
             if shipped is not None:
                 self.set_func(load(shipped))

@@ -15,7 +15,6 @@ from itertools import count
 from multiprocessing.context import BaseContext
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, TracebackType
 from typing import Any, Literal, SupportsIndex, TypeVar, cast
-from uuid import uuid4
 
 from ._arguments import (
     SeriesOptions,
@@ -29,7 +28,7 @@ from ._arguments import (
     number_of_workers,
 )
 from ._calls.calls import Arguments, Call, Given
-from ._calls.functions import Function, Parcel
+from ._calls.functions import Function
 from ._calls.pace import Pace
 from ._calls.series import Recorder
 from ._calls.supply import Supply, is_collection
@@ -214,7 +213,6 @@ class ChunkExecutor(Executor):
         for actor in actors or ():
             check_actor(actor)
         asked = number_of_workers(chunk_size, max_workers, actors)
-        self._parcels: weakref.WeakKeyDictionary[FunctionType, Parcel] = weakref.WeakKeyDictionary()
         self._paces: weakref.WeakKeyDictionary[Any, Pace] = weakref.WeakKeyDictionary()
         self._pid = os.getpid()
         self._inbox = Inbox()
@@ -311,6 +309,8 @@ class ChunkExecutor(Executor):
         if function.parcel.key == CARRIED_KEY:
             args = (fn, *args)
         call = Call(function, Given(args, kwargs), self._limits)
+        if function.view is not None:
+            function.parcel.latest = weakref.ref(call.future)
         self._inbox.admit(call)
         return call.future
 
@@ -748,7 +748,10 @@ class ChunkExecutor(Executor):
             if options.keeps:
                 raise ValueError("results='refs' cannot be had through a `submit` that was overridden")
             return FutureFeed(lambda args: self.submit(fn, *args), calls, options.buffersize, recorder)
-        function = self._function(fn) or Function(fn, Parcel(uuid4().bytes, pace=self._pace(fn)))
+        function = self._function(fn)
+        if function is None:
+            assert fn is not None
+            function = self._cluster.parcels.for_series(fn, self._pace(fn))
         if recorder is not None and function.parcel.shipment is None and function.fn is not None:
             function.parcel.shipment = self._cluster.pack_function(function.fn)  # now, as it was identified
         is_fed_later = options.buffersize is not None or recorder is not None
@@ -781,13 +784,8 @@ class ChunkExecutor(Executor):
     def _submitted(self, fn: Callable[..., Any] | None) -> Function:
         function = self._function(fn)
         if function is None:
-            if type(fn) is FunctionType:
-                parcel = self._parcels.get(fn)
-                if parcel is None:
-                    parcel = self._parcels.setdefault(fn, Parcel(uuid4().bytes, pace=self._pace(fn)))
-            else:
-                parcel = Parcel(CARRIED_KEY, pace=self._pace(fn))
-            function = Function(fn, parcel)
+            assert fn is not None
+            function = self._cluster.parcels.for_call(fn, self._pace(fn))
         return function
 
     def _pace(self, fn: Any) -> Pace:
@@ -809,14 +807,21 @@ class ChunkExecutor(Executor):
         if fn is None:
             if self._stored is None:
                 raise ValueError("no function: none was stored in the executor, and none is given")
-            return self._stored[1]
+            return self._renewed(*self._stored)
         check_callable("fn", fn)
         if self._stored is not None:
             stored, function = self._stored
             # A bound method is a new object each time that it is looked up.
             if fn is stored or (type(fn) is MethodType and fn == stored):
-                return function
+                return self._renewed(stored, function)
         return None
+
+    def _renewed(self, fn: Callable[..., Any] | None, function: Function) -> Function:
+        """Return the stored function, with the globals that it uses as they are now."""
+        renewed = self._cluster.parcels.renewed(function)
+        if renewed is not function:
+            self._shared.pair = fn, renewed
+        return renewed
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         """Ask the dispatcher; itself, or whoever has its place when it has ended, may answer at once."""

@@ -17,6 +17,8 @@ from .._calls.blocks import Block
 from .._calls.functions import Function, Parcel, name_of
 from .._dispatch.cluster import GONE
 from .._wire import pickling as _wire
+from .._wire.ledger import Ledger
+from .._wire.parcels import Parcels
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import STORED_KEY
 from . import session as _session
@@ -89,11 +91,15 @@ class RayCluster:
         self.memory_limit = memory_limit
         self.kernel_kills = KernelKills()
         self._missed = 0  # how often in a row Ray did not answer
-        self.initializer = None if initializer is None else pack((initializer, initargs))
+        self.ledger = Ledger(self._shared)
+        self.parcels = Parcels(self.ledger, self._shared)
         self._actors = list(reversed(actors or ()))
         self._workers: set[RayWorker] = set()
+        self.initializer = None if initializer is None else pack((initializer, initargs))
         self._join(actor_class, actor_options, persistent)
         try:
+            # What each worker is sent when it starts.
+            self.view = self.ledger.view(frozenset() if self.initializer is None else self.initializer.uses)
             # Without a function, the stored one is what the user's actors hold.
             self.stored = self.store(func) if func is not None else Function(None, Parcel(STORED_KEY))
         except BaseException:
@@ -102,7 +108,8 @@ class RayCluster:
 
     def store(self, func: Callable[..., Any]) -> Function:
         """Make `func` the stored function of all workers, those to come included."""
-        self.stored = Function(None, Parcel(STORED_KEY, self.pack_function(func)), name_of(func))
+        packed, view = self.ledger.ship(func)
+        self.stored = Function(None, Parcel(STORED_KEY, self._shared(packed)), name_of(func), view=view)
         return self.stored
 
     def ask(self, handle: ActorHandle[Any], question: str) -> Any:
@@ -160,7 +167,9 @@ class RayCluster:
 
     def pack_function(self, func: Callable[..., Any]) -> Packed | ObjectRef[Packed]:
         """Return the function packed, and in the object store if it is large."""
-        packed = pack(func)
+        return self._shared(pack(func))
+
+    def _shared(self, packed: Packed) -> Packed | ObjectRef[Packed]:
         return packed if packed.size < _SHARED else self._put(packed)
 
     # What follows is all that the driver asks of Ray, but for the methods of actors' handles, and `_nodes`.

@@ -27,8 +27,12 @@ from .._calls.calls import Outcomes
 from .._calls.functions import Function, Parcel
 from .._dispatch.cluster import GONE
 from .._dispatch.messages import Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
+from .._wire.holdings import Holdings
+from .._wire.images import Shipment
+from .._wire.ledger import View
 from .._wire.pickling import Packed, pack_calls, unpack, unpack_error
 from .._wire.protocol import CARRIED_KEY, STORED_KEY, Excess, Look, Ready, Reply, Request, Setup, Token, seal, unseal
+from .._wire.reducing import Key
 from ..errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost, WorkerOutOfMemory
 
 Post = Callable[[Message], None]
@@ -86,6 +90,7 @@ class RayWorker:
         self._killed = False  # by us
         self._killed_by_kernel: bool | None = None  # None: nobody has asked
         self._sent: dict[Block, Sent] = {}
+        self._holdings = Holdings()
         self._forgetful = False  # whether functions that were sent may not have arrived
         authkey = bytes(multiprocessing.current_process().authkey)
         setup = Setup(
@@ -97,7 +102,9 @@ class RayWorker:
             cluster.node,
             cluster.initializer,
         )
-        self._when_done(handle.start_worker.remote(setup, cluster.stored.parcel.shipment), self._started)
+        update = self._holdings.update(cluster.view, cluster.stored.view)
+        shipment = Shipment(cluster.stored.parcel.shipment, update)
+        self._when_done(handle.start_worker.remote(setup, shipment), self._started)
         if cluster.memory_limit is not None:
             self._when_done(handle.watch.options(**IN_WATCH_GROUP).remote(cluster.memory_limit), self._exceeded)
 
@@ -116,6 +123,7 @@ class RayWorker:
             return False
         try:
             function, forget = self._ship(block.function)
+            update = self._holdings.update(block.function.view, self._view_of(calls))
         except Exception as error:  # it cannot be pickled, or the object store is full
             self._post(Failed(self, block, error))
             return False
@@ -132,7 +140,8 @@ class RayWorker:
         )
         run = self.handle.run_block.options(num_returns=2) if keeps else self.handle.run_block
         try:
-            reply = run.remote(seal(request), *([] if function is None else [function]))
+            shipment = function if update is None else Shipment(function, update)
+            reply = run.remote(seal(request), *([] if shipment is None else [shipment]))
             if keeps:
                 reply, sent.kept = reply
         except Exception as error:  # as for a reference from a session of Ray that is over
@@ -141,7 +150,7 @@ class RayWorker:
         seconds = time.perf_counter() - start
         self._when_done(reply, lambda future: self._replied(future, block, sent, seconds))
         # What comes behind it relies on the function that it brings, which may get lost.
-        return function is None and request.size <= _LARGEST_FOLLOWED
+        return shipment is None and request.size <= _LARGEST_FOLLOWED
 
     def surrender(self, block: Block) -> None:
         """Ask for what there is of the block, as `_messages.Worker` says."""
@@ -169,7 +178,8 @@ class RayWorker:
         """Replace the actor's stored function. Ray keeps the order of what is sent to an actor."""
         with suppress(Exception):  # if the actor or Ray is gone, the next block finds out
             if self._cluster.alive:
-                self.handle.store_function.remote(function.parcel.shipment)
+                update = self._holdings.update(function.view)
+                self.handle.store_function.remote(Shipment(function.parcel.shipment, update))
         self._stored = function.parcel
 
     def dismiss(self) -> None:
@@ -275,15 +285,28 @@ class RayWorker:
         self._paths = list(sys.path)
         return self._paths
 
+    def _view_of(self, calls: bytes | list[Packed | None]) -> View | None:
+        """Return the globals that the calls' arguments need."""
+        uses: set[Key] = set()
+        for call in calls if isinstance(calls, list) else ():
+            if call is not None and call.uses:
+                uses |= call.uses
+                call.uses = frozenset()
+        view: View | None = self._cluster.ledger.view(uses) if uses else None
+        return view
+
     def _ship(self, function: Function) -> tuple[Packed | ObjectRef[Packed] | None, list[bytes]]:
         """Return the function if the actor does not hold it, and the keys of those it can forget."""
         if self._forgetful:
             self._forgetful = False
             self._functions.clear()
+            self._holdings.forget()
             self._stored = None
         parcel = function.parcel
         if parcel.key == CARRIED_KEY:
             return None, []
+        if parcel.failure is not None:
+            raise parcel.failure
         if parcel.shipment is None and function.fn is not None:
             parcel.shipment = self._cluster.pack_function(function.fn)
         if parcel.key == STORED_KEY:
