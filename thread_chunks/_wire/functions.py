@@ -22,7 +22,10 @@ from .homes import names_of
 Reduced = tuple[Any, ...]  # as `pickle.Pickler.reducer_override` returns it
 
 # A function that has one of these names may use any global, by a name that it makes up.
-_BY_ANY_NAME = frozenset({"globals", "eval", "exec", "vars", "locals", "dir", "__dict__", "__globals__", "getmembers"})
+_BY_ANY_NAME = frozenset(
+    {"globals", "eval", "exec", "vars", "locals", "dir", "__dict__", "__globals__", "getmembers"}
+    | {"__main__", "modules", "import_module", "__import__"}
+)
 
 # What a worker binds is the worker's own only if it has had the driver's before.
 _OF_GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})

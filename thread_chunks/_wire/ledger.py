@@ -172,6 +172,8 @@ class Ledger:
         self._lock = threading.RLock()
         self._versions: dict[Key, Version] = {}
         self._small: set[Key] = set()  # what goes along unasked
+        self._rest: dict[Key, Version] = {}
+        self._looked, self._seconds = -1e9, 0.0  # when `_rest` was found, and how long that took
         self._refused: dict[Key, int] = {}  # what is too large to go along unasked, by identity
 
     def ship(self, fn: Callable[..., Any]) -> tuple[Packed, View | None]:
@@ -194,15 +196,21 @@ class Ledger:
         with self._lock:
             capture = _Capture(self._versions, self._store)
             capture.bring(roots)
-            rest = self._rest(capture)
-            if whole or any(version.any_name for version in capture.found.values()):
-                whole = True
+            whole = whole or any(version.any_name for version in capture.found.values())
+            began = time.perf_counter()
+            if whole or began - self._looked > _PAUSE * self._seconds:
+                self._rest = self._look(capture)
+                self._looked = time.perf_counter()
+                self._seconds = self._looked - began
+            found, versions = capture.found, self._versions
+            rest = {key: kept for key, kept in self._rest.items() if key not in found and versions.get(key) is kept}
+            if whole:
                 capture.bring({*rest, *self._versions})
             if before is not None and before.versions == capture.found and before.rest == rest:
                 return before
             return View(frozenset(roots), capture.found, rest, whole)
 
-    def _rest(self, capture: _Capture) -> dict[Key, Version]:
+    def _look(self, capture: _Capture) -> dict[Key, Version]:
         """Return what goes along of the globals that no function names."""
         left, until = _SMALL_IN_ALL, time.perf_counter() + _BRIEF_IN_ALL
         rest: dict[Key, Version] = {}
@@ -216,11 +224,12 @@ class Ledger:
                 if left <= 0 or time.perf_counter() > until:
                     continue
                 try:
-                    left -= capture.pack([key], min(_SMALL, left))
+                    size, together = capture.pack([key], min(_SMALL, left))
                 except Exception:
                     self._refused[key] = id(value)
                     continue
-                self._small.add(key)
+                left -= size
+                self._small.update(together)
             rest[key] = self._versions[key]
         return rest
 
@@ -259,8 +268,8 @@ class _Capture:
             )
         return version if self._checked[key] else None
 
-    def pack(self, keys: list[Key], limit: int | None = None) -> int:
-        """Pickle globals together, and return how many bytes they take."""
+    def pack(self, keys: list[Key], limit: int | None = None) -> tuple[int, Collection[Key]]:
+        """Pickle globals with those that belong to them; return how many bytes they take, and which they are."""
         if self._objects is None:
             self._objects = {id(value): key for key, value in _objects()}
         bundling = _Bundling(self.current, keys, self._objects)
@@ -275,7 +284,7 @@ class _Capture:
             if not (isinstance(version.state, Constant) and version.state.value is MISSING):
                 version.bundle = bundle
             self._versions[key], self._checked[key] = version, True
-        return packed.size
+        return packed.size, bundling.versions.keys()
 
 
 _numbers = count()
