@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .homes import find_homes, names_of
+from .homes import find_homes, names_of, reloads
 from .images import PROCESS, Update
 from .ledger import Bundle, Version, View
 from .reducing import Key
@@ -15,6 +15,7 @@ class Holdings:
     """Which versions one worker holds. Belongs to the dispatcher's thread."""
 
     def __init__(self) -> None:
+        self._reloads = len(reloads())  # of which the worker knows
         self.forget()
 
     def forget(self) -> None:
@@ -26,8 +27,10 @@ class Holdings:
 
     def update(self, view: View | None, more: View | None = None) -> Update | None:
         """Return what the worker lacks for calls that need these views, and note that it is sent."""
-        if more is None and (view is None or view is self._last):
+        loaded = reloads()
+        if more is None and (view is None or view is self._last) and len(loaded) == self._reloads:
             return None
+        again, self._reloads = list(dict.fromkeys(loaded[self._reloads :])), len(loaded)
         bundles: dict[Bundle, list[Key]] = {}
         needed: list[Key] = []
         gone: list[Key] = []
@@ -36,11 +39,11 @@ class Holdings:
             if each is not None:
                 self._add(each, bundles, needed, gone)
         modules = describe_modules()
-        if modules == self._modules and not (bundles or needed or gone):
+        if modules == self._modules and not (bundles or needed or gone or again):
             return None
         modules, self._modules = [] if modules == self._modules else modules, modules
         ordered = sorted(bundles, key=lambda bundle: bundle.number)
-        return Update(PROCESS, modules, [(bundle.shipment, bundles[bundle]) for bundle in ordered], needed, gone)
+        return Update(PROCESS, modules, [(bundle.shipment, bundles[bundle]) for bundle in ordered], needed, gone, again)
 
     def _add(self, view: View, bundles: dict[Bundle, list[Key]], needed: list[Key], gone: list[Key]) -> None:
         for key, version in view.versions.items():

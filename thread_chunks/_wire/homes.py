@@ -26,6 +26,8 @@ MISSING = object()
 _by_value = {MAIN}
 _seen: dict[str, Any] = {}  # the modules that were looked at, each as it was then
 _count = 0
+_specs: dict[str, Any] = {}  # of the modules of the user that a worker imports: what each was loaded by
+_reloads: list[str] = []  # the names of those that were loaded again, in their order
 
 
 def find_homes() -> set[str]:
@@ -54,10 +56,25 @@ def _note(name: str, module: Any) -> None:
     if not _can_be_imported(name, module):
         _by_value.add(name)
         cloudpickle.register_pickle_by_value(module)
-    elif name in _by_value:
+        return
+    if name in _by_value:
         _by_value.remove(name)
         with suppress(ValueError):
             cloudpickle.unregister_pickle_by_value(module)
+    spec = getattr(module, "__spec__", None)
+    if isinstance(spec, ModuleSpec) and spec.has_location and not str(spec.origin).startswith(_INSTALLED):
+        _specs.setdefault(name, spec)
+
+
+def reloads() -> list[str]:
+    """Return the names of the modules that were loaded again so far, and that a worker can load again, too."""
+    find_homes()
+    for name, spec in list(_specs.items()):
+        now = names_of(name).get("__spec__", spec)
+        if now is not spec and now is not None:
+            _specs[name] = now
+            _reloads.append(name)
+    return _reloads
 
 
 def is_home(name: Any) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import invalidate_caches, reload
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -31,6 +33,7 @@ class Update:
 
     `modules` has name and attributes of the modules that it is to have. A bundle is what `Ledger` stored, and which of
     its globals are taken from it. `needed` are those that the next calls use, `gone` those that there are no more.
+    `reloads` are modules that the driver has loaded again.
     """
 
     process: bytes
@@ -38,6 +41,7 @@ class Update:
     bundles: list[tuple[Any, list[Key]]]
     needed: list[Key]
     gone: list[Key]
+    reloads: list[str]
 
 
 @dataclass(slots=True)
@@ -78,6 +82,11 @@ def open_shipment(shipment: Shipment | Packed | None) -> Packed | None:
 def _apply(update: Update) -> None:
     for name, attributes in update.modules:
         _prepare(name, attributes)
+    for name in update.reloads:
+        if name in sys.modules:
+            invalidate_caches()
+            with suppress(Exception):  # it is the driver's to say so, which has loaded it
+                reload(sys.modules[name])
     for key in update.gone:
         _drop(key)
     for shipped, keys in update.bundles:

@@ -67,13 +67,14 @@ class _OfKind:
 
 
 class _Digest:
-    __slots__ = ("digest",)
+    __slots__ = ("digest", "identity")
 
     def __init__(self, value: Any) -> None:
-        self.digest = _fingerprint(value)
+        self.digest, self.identity = _fingerprint(value), id(value)
 
     def same(self, value: Any) -> bool:
-        same: bool = _fingerprint(value) == self.digest
+        # An equal object in its place counts as a change: others may still refer to the one before.
+        same: bool = id(value) == self.identity and _fingerprint(value) == self.digest
         return same
 
 
