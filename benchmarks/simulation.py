@@ -106,7 +106,7 @@ class SimulatedWorker:
     def look(self, block: Block, with_stack: bool) -> None:
         """Have nothing to say."""
 
-    def store(self, function: Function) -> None:
+    def replace_function(self, function: Function) -> None:
         """Keep nothing."""
 
     def dismiss(self) -> None:
@@ -290,7 +290,8 @@ def simulate(table: Table, midway: Callable[[], None] | None = None) -> Result:
     series = Series(Function(None, Parcel(b"")), weakref.ref(outbox), None, limits=Limits(retries=100))
     if table.up:
         cluster.at(0.0, lambda: cluster.inbox.post(StartAll()), news=True)
-        cluster.play(dispatcher, lambda: len(cluster.workers) >= table.workers and not dispatcher.crew.starting)
+        crew = dispatcher.crew
+        cluster.play(dispatcher, lambda: len(crew) >= table.workers and not crew.starting)
     series.calls.extend(() for _ in range(table.calls))
     began, blocks, spent = cluster.now, cluster.blocks, cluster.spent
     cluster.at(0.0, lambda: cluster.inbox.post(series), news=True)

@@ -1,20 +1,22 @@
 """A cluster without Ray: each actor is a thread, and messages still travel as bytes.
 
-Only what `RayCluster` asks of Ray is replaced, so the contract suite runs the rest of the package
-as it is, and the same suite on Ray shows that the fake tells the truth.
+Only what the package asks of Ray is replaced, so the contract suite runs the rest of the package
+as it is, and the same suite on Ray shows that the fake tells the truth. The facts about Ray that it
+relies on are in `test_facts_about_ray.py`, which runs on both.
 """
 
 from __future__ import annotations
 
 import pickle
 import threading
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+import traceback
+from concurrent.futures import Future
 from queue import SimpleQueue
 
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from thread_chunks import ChunkExecutor
+from thread_chunks._actor.entry import runner_of
 from thread_chunks._ray.cluster import RayCluster
 
 
@@ -54,36 +56,27 @@ class FakeMethod:
 
 
 class FakeHandle:
-    """An actor with a thread for each of its groups, which ends when its last handle is dropped."""
+    """An actor with a thread for each of its groups, which ends when its last handle is dropped.
+
+    A thread cannot be killed: what a dead actor runs goes on, and nothing else is run.
+    """
 
     def __init__(self, actor_class):
         self._tasks = {group: SimpleQueue() for group in ("calls", "control", "watch")}
-        self._unanswered = set()
-        self._dead = False
-        self.up = threading.Event()
-        self._actor = actor = actor_class(None)
-        for tasks in self._tasks.values():
-            threading.Thread(target=_work, args=(tasks, actor, self.up), daemon=True).start()
+        self._state = State(actor_class)
+        self.up = self._state.up
+        for group, tasks in self._tasks.items():
+            threading.Thread(target=_work, args=(tasks, self._state, group == "calls"), daemon=True).start()
 
     def send(self, group, name, message, future):
-        if self._dead:
-            future.set_exception(ActorDiedError())
-        else:
-            self._unanswered.add(future)
-            future.add_done_callback(self._unanswered.discard)
-            self._tasks[group].put((name, message, future))
+        self._state.expect(future)
+        self._tasks[group].put((name, message, future))
 
     def die(self):
-        self._dead = True
-        with self._actor._lock:
-            self._actor._retired, block = True, self._actor._block
-        if block is not None:
-            block.surrender()  # nothing of it is run any more, but for the call that runs
-        for future in list(self._unanswered):
-            _resolve(future.set_exception, ActorDiedError())
+        self._state.die()
 
     def __getattr__(self, name):
-        if name.startswith("_"):
+        if name.startswith("_") or not hasattr(self._state.actor_class, name):
             raise AttributeError(name)
         return FakeMethod(self, name)
 
@@ -92,69 +85,142 @@ class FakeHandle:
             tasks.put(None)
 
 
-def _work(tasks, actor, up):
+class State:
+    """What the threads of an actor share."""
+
+    def __init__(self, actor_class):
+        self.actor_class = actor_class
+        self.actor = None
+        self.made = threading.Event()  # whether the actor was made, or could not be
+        self.up = threading.Event()  # whether it has answered
+        self._lock = threading.Lock()
+        self._dead = False  # under the lock
+        self._unanswered = set()  # under the lock
+
+    def make(self):
+        """Make the actor. One that cannot be made is dead."""
+        try:
+            self.actor = self.actor_class(None)
+        except Exception:
+            self.die()
+        self.made.set()
+
+    def expect(self, future):
+        with self._lock:
+            if not self._dead:
+                self._unanswered.add(future)
+                return
+        future.set_exception(ActorDiedError())
+
+    def answers(self, future):
+        """Return whether it is the caller who answers."""
+        with self._lock:
+            expected = future in self._unanswered
+            self._unanswered.discard(future)
+        return expected
+
+    @property
+    def dead(self):
+        with self._lock:
+            return self._dead
+
+    def die(self):
+        with self._lock:
+            self._dead = True
+            unanswered, self._unanswered = self._unanswered, set()
+        if self.actor is not None:
+            runner_of(self.actor).control.retire()
+        for future in unanswered:
+            future.set_exception(ActorDiedError())
+
+
+def _work(tasks, state, makes):
+    if makes:
+        state.make()
+    state.made.wait()
     while (task := tasks.get()) is not None:
-        _answer(actor, *task)
+        if not state.dead:
+            _answer(state, *task)
         del task
-        up.set()
+        state.up.set()
 
 
-def _answer(actor, name, message, future):
+def _answer(state, name, message, future):
     try:
-        outcome = Message(getattr(actor, name)(*message.open())).open()
+        outcome = Message(getattr(state.actor, name)(*message.open())).open()
     except Exception as error:
-        _resolve(future.set_exception, error)
+        if state.answers(future):
+            future.set_exception(RayTaskError(name, traceback.format_exc(), error).as_instanceof_cause())
     else:
-        _resolve(future.set_result, outcome)
-
-
-def _resolve(resolve, outcome):
-    with suppress(InvalidStateError):  # the actor died before it answered
-        resolve(outcome)
+        if state.answers(future):
+            future.set_result(outcome)
 
 
 class FakeNodes:
     """One node, which stays."""
 
     leaving = frozenset()
+    is_stale = False
+    largest_memory = float(2**40)
 
-    def home_of(self, arguments):
+    def look(self, workers):
+        pass
+
+    def counts_on(self, node):
+        return True
+
+    def take_place(self):
         return ""
 
     def leave_place(self, node):
         pass
 
+    def home_of(self, arguments):
+        return ""
 
-class FakeCluster(RayCluster):
+
+class FakeRuntime:
+    """What `RayRuntime` is, without Ray."""
+
     alive = True
+    default_size = 2
+    streams = None  # a thread prints where the driver prints
+    resources_left = "{}"
+
+    def __init__(self):
+        self.nodes = FakeNodes()
+
+    def actor_class(self, cls, options, *, watched):
+        return cls
+
+    def join(self, *, persistent):
+        pass
+
+    def leave(self):
+        pass
 
     def reachable(self):
         return True
-
-    def _join(self, actor_class, actor_options, persistent):
-        self._actor_class = actor_class
-        self._is_open = False
-        self.nodes = FakeNodes()
-
-    def _leave(self):
-        pass
-
-    default_size = 2
 
     @staticmethod
     def node():
         return ""
 
-    def _make_actor(self, place):
-        return FakeHandle(self._actor_class)
+    def make_actor(self, actor_class, options, place):
+        return FakeHandle(actor_class)
 
-    def _put(self, packed):
+    def put(self, packed):
         return packed
-
-    address_of_streams = None  # a thread prints where the driver prints
 
     def kill(self, handle):
         handle.die()
+
+
+class FakeCluster(RayCluster):
+    """`RayCluster` on the fake runtime."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs, runtime=FakeRuntime())
 
 
 class FakeExecutor(ChunkExecutor):

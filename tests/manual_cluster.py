@@ -128,14 +128,15 @@ class ManualWorker:
             self.give_up(1)
         self.mail.append(Exceeded(self, WorkerOutOfMemory("too much"), self.block))
 
-    def store(self, function):
-        self.stored = function
+    def replace_function(self, function):
+        self.holds = function
 
     def dismiss(self):
         assert not self.dismissed
         self.dismissed = True
 
     def kill(self):
+        assert not self.dismissed
         self.killed = True
         self.die()
 
@@ -247,6 +248,14 @@ class Driver:
     def running(self):
         return [worker for worker in self.cluster.started if worker.blocks]
 
+    @property
+    def starting(self):
+        return [member.worker for member in self.dispatcher.crew.starting]
+
+    @property
+    def idle(self):
+        return [member.worker for member in self.dispatcher.crew.idle]
+
 
 def fast_driver(size=2):
     """Return a driver that knows that calls take no time, and its workers."""
@@ -287,7 +296,7 @@ def run_out(driver):
     """Let all that can happen, happen; time passes only when nothing else does."""
     for _ in range(300):
         for worker in driver.cluster.started:
-            if worker in driver.dispatcher.crew.starting:
+            if worker in driver.starting:
                 driver.up(worker)
             elif worker.killed or worker.dismissed:
                 continue

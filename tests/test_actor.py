@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from thread_chunks import LabelledActor
+from thread_chunks._actor.entry import runner_of
 from thread_chunks._wire.pickling import Packed, pack, pack_calls, unpack_error
 from thread_chunks._wire.protocol import CARRIED_KEY, Reply, Request, unseal
 
@@ -25,7 +26,7 @@ def request_of(key, calls, forget=()):
 
 
 def run(actor, *args):
-    return unseal(Reply, actor.run_block(*args))
+    return unseal(Reply, actor.thread_chunks_run(*args))
 
 
 def test_functions_are_kept_until_they_are_to_be_forgotten():
@@ -36,9 +37,12 @@ def test_functions_are_kept_until_they_are_to_be_forgotten():
     assert run(actor, request(b"a", [-3], forget=[b"b"])).values == [3]
     with pytest.raises(KeyError):
         run(actor, request(b"b", [1]))
-    assert list(actor._functions) == [CARRIED_KEY, b"a"]
-    actor.end_worker(b"sender", [b"a", b"never there"])
-    assert list(actor._functions) == [CARRIED_KEY]
+    assert run(actor, request(b"a", [-3])).values == [3]
+    actor.thread_chunks_end(b"sender", [b"a", b"never there"])
+    with pytest.raises(KeyError):
+        run(actor, request(b"a", [1]))
+    carried = request_of(CARRIED_KEY, [(abs, -3)])
+    assert run(actor, carried).values == [3]
 
 
 def test_errors_have_their_places():
@@ -70,7 +74,7 @@ def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_start
 
     def f(x):
         if x == 3:  # another thread would ask while this call runs
-            replies.extend(unseal(Reply, actor.surrender(TOKEN)) for _ in range(2))
+            replies.extend(unseal(Reply, actor.thread_chunks_surrender(TOKEN)) for _ in range(2))
         return x
 
     actor.set_func(f)
@@ -79,8 +83,8 @@ def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_start
     assert (first.values, first.offset, first.left) == ([0, 1, 2], 0, 6)
     assert (again.values, again.offset, again.left) == ([], 3, 0)
     assert (last.values, last.offset, last.left) == ([3], 3, 0)
-    assert actor.surrender(TOKEN) is True, "the block is over"
-    assert actor.surrender((b"sender", 2)) is False, "this one has not begun"
+    assert actor.thread_chunks_surrender(TOKEN) is True, "the block is over"
+    assert actor.thread_chunks_surrender((b"sender", 2)) is False, "this one has not begun"
 
 
 SIZE = 1_000_000
@@ -97,13 +101,12 @@ def test_arguments_of_calls_that_ran_or_were_given_back_are_let_go_of(arguments)
     def f(*args):
         del args
         if len(held) == 2:
-            actor.surrender(TOKEN)
-        held.append(sum(size_of(item) for item in actor._block.items) // SIZE)
+            actor.thread_chunks_surrender(TOKEN)
+        held.append(sum(size_of(item) for item in runner_of(actor).control._block.items) // SIZE)
 
     actor.set_func(f)
     run(actor, request_of(b"stored", [arguments(bytes([x]) * SIZE) for x in range(6)]))
     assert held == [5, 4, 0]
-    assert not actor._begun.keys() - {TOKEN[0]}
 
 
 def size_of(item):
@@ -118,7 +121,7 @@ def test_calls_without_arguments():
 
 def test_a_block_that_is_surrendered_before_it_begins_is_not_run():
     actor = LabelledActor()
-    assert actor.surrender(TOKEN) is False
+    assert actor.thread_chunks_surrender(TOKEN) is False
     reply = run(actor, request(b"a", [1, 2]), pack(abs))
     assert (reply.values, reply.left) == ([], 0)
     assert run(actor, request(b"a", [-3])).values == [3], "the function that it brought is there"
@@ -126,7 +129,7 @@ def test_a_block_that_is_surrendered_before_it_begins_is_not_run():
 
 def test_only_the_block_that_is_meant_is_surrendered():
     replies, actor = [], LabelledActor()
-    actor.set_func(lambda x: replies.append(actor.surrender((b"sender", 2))))
+    actor.set_func(lambda x: replies.append(actor.thread_chunks_surrender((b"sender", 2))))
     assert run(actor, request(b"stored", [1, 2])).values == [None, None]
     assert replies == [False, False]
 
@@ -136,7 +139,7 @@ def test_errors_and_packed_values_keep_their_places_when_a_block_is_surrendered(
 
     def f(x):
         if x == 2:
-            replies.append(unseal(Reply, actor.surrender(TOKEN)))
+            replies.append(unseal(Reply, actor.thread_chunks_surrender(TOKEN)))
         return 1 / x if x == 0 else [x]
 
     actor.set_func(f)
@@ -152,18 +155,18 @@ def test_errors_and_packed_values_keep_their_places_when_a_block_is_surrendered(
 )
 def test_surrender_while_short_calls_are_run(arguments):
     """Each call has one outcome or is given back, whatever the two threads do at the same time."""
-    actor, ran, interval = LabelledActor(), [], sys.getswitchinterval()
+    ran, interval = [], sys.getswitchinterval()
     calls = [arguments(x) for x in range(3000)]
-    actor.set_func(lambda *args: ran.append(args) or len(ran) - 1)
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(60):
             ran.clear()
-            actor._begun.clear()
             replies = []
-            control = threading.Thread(target=lambda: replies.append(surrender_when_it_runs(actor)))
+            actor, over = LabelledActor(lambda *args: ran.append(args) or len(ran) - 1), threading.Event()
+            control = threading.Thread(target=lambda: replies.append(surrender_when_it_runs(actor, over)))
             control.start()
             replies.append(run(actor, request_of(b"stored", calls)))
+            over.set()
             control.join()
             replies = sorted((reply for reply in replies if reply is not True), key=lambda reply: reply.offset)
             values = [value for reply in replies for value in reply.values]
@@ -174,10 +177,10 @@ def test_surrender_while_short_calls_are_run(arguments):
         sys.setswitchinterval(interval)
 
 
-def surrender_when_it_runs(actor):
-    while actor._block is None and not actor._begun:
+def surrender_when_it_runs(actor, over):
+    while actor.thread_chunks_look(TOKEN, False) is None and not over.is_set():
         pass
-    reply = actor.surrender(TOKEN)
+    reply = actor.thread_chunks_surrender(TOKEN)
     return reply if reply is True else unseal(Reply, reply)
 
 
@@ -193,4 +196,4 @@ def test_nothing_of_a_block_is_kept_after_an_error_of_the_actor():
     actor = LabelledActor()
     with pytest.raises(KeyError):
         run(actor, request(b"never sent", [1]))
-    assert actor._block is None
+    assert runner_of(actor).control._block is None

@@ -162,7 +162,7 @@ for options in (
 with ChunkExecutor(1, actor_options={"runtime_env": {"env_vars": {"COLOUR": "blue"}}, "num_cpus": 0.5}) as executor:
     print(executor.submit(os.getenv, "COLOUR").result())
 def reported():
-    return any(event["name"] == "run_block" for event in ray.timeline())
+    return any(event["name"] == "thread_chunks_run" for event in ray.timeline())
 print(reported())
 with ChunkExecutor(1, actor_options={"enable_task_events": True}) as executor:
     print(executor.submit(abs, -1).result(), until(reported))
@@ -326,8 +326,8 @@ def test_package_that_is_not_installed_on_a_node(tmp_path):
     (stub / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'thread_chunks'\")")
     script = """
 import thread_chunks
-from thread_chunks._dispatch import crew as _crew
-_crew._BACK_OFF = 0.01
+from thread_chunks._dispatch import starts as _starts
+_starts._BACK_OFF = 0.01
 there = {"resources": {"bare": 0.1}}
 try:
     with ChunkExecutor(1, actor_options=there) as executor:

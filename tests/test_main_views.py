@@ -244,7 +244,7 @@ def test_a_worker_sees_what_a_forked_child_would(workers, steps):
     exec(LOOK, vars(module))
     sys.modules["tc_program"] = module
     ledger = Ledger(lambda packed: packed)
-    kept = [(Holdings(), images._Image("tc_program"), {}) for _ in range(workers)]
+    kept = [(Holdings(ledger), images._Image("tc_program"), {}) for _ in range(workers)]
     try:
         for kind, name, value in steps:
             step(vars(module), kind, name, value)

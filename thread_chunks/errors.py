@@ -80,13 +80,6 @@ class ExecutorBroken(BrokenProcessPool):
     The cause is in ``__cause__``.
     """
 
-    @classmethod
-    def because(cls, text: str, cause: BaseException | None = None) -> ExecutorBroken:
-        """Return one that says why, and what is behind it."""
-        error = cls(text if cause is None else f"{text}: {type(cause).__name__}: {cause}")
-        error.__cause__ = cause
-        return error
-
 
 class PicklingFailed(pickle.PicklingError):
     """An argument, a value or an exception cannot be sent; the text names its type.

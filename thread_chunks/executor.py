@@ -30,13 +30,13 @@ from ._arguments import (
 from ._calls.calls import Arguments, Call, Given
 from ._calls.functions import Function
 from ._calls.pace import Pace
-from ._calls.series import Recorder
+from ._calls.series import Journal
 from ._calls.supply import Supply, is_collection
 from ._checkpoints.writer import Writer
 from ._dispatch.dispatcher import Dispatcher
 from ._dispatch.engine import close_dropped, start_thread
 from ._dispatch.inbox import Inbox
-from ._dispatch.messages import Cancel, Close, Inspect, StartAll, Store
+from ._dispatch.messages import Cancel, Close, Inspect, ReplaceFunction, StartAll
 from ._dispatch.running import find_candidates, running_calls
 from ._ray.cluster import RayCluster, check_actor
 from ._series.feeds import Feed, FutureFeed, SeriesFeed
@@ -625,7 +625,7 @@ class ChunkExecutor(Executor):
         self._check_process()
         self._inbox.check()
         function = self._cluster.store(func)
-        self._inbox.admit(Store(function))
+        self._inbox.admit(ReplaceFunction(function))
         self._shared.pair = func, function
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -727,8 +727,8 @@ class ChunkExecutor(Executor):
         resumption = Resumption(
             options.path, self._identified(fn), self._identity_of_actors(), options.key, calls, options.buffersize
         )
-        recorder = resumption.begin(self._writers)
-        feed = self._feed(fn, (), replace(options, buffersize=None), recorder)
+        journal = resumption.begin(self._writers)
+        feed = self._feed(fn, (), replace(options, buffersize=None), journal)
         return resumption.values(
             feed,
             unordered=options.unordered,
@@ -742,19 +742,19 @@ class ChunkExecutor(Executor):
         fn: Callable[..., Any] | None,
         calls: Iterable[Arguments],
         options: SeriesOptions,
-        recorder: Recorder | None = None,
+        journal: Journal | None = None,
     ) -> Feed:
         if "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit:
             if options.keeps:
                 raise ValueError("results='refs' cannot be had through a `submit` that was overridden")
-            return FutureFeed(lambda args: self.submit(fn, *args), calls, options.buffersize, recorder)
+            return FutureFeed(lambda args: self.submit(fn, *args), calls, options.buffersize, journal)
         function = self._function(fn)
         if function is None:
             assert fn is not None
             function = self._cluster.parcels.for_series(fn, self._pace(fn))
-        if recorder is not None and function.parcel.shipment is None and function.fn is not None:
+        if journal is not None and function.parcel.shipment is None and function.fn is not None:
             function.parcel.shipment = self._cluster.pack_function(function.fn)  # now, as it was identified
-        is_fed_later = options.buffersize is not None or recorder is not None
+        is_fed_later = options.buffersize is not None or journal is not None
         return SeriesFeed(
             self._inbox,
             replace(function, keeps=True) if options.keeps else function,
@@ -762,7 +762,7 @@ class ChunkExecutor(Executor):
             1 if options.keeps else options.chunksize,
             options.buffersize,
             owner=self if is_fed_later else None,
-            recorder=recorder,
+            journal=journal,
             limits=self._limits,
         )
 
@@ -770,7 +770,7 @@ class ChunkExecutor(Executor):
         """Return what the actors' class, whose methods may change the values, adds to `LabelledActor`."""
         if self._cluster.replaceable:
             return class_identity(self._actor_class or LabelledActor)
-        identity: str = self._cluster.ask(self.actors[0], "class_identity")
+        identity: str = self._cluster.ask(self.actors[0], "thread_chunks_identity")
         return identity
 
     def _identified(self, fn: Callable[..., Any] | None) -> Callable[..., Any]:

@@ -12,7 +12,8 @@ from manual_cluster import Driver
 
 from thread_chunks._calls.calls import Call
 from thread_chunks._calls.series import Delivery, SeriesEnd
-from thread_chunks._dispatch import assigner as _assignment
+from thread_chunks._dispatch import assigner as _assigner
+from thread_chunks._dispatch.crew import State
 from thread_chunks._dispatch.messages import Abandon, Broken, Cancel, Close, Failed
 from thread_chunks.errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
 
@@ -21,13 +22,23 @@ RETRIES = st.integers(0, 2)
 
 TIMEOUTS = st.sampled_from([None, None, 10.0])
 
+# How many blocks a worker may have.
+BLOCKS = {
+    State.STARTING: [0],
+    State.IDLE: [0],
+    State.BUSY: [1, 2],
+    State.FOLLOWABLE: [1],
+    State.FOLLOWED: [2],
+    State.RECALLED: [2],
+}
+
 
 class TurningDriver(Driver):
     """Gives out all blocks that can be given out, though it is not done at once."""
 
     def pump(self):
         super().pump()
-        while self.dispatcher._assignment.unfinished and not self.dispatcher.finished:
+        while self.dispatcher._assigner.unfinished and not self.dispatcher.finished:
             self.dispatcher.turn([])
 
 
@@ -39,7 +50,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.at_once, _assignment._AT_ONCE = _assignment._AT_ONCE, 2  # as there are four workers at the most
+        self.at_once, _assigner._AT_ONCE = _assigner._AT_ONCE, 2  # as there are four workers at the most
         self.driver = None
         self.names = 0
         self.submitted = {}  # future -> name
@@ -52,7 +63,7 @@ class Machine(RuleBasedStateMachine):
         self.limit = None  # how many calls were sent and workers started when all was killed
 
     def teardown(self):
-        _assignment._AT_ONCE = self.at_once
+        _assigner._AT_ONCE = self.at_once
         if self.driver is None:
             return
         self.closed = True
@@ -96,7 +107,7 @@ class Machine(RuleBasedStateMachine):
                 continue
             if worker.killed:
                 self.driver.lose(worker)
-            elif worker in self.driver.dispatcher.crew.starting:
+            elif worker in self.driver.starting:
                 self.driver.up(worker)
             elif worker.mail:
                 self.driver.deliver(worker)
@@ -236,7 +247,7 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.driver is not None)
     def start(self, data):
-        if starting := sorted(self.driver.dispatcher.crew.starting, key=self.driver.cluster.started.index):
+        if starting := sorted(self.driver.starting, key=self.driver.cluster.started.index):
             self.driver.up(data.draw(st.sampled_from(starting)))
 
     @rule(data=st.data())
@@ -305,6 +316,36 @@ class Machine(RuleBasedStateMachine):
             self.limit = len(self.driver.cluster.sent), len(self.driver.cluster.started)
 
     @invariant()
+    def records(self):
+        if self.driver is None or self.driver.dispatcher.finished:
+            return
+        crew = self.driver.dispatcher.crew
+        members = list(crew)
+        assert len(members) == len(set(members)) == len(crew), "each record is in exactly one set"
+        sets = {
+            State.STARTING: crew.starting,
+            State.IDLE: crew.idle,
+            State.FOLLOWABLE: crew.followable,
+            State.FOLLOWED: crew.followed,
+        }
+        in_flight = [assignment.block for _, assignment in crew.in_flight]
+        assert len(in_flight) == len(set(in_flight)), "a block is in flight with exactly one worker"
+        for member in members:
+            found = [state for state, those in sets.items() if member in those]
+            assert found == [state for state in sets if state is member.state]
+            assert crew.find(member.worker) is member
+            assert not member.worker.dismissed
+            assert len(member.assignments) in BLOCKS[member.state]
+            assert set(member.worker.blocks) <= {assignment.block for assignment in member.assignments}
+            for assignment in member.assignments:
+                was_asked = assignment.block in member.worker.asked
+                assert assignment.asked is not None or not was_asked, "it knows what it asked for"
+            if member.state is State.FOLLOWED:
+                assert member.assignments[1].asked is None
+            if member.kill_reason is not None:
+                assert member.state is State.BUSY, "it gets nothing more, and is killed when it has nothing"
+
+    @invariant()
     def promises(self):
         if self.driver is None:
             return
@@ -312,7 +353,7 @@ class Machine(RuleBasedStateMachine):
         sent = len(self.driver.cluster.sent), len(self.driver.cluster.started)
         assert self.limit in (None, sent), "nothing starts after a kill"
         assert len(self.driver.running) <= dispatcher.size or dispatcher.finished, "promise b"
-        if dispatcher.crew.idle and not dispatcher.finished:
+        if self.driver.idle and not dispatcher.finished:
             waiting = [item for item in dispatcher._waiting if not (isinstance(item, Call) and item.future.cancelled())]
             assert not waiting, "promise d: nothing waits while a worker is idle"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from manual_cluster import NAMES, Argument, Driver, fast_driver, followed_driver, ready_driver, run_out
 
 from thread_chunks._calls.supply import Supply
-from thread_chunks._dispatch.messages import Failed, StartAll, Store
+from thread_chunks._dispatch.messages import Failed, ReplaceFunction, StartAll
 
 
 def test_stored_function_is_replaced_in_all_workers():
@@ -13,8 +13,8 @@ def test_stored_function_is_replaced_in_all_workers():
     driver.submit("a")
     driver.submit("b")
     driver.up(driver.cluster.started[0])
-    driver.post(Store(driver.function))
-    assert [worker.stored for worker in driver.cluster.started] == [driver.function] * 2
+    driver.post(ReplaceFunction(driver.function))
+    assert [worker.holds for worker in driver.cluster.started] == [driver.function] * 2
 
 
 def test_idle_workers_are_used_before_more_are_started():

@@ -38,8 +38,8 @@ def test_cancel_of_a_call_that_runs(finishes):
     while worker.mail:
         driver.deliver(worker)
     assert worker.killed != finishes
-    while driver.running or driver.dispatcher.crew.starting:
-        for starting in list(driver.dispatcher.crew.starting):
+    while driver.running or driver.starting:
+        for starting in driver.starting:
             driver.up(starting)
         driver.finish(driver.running[0])
     if finishes:
@@ -82,8 +82,8 @@ def test_cancel_of_a_call_in_a_block_whose_worker_does_not_answer(retries):
     assert worker.killed
     assert isinstance(wanted.exception(0), CancelledError)
     assert not driver.cancel(wanted)
-    while driver.running or driver.dispatcher.crew.starting:
-        for starting in list(driver.dispatcher.crew.starting):
+    while driver.running or driver.starting:
+        for starting in driver.starting:
             driver.up(starting)
         if driver.running:
             driver.finish(driver.running[0])
@@ -103,9 +103,9 @@ def test_callback_of_a_cancelled_call_can_cancel_what_was_sent_with_it():
 
 
 def test_cancelling_many_calls_that_were_sent_sets_one_alarm():
-    driver, worker, futures = ready_driver([f"c{number}" for number in range(1000)], seconds=1e-6)
-    sent = worker.block
-    for future in futures[: len(sent.calls)]:
+    driver, _, futures = ready_driver([f"c{number}" for number in range(1000)], seconds=1e-6)
+    ((_, sent),) = driver.dispatcher.crew.running
+    for future in futures[: len(sent.block.calls)]:
         driver.cancel(future)
     assert len(sent.alarms) < 5
     run_out(driver)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 
 import pytest
-from manual_cluster import Driver, fast_driver
+from manual_cluster import NAMES, Driver, fast_driver, ready_driver
 
 from thread_chunks._calls.series import Delivery
 from thread_chunks._dispatch.messages import Abandon, Close, Lost, StartAll
@@ -135,3 +135,17 @@ def test_no_worker_is_started_after_a_kill():
         driver.dispatcher.turn([])
     assert len(driver.cluster.started) == started
     assert all(worker.killed for worker in driver.cluster.started)
+
+
+def test_a_worker_that_was_killed_for_a_call_is_not_killed_again_as_the_executor_ends():
+    driver, worker, futures = ready_driver(NAMES)
+    driver.cancel(futures[0])
+    driver.post(Close(cancel=True, kill=True))
+    while worker.asked:
+        worker.answer_surrender(1)
+    while worker.mail:
+        driver.deliver(worker)
+    assert worker.killed
+    assert worker.dismissed
+    assert driver.dispatcher.finished
+    assert all(future.cancelled() or future.exception(0) for future in futures)

@@ -121,7 +121,7 @@ def test_worker_that_has_too_much_memory_after_its_first_call_was_of_use(caplog)
     driver.deliver(worker, 1)
     driver.deliver(worker)
     assert future.result(0) == "a"
-    assert driver.dispatcher.crew.failure is None
+    assert driver.dispatcher._starts.failure is None
 
 
 def test_idle_workers_that_exceed_their_memory_do_no_harm():

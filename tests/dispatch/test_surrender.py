@@ -78,7 +78,7 @@ def test_surrender_that_comes_too_late():
     worker.answer_surrender(running=0)
     driver.deliver(worker)
     assert outbox.get(timeout=0).outcomes.values == ["a", "b", "c"]
-    assert driver.dispatcher.crew.idle == [worker]
+    assert driver.idle == [worker]
 
 
 def test_surrender_and_the_end_of_the_block_cross():
@@ -90,7 +90,7 @@ def test_surrender_and_the_end_of_the_block_cross():
     worker.finish()
     driver.deliver(worker, 1)  # the end overtakes
     assert outbox.get(timeout=0).outcomes.values == ["b"]
-    assert driver.dispatcher.crew.idle == [], "the rest is still to come"
+    assert driver.idle == [], "the rest is still to come"
     driver.deliver(worker)
     assert outbox.get(timeout=0).outcomes.values == ["a"]
     assert [arguments[0].name for arguments in worker.block.calls] == ["c"]

@@ -33,6 +33,8 @@ class RunningBlock:
         last, so that a call that is in `values` is complete.
     since : float or None
         When the call that runs was begun; None before the first. Written by the thread that runs the calls.
+    awaited : coroutine or None
+        What the call that runs is, if it is a coroutine. Written by the thread that runs the calls.
     """
 
     def __init__(self, request: Request, peak: PeakMeter) -> None:
@@ -53,6 +55,7 @@ class RunningBlock:
         self._taken = 0  # under the lock: outcomes that were handed over
         self._left = 0  # under the lock: calls that are given back, and were not handed over
         self.since: float | None = None
+        self.awaited: Any = None
         self.kept: Any = None  # the value of the only call, if it is to stay in the cluster
         self._began = self._told = time.perf_counter()
         self._long: dict[int, tuple[float, int]] = {}  # what `note_long` noted, by call

@@ -16,7 +16,7 @@ class Receiver(Protocol):
 
     abandoned: bool  # dispatcher thread: nobody wants what has not started
 
-    def start(self, first: int, calls: list[Arguments]) -> None: ...
+    def sent(self, first: int, calls: list[Arguments]) -> None: ...
 
     def deliver(self, first: int, outcomes: Outcomes) -> None: ...
 
@@ -29,8 +29,8 @@ class Batch:
     abandoned = False  # nobody can want the rest of it
     _places: dict[Future[Any], int] | None = None
 
-    def start(self, first: int, calls: list[Arguments]) -> None:
-        """Take note of calls that are sent."""
+    def sent(self, first: int, calls: list[Arguments]) -> None:
+        """Do nothing: arguments of `submit` are not looked at again."""
 
     def place(self, future: Future[Any]) -> int:
         """Return which of the calls a future is of; -1 if none is."""
@@ -52,9 +52,9 @@ class Batch:
 class Block:
     """The calls that go to a worker in one message; the first has label `first`.
 
-    `keywords` has an item for each call, or is None where no call has any. `fixed` is whether the
-    user chose its length. `runs` is how often its call was run already and lost with a worker; what was lost is
-    sent `alone`. All belongs to the dispatcher's thread.
+    `keywords` has an item for each call, or is None where no call has any. `fixed` is whether its length is none of
+    the pace's business: the user chose it, or its only call was lost, or failed to be sent, and is sent alone. `runs`
+    is how often its call was run already and lost with a worker. All belongs to the dispatcher's thread.
     """
 
     function: Function
@@ -65,22 +65,14 @@ class Block:
     fixed: bool = False
     limits: Limits = UNLIMITED
     runs: int = 0
-    alone: bool = False
     # Spans of the calls that have no outcome yet, and were not given back.
     open: list[tuple[int, int]] = field(init=False)
-    passed: bool = field(default=False, init=False)  # the worker has run it, as is known from what came after it
-    answered: bool = field(default=False, init=False)  # the worker is done with it, and has said so
-    alarms: list[Any] = field(default_factory=list, init=False)  # that were set for it
-    began: float = field(default=0.0, init=False)  # when the call that runs was begun, by the dispatcher's clock
-    asked: bool = field(default=False, init=False)  # its worker was asked to surrender it, and has not answered
-    overdue: bool = field(default=False, init=False)  # it has taken longer than it should
-    followable: bool = field(default=False, init=False)  # its worker can take another one before it is over
 
     def __post_init__(self) -> None:
         self.open = [(0, len(self.calls))]
 
     def settle(self, start: int, stop: int) -> None:
-        """Note that the calls from `start` to before `stop` are no longer open, and let go of them."""
+        """Close the calls from `start` to before `stop`, which are no longer open, and drop them."""
         for index, (first, last) in enumerate(self.open):
             if first <= start < stop <= last:
                 self.open[index : index + 1] = [span for span in ((first, start), (stop, last)) if span[0] < span[1]]
@@ -104,11 +96,6 @@ class Block:
             self.settle(start, stop)
         return [Outcomes.all_failed(stop - start, error, start) for start, stop in spans]
 
-    def end(self) -> None:
-        """Note that nobody runs it any more: no alarm is to ring for it."""
-        for alarm in self.alarms:
-            alarm.cancel()
-
     def give_back(self, start: int = 0) -> list[Block]:
         """Return the open calls from the `start`-th on, which were not run, as blocks of their own."""
         parts = []
@@ -130,7 +117,7 @@ class Block:
             singles += [self._part(index, index + 1) for index in range(start, stop)]
             self.settle(start, stop)
         for single in singles:
-            single.fixed, single.alone, single.runs = False, True, runs
+            single.fixed, single.runs = True, runs
         return singles
 
     def find(self, future: Future[Any]) -> Call | None:
@@ -182,5 +169,4 @@ class Block:
             self.fixed,
             self.limits,
             self.runs,
-            self.alone,
         )

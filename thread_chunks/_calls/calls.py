@@ -60,7 +60,7 @@ class Given:
     args: Arguments
     kwargs: dict[str, Any]
 
-    def forget(self, _: Future[Any] | None = None) -> None:
+    def drop(self, _: Future[Any] | None = None) -> None:
         """Let go of it: the future is resolved, though the call may still wait in the queue."""
         self.args, self.kwargs = (), {}
 
@@ -76,7 +76,7 @@ class Call:
     unwanted: bool = False  # dispatcher thread: it is to be cancelled, though it was sent
 
     def __post_init__(self) -> None:
-        self.future.add_done_callback(self.given.forget)
+        self.future.add_done_callback(self.given.drop)
 
     def claim(self) -> bool:
         """Take the call for running: from here on it cannot be cancelled. False if it was before."""

@@ -39,7 +39,7 @@ class Parcel:
 
 @dataclass(slots=True, eq=False)
 class Function:
-    """A function as the dispatcher knows it; `fn` is None for the stored function, whose name is `stored`.
+    """A function as the dispatcher knows it; `fn` is None for the stored function, whose name is `stored_name`.
 
     `keeps` is whether the values of its calls stay in the cluster. Such calls travel one by one. `view` has the
     globals that it uses, if it uses any of ``__main__``.
@@ -47,7 +47,7 @@ class Function:
 
     fn: Callable[..., Any] | None
     parcel: Parcel
-    stored: str = "the stored function"
+    stored_name: str = "the stored function"
     keeps: bool = False
     view: Any = None
 
@@ -58,7 +58,7 @@ class Function:
     @property
     def name(self) -> str:
         """The function's name, for messages."""
-        return self.stored if self.fn is None else name_of(self.fn)
+        return self.stored_name if self.fn is None else name_of(self.fn)
 
 
 def name_of(fn: Callable[..., Any]) -> str:

@@ -22,29 +22,29 @@ class Delivery:
 
 
 @dataclass(slots=True, eq=False)
-class Stored:
+class Checkpointed:
     """Stands for a value that is in the checkpoint, under the number of its outcome."""
 
     outcome: int
 
 
-class Recorder(Protocol):
+class Journal(Protocol):
     """Keeps the values of a series, and knows those that another process has kept."""
 
-    def start(self, label: int, args: Arguments) -> None:
+    def sent(self, label: int, args: Arguments) -> None:
         """Look at a call's arguments once more, as it is sent."""
 
     def record(self, first: int, outcomes: Outcomes) -> None:
         """Keep the values among these outcomes, from label `first` on."""
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Find out whether others have finished calls of the function by now."""
 
     def found(self, label: int) -> int | None:
         """Return the number of the outcome of a call that has not started, if another process has finished it."""
 
     def forget(self, label: int) -> None:
-        """Note that a call needs no outcome any more."""
+        """Expect no outcome of a call any more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +69,7 @@ class Series:
     function: Function
     outbox: weakref.ref[Outbox]
     chunksize: int | None
-    recorder: Recorder | None = None
+    journal: Journal | None = None
     limits: Limits = UNLIMITED
     # Appended to by the thread that feeds the series, taken from by the dispatcher's.
     calls: Supply = field(default_factory=Supply)
@@ -77,44 +77,44 @@ class Series:
     queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
     abandoned: bool = False  # dispatcher thread: nobody wants what has not started
 
-    def take(self, length: int) -> Block | None:
+    def cut(self, length: int) -> Block | None:
         """Take the next `length` calls for running, or fewer, but for those that another process has finished."""
-        if self.recorder is not None:
-            length = self._pass_over(self.recorder, length)
+        if self.journal is not None:
+            length = self._pass_over(self.journal, length)
             if length == 0:
                 return None
         calls = self.calls.take(length)
         first, self.taken = self.taken, self.taken + length
         return Block(self.function, self, first, calls, fixed=self.chunksize is not None, limits=self.limits)
 
-    def start(self, first: int, calls: list[Arguments]) -> None:
-        """Take note of calls that are sent, the first of which has label `first`."""
-        if self.recorder is not None:
+    def sent(self, first: int, calls: list[Arguments]) -> None:
+        """Let the journal look at calls that are sent, the first of which has label `first`."""
+        if self.journal is not None:
             for label, args in enumerate(calls, first):
-                self.recorder.start(label, args)
+                self.journal.sent(label, args)
 
-    def _pass_over(self, recorder: Recorder, length: int) -> int:
+    def _pass_over(self, journal: Journal, length: int) -> int:
         """Deliver the next calls as far as they are kept elsewhere, and return how many follow that are not."""
-        recorder.look()
-        while self.calls and (outcome := recorder.found(self.taken)) is not None:
+        journal.refresh()
+        while self.calls and (outcome := journal.found(self.taken)) is not None:
             self.calls.take(1)
-            recorder.forget(self.taken)
-            self._put(Delivery(self.taken, Outcomes([Stored(outcome)])))
+            journal.forget(self.taken)
+            self._put(Delivery(self.taken, Outcomes([Checkpointed(outcome)])))
             self.taken += 1
         count = 0
-        while count < min(length, len(self.calls)) and recorder.found(self.taken + count) is None:
+        while count < min(length, len(self.calls)) and journal.found(self.taken + count) is None:
             count += 1
         return count
 
     def deliver(self, first: int, outcomes: Outcomes) -> None:
         """Hand outcomes to the consumer."""
-        if self.recorder is not None:
-            self.recorder.record(first, outcomes)
+        if self.journal is not None:
+            self.journal.record(first, outcomes)
         outcomes.packed = {}  # else it would wait for the consumer too
         self._put(Delivery(first, outcomes))
 
-    def end(self, error: BaseException) -> None:
-        """Resolve all calls that are not in a block."""
+    def fail(self, error: BaseException) -> None:
+        """Give all calls that are not in a block one error."""
         self.calls.clear()
         self._put(SeriesEnd(self.taken, error))
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
 from .._calls.blocks import Block
 from .alarms import Alarms
-from .crew import Crew
+from .assignment import Assignment, Reason
+from .crew import IDLE, Crew, Member
 from .endings import Endings
 from .queue import Queue
-from .worker import Worker
 
 # So many blocks are sent, then what came meanwhile is handled. Fewer, and that costs time; more, and workers whose
 # short calls are over wait until many others have got their first, when nobody knew yet how short they are.
 _AT_ONCE = 8
 
 
-class Assignment:
-    """All belongs to the dispatcher's thread.
+class Assigner:
+    """Gives blocks to workers, and takes them back. All belongs to the dispatcher's thread.
 
     Parameters
     ----------
@@ -55,8 +54,6 @@ class Assignment:
         self._home_of = home_of
         self._clock = clock
         self._max_tasks = max_tasks
-        self._tasks: Counter[Worker] = Counter()  # that each has run, if `_max_tasks` limits them
-        self._recalled: set[Block] = set()  # that are being taken back for workers that are idle
         self.unfinished = False
 
     def give_out(self, size: int) -> None:
@@ -69,118 +66,94 @@ class Assignment:
     def _give_out_one(self, size: int) -> bool:
         """Give out a block; return whether there was one, and a worker for it."""
         crew, waiting = self._crew, self._waiting
-        if crew.idle and (block := waiting.take(size, self._tasks_left(crew.idle[-1]))) is not None:
+        if crew.idle and (block := waiting.next_block(size, self._tasks_left(next(reversed(crew.idle))))) is not None:
             self._send(self._nearest(block), block)
             return True
         if waiting.head() is None:
             self._recall()
-        elif crew.followable and waiting.may_go_ahead and (block := waiting.take(size, None)) is not None:
+        elif crew.followable and waiting.may_go_ahead and (block := waiting.next_block(size, None)) is not None:
             self._send(next(iter(crew.followable)), block)
             return True
         return False
 
-    def count(self, worker: Worker, block: Block, calls: int) -> None:
-        """Take note of calls that a worker has run; those of a block that the user made are one task together."""
-        if self._max_tasks is not None and not block.fixed:
-            self._tasks[worker] += calls
-
-    def surrendered(self, block: Block) -> None:
-        """Take note that a block was surrendered."""
-        self._recalled.discard(block)
-
-    def end(self, worker: Worker, block: Block) -> None:
-        """Take note that a block is over: its worker begins the next one, or is free."""
-        self._recalled.discard(block)
-        if self._max_tasks is not None and block.fixed:
-            self._tasks[worker] += 1
-        following = self._crew.end(worker, block)
+    def finish(self, member: Member, assignment: Assignment) -> None:
+        """Let a worker whose block is over begin the next one, or be free, or go."""
+        member.tasks += assignment.block.fixed
+        following = self._crew.finish(member, assignment)
+        is_spent = self._max_tasks is not None and member.tasks >= self._max_tasks
         if following is not None:
-            self._begin(worker, following)
-        elif worker in self._crew.busy or worker in self._crew.retired:
-            pass  # it runs the block before this one, or is the dispatcher's to kill
-        elif worker in self._crew.leaving or (self._max_tasks is not None and self._tasks[worker] >= self._max_tasks):
-            self._dismiss(worker)
-        else:
-            self._crew.idle.append(worker)
+            self._begin(member, following)
+        elif (is_spent or member.leaving) and member.state is IDLE and member.kill_reason is None:
+            self._dismiss(member)  # if there is a reason to kill it, the dispatcher does
 
-    def leave(self, worker: Worker) -> None:
+    def vacate(self, member: Member) -> None:
         """Give a worker no more blocks, and take back what it has not begun: its node is about to go."""
-        crew = self._crew
-        if worker in crew.leaving or worker in crew.retired:
+        if member.leaving or member.kill_reason is not None:
             return
-        if (blocks := crew.busy.get(worker)) is None:
-            self._dismiss(worker)
-            return
-        crew.leaving.add(worker)
-        self._take_back(worker, blocks)
+        member.leaving = True
+        if member.assignments:
+            self._take_back(member)
+        else:
+            self._dismiss(member)
 
-    def remove(self, worker: Worker) -> list[Block]:
-        """Forget a worker, which is lost; return what it had."""
-        self._tasks.pop(worker, None)
-        blocks = self._crew.remove(worker)
-        self._recalled.difference_update(blocks)
-        return blocks
-
-    def _nearest(self, block: Block) -> Worker:
-        """Take an idle worker for a block: one that is where its arguments are, if they are large, or else the last."""
-        idle = self._crew.idle
+    def _nearest(self, block: Block) -> Member:
+        """Return an idle worker for a block: one that is where its arguments are, if they are large, or the last."""
         if home := self._home_of(block):
-            for index in reversed(range(len(idle))):
-                left = self._tasks_left(idle[index])
-                if idle[index].node == home and (left is None or block.fixed or left >= len(block.calls)):
-                    return idle.pop(index)
-        return idle.pop()
+            for member in reversed(self._crew.idle):
+                left = self._tasks_left(member)
+                if member.worker.node == home and (left is None or block.fixed or left >= len(block.calls)):
+                    return member
+        return next(reversed(self._crew.idle))
 
-    def _dismiss(self, worker: Worker) -> None:
-        """Let go of a worker, which is replaced if there is work."""
-        self.remove(worker)
-        worker.dismiss()
+    def _dismiss(self, member: Member) -> None:
+        """Dismiss a worker, which is replaced if there is work."""
+        self._crew.remove(member)
+        member.worker.dismiss()
 
-    def _tasks_left(self, worker: Worker) -> int | None:
-        return None if self._max_tasks is None else self._max_tasks - self._tasks[worker]
+    def _tasks_left(self, member: Member) -> int | None:
+        return None if self._max_tasks is None else self._max_tasks - member.tasks
 
-    def _send(self, worker: Worker, block: Block) -> None:
-        first = self._crew.send(worker, block)
-        block.receiver.start(block.first, block.calls)
-        if first is block:
-            self._begin(worker, block)
-        elif len(first.calls) == 1:  # now there is something to be taken back, if it takes long
-            self._time(worker, first)
+    def _send(self, member: Member, block: Block) -> None:
+        assignment = self._crew.send(member, block)
+        block.receiver.sent(block.first, block.calls)
+        first = member.assignments[0]
+        if first is assignment:
+            self._begin(member, assignment)
+        elif len(first.block.calls) == 1:  # now there is something to be taken back, if it takes long
+            self._time(member, first)
 
-    def _begin(self, worker: Worker, block: Block) -> None:
-        """Take note that it is a block's turn."""
-        block.began = self._clock()
+    def _begin(self, member: Member, assignment: Assignment) -> None:
+        """Time a block whose turn it is, and let another follow it if its calls are short."""
+        assignment.began = self._clock()
+        block = assignment.block
         if len(block.calls) > 1 and not block.fixed:
-            self._time(worker, block)
-        is_brief = block.function.parcel.pace.brief and not block.fixed and not block.alone
-        is_staying = worker not in self._crew.retired and worker not in self._crew.leaving
-        if block.followable and is_brief and self._max_tasks is None and is_staying:
-            self._crew.followable[worker] = None
-        self._endings.begin(worker, block, is_exact=False)
+            self._time(member, assignment)
+        if assignment.followable and block.function.parcel.pace.brief and not block.fixed and self._max_tasks is None:
+            self._crew.let_follow(member)
+        self._endings.time_call(member, assignment, is_exact=False)
 
-    def _time(self, worker: Worker, block: Block) -> None:
-        when = block.began + block.function.parcel.pace.overdue(len(block.calls))
-        block.alarms.append(self._alarms.set(when, partial(self._hurry, worker, block)))
+    def _time(self, member: Member, assignment: Assignment) -> None:
+        pace, calls = assignment.block.function.parcel.pace, len(assignment.block.calls)
+        assignment.ring_at(self._alarms, assignment.began + pace.overdue(calls), partial(self._take_back, member, True))
 
-    def _hurry(self, worker: Worker, block: Block) -> None:
-        """Take back what stands behind a call that takes longer than it should."""
-        block.overdue = True
-        self._take_back(worker, self._crew.busy[worker])
+    def _take_back(self, member: Member, is_overdue: bool = False) -> None:
+        """Take back all that a worker has not begun of its blocks, and send it no other for now.
 
-    def _take_back(self, worker: Worker, blocks: list[Block]) -> None:
-        """Take back all that a worker has not begun of its blocks, and send it no other for now."""
-        self._crew.followable.pop(worker, None)
-        self._crew.followed.pop(worker, None)
-        for index, block in enumerate(blocks):
-            if len(block.calls) > 1 or index > 0:
-                self._crew.surrender(worker, block)
+        `is_overdue`: the one that it runs takes longer than it should.
+        """
+        self._crew.hold(member)
+        first, *behind = member.assignments
+        if len(first.block.calls) > 1:
+            self._crew.ask_back(member, first, Reason.OVERDUE if is_overdue else Reason.BLOCKED)
+        for assignment in behind:
+            self._crew.ask_back(member, assignment, Reason.BLOCKED)
 
     def _recall(self) -> None:
         """Take back what waits behind other blocks, for workers that have nothing to do."""
         crew = self._crew
-        while crew.followed and len(self._recalled) < len(crew.idle):
-            worker, _ = crew.followed.popitem()
-            *_, block = crew.busy[worker]
+        while crew.wants_recall:
+            member = next(reversed(crew.followed))
+            crew.hold(member)
+            block = member.assignments[-1].block
             if block.function.parcel.pace.worth_moving(len(block.calls)):
-                self._recalled.add(block)
-                crew.surrender(worker, block)
+                crew.ask_back(member, member.assignments[-1], Reason.WANTED)

@@ -6,10 +6,18 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from .._calls.blocks import Block
+from ..errors import ExecutorBroken
 from .messages import Message
 from .worker import Worker
 
 GONE = "Ray was shut down, or is gone, while the executor had need of it"
+
+
+def executor_broken(text: str, cause: BaseException | None = None) -> ExecutorBroken:
+    """Return the error that says why no worker can run calls any more, and what is behind it."""
+    error = ExecutorBroken(text if cause is None else f"{text}: {type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    return error
 
 
 class Cluster(Protocol):

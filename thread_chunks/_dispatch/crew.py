@@ -1,154 +1,217 @@
-"""Which workers there are, and which blocks each of them has."""
+"""Which workers there are, what is known of each, and which blocks each of them has."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
 from .._calls.blocks import Block
 from ..errors import WorkerLost
+from .assignment import PASSED, SENT, Assignment, Reason
 from .worker import Worker
 
-# After so many attempts in a row to have workers that were lost before they ran anything, no more are started.
-# Fewer, and a passing fault would end hours of work; more, and the user waits for an image that can't import.
-MAX_FAILED_STARTS = 5
 
-# How long to wait before the next one is started (s), after the first that failed; twice as long after each other.
-_BACK_OFF = 0.5
+class State(IntEnum):
+    """What a worker does, and so which set its record is in."""
+
+    STARTING = 0  # it is not up yet
+    IDLE = 1  # it has nothing to do
+    BUSY = 2  # it has blocks, and gets no other for now
+    FOLLOWABLE = 3  # it runs a block behind which another may be sent
+    FOLLOWED = 4  # it has a second block, which is not being taken back
+    RECALLED = 5  # it has a second block, which is being taken back for an idle worker
+    REMOVED = 6  # it is of the crew no more
+
+
+# Before Python 3.12 it takes some 0.1 us to get a member from its enumeration, and each block needs some twenty.
+STARTING, IDLE, BUSY, FOLLOWABLE, FOLLOWED, RECALLED, REMOVED = State
+_IN_ORDER = (IDLE, BUSY, FOLLOWABLE, FOLLOWED, RECALLED, STARTING)
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """The record of one worker.
+
+    The crew alone writes `state` and `assignments`.
+
+    Attributes
+    ----------
+    worker : Worker
+        The worker.
+    called : float
+        When it was started, by the dispatcher's clock.
+    state : State
+        What it does.
+    assignments : list of Assignment
+        Its blocks in flight: the first runs, the second, if there is one, waits behind it.
+    proved : bool
+        Whether it has brought a call to its end.
+    kill_reason : WorkerLost or None
+        Why it begins nothing any more, and is to be killed; None if it is not.
+    draining : bool
+        Whether it is killed as soon as it has handed over what is finished, as the executor ends.
+    leaving : bool
+        Whether it gets no more blocks, and is dismissed when it is idle, as its node is about to go.
+    tasks : int
+        How many tasks it has run.
+    """
+
+    worker: Worker
+    called: float
+    state: State = STARTING
+    assignments: list[Assignment] = field(default_factory=list)
+    proved: bool = False
+    kill_reason: WorkerLost | None = None
+    draining: bool = False
+    leaving: bool = False
+    tasks: int = 0
 
 
 class Crew:
-    """Workers: starting, idle, or busy with one block, behind which another may wait for its turn.
+    """The workers' records. Each is in one set, by its state, and the crew alone moves it to another.
 
     All of it belongs to the dispatcher's thread.
 
     Attributes
     ----------
-    starting : set of Worker
-        Those that are not up yet.
-    idle : list of Worker
-        Those that have nothing to do. The last one is the warmest, and used first.
-    busy : dict of Worker to list of Block
-        What the others have: the first block runs, the second, if there is one, waits behind it.
-    fresh : dict of Worker to float
-        Those that have not brought a call to its end yet, and when they were called, by the dispatcher's clock.
-    retired : dict of Worker to WorkerLost
-        Those that begin nothing any more, and are to be killed, for this reason.
-    leaving : set of Worker
-        Those that get no more blocks, and are let go of when they are idle, as their node is about to go.
-    followable : dict of Worker to None
-        Those that run a block behind which another may be sent. The first has run its block for longest.
-    followed : dict of Worker to None
-        Those that have a second block, but for those from which it is being taken back. The last one got it last.
-    failed_starts : int
-        How many attempts in a row failed: workers were lost, and not a single call came to an end.
-    failure : WorkerLost or None
-        Why the last one was.
-    next_start : float
-        When the next one may be started, by the dispatcher's clock.
+    starting, idle, followable, followed : KeysView of Member
+        The records of these states, in the order in which they came into them. Of the idle workers, the last one is
+        the warmest. They are views, which nobody else can change.
     """
 
     def __init__(self) -> None:
-        self.starting: set[Worker] = set()
-        self.idle: list[Worker] = []
-        self.busy: dict[Worker, list[Block]] = {}
-        self.fresh: dict[Worker, float] = {}
-        self.retired: dict[Worker, WorkerLost] = {}
-        self.leaving: set[Worker] = set()
-        self.followable: dict[Worker, None] = {}
-        self.followed: dict[Worker, None] = {}
-        self.failed_starts = 0
-        self.failure: WorkerLost | None = None
-        self.next_start = 0.0
-        self._failed_at = -1.0
+        self._members: dict[Worker, Member] = {}
+        # By state, each in the order in which they came. A `dict` takes ever longer to find its first or last item when
+        # those were deleted.
+        self._sets: list[OrderedDict[Member, None]] = [OrderedDict() for _ in State]
+        self.starting = self._sets[STARTING].keys()
+        self.idle = self._sets[IDLE].keys()
+        self.followable = self._sets[FOLLOWABLE].keys()
+        self.followed = self._sets[FOLLOWED].keys()
 
     def __len__(self) -> int:
-        return len(self.idle) + len(self.busy) + len(self.starting)
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter([member for state in _IN_ORDER for member in self._sets[state]])
 
     @property
-    def workers(self) -> list[Worker]:
-        """All workers."""
-        return [*self.idle, *self.busy, *self.starting]
+    def is_busy(self) -> bool:
+        """Whether a worker has a block."""
+        return len(self._members) > len(self.idle) + len(self.starting)
 
     @property
-    def running(self) -> list[tuple[Worker, Block]]:
-        """The blocks that run, with their workers."""
-        return [(worker, blocks[0]) for worker, blocks in self.busy.items()]
+    def running(self) -> list[tuple[Worker, Assignment]]:
+        """What the workers run."""
+        return [(member.worker, member.assignments[0]) for member in self if member.assignments]
 
-    def knows(self, worker: Worker) -> bool:
-        """Whether a worker is of the crew, and was not given up."""
-        return worker in self.busy or worker in self.starting or worker in self.idle
+    @property
+    def in_flight(self) -> list[tuple[Member, Assignment]]:
+        """All blocks that workers have."""
+        return [(member, assignment) for member in self for assignment in member.assignments]
 
-    def call(self, worker: Worker, now: float) -> None:
-        """Take note that a worker is being started."""
-        self.starting.add(worker)
-        self.fresh[worker] = now
+    @property
+    def wants_recall(self) -> bool:
+        """Whether more workers are idle than blocks are being taken back for them, and there are others to take."""
+        return bool(self.followed) and len(self._sets[RECALLED]) < len(self.idle)
 
-    def started(self, worker: Worker) -> None:
-        """Take note that a worker is up, unless it was given up before."""
-        if worker in self.starting:
-            self.starting.remove(worker)
-            self.idle.append(worker)
+    def find(self, worker: Worker) -> Member | None:
+        """Return the record of a worker; None if it was given up."""
+        return self._members.get(worker)
 
-    def proved(self, worker: Worker) -> None:
-        """Take note that a worker brought a call to its end."""
-        self.fresh.pop(worker, None)
-        self.failed_starts = 0
+    def find_assignment(self, worker: Worker, block: Block) -> tuple[Member, Assignment] | None:
+        """Return what a worker knows a block as; None if the block was given up, though its worker may answer."""
+        if (member := self._members.get(worker)) is not None:
+            for assignment in member.assignments:
+                if assignment.block is block:
+                    return member, assignment
+        return None
 
-    def failed_to_start(self, called: float, error: WorkerLost, now: float) -> None:
-        """Take note that a worker that was called then is of no use, so that the next one is started later."""
-        self.failure = error
-        if called > self._failed_at:  # else it is of an attempt that has failed already
-            self._failed_at = now
-            self.next_start = now + _BACK_OFF * 2**self.failed_starts
-            self.failed_starts += 1
+    def add(self, worker: Worker, now: float) -> None:
+        """Begin the record of a worker that is being started."""
+        member = self._members[worker] = Member(worker, now)
+        self._sets[STARTING][member] = None
 
-    def has(self, worker: Worker, block: Block) -> bool:
-        """Whether a worker has a block. One that was given up may answer all the same, and is not ours any more."""
-        return block in self.busy.get(worker, ())
+    def came_up(self, worker: Worker) -> None:
+        """Let a worker that is up be idle, unless it was given up before."""
+        member = self._members.get(worker)
+        if member is not None and member.state is STARTING:
+            self._move(member, IDLE)
 
-    def begun(self, worker: Worker, block: Block) -> None:
-        """Take note that a worker has begun a block, and so has passed those before it, wherever their answers are."""
-        for before in self.busy[worker]:
-            if before is block:
+    def send(self, member: Member, block: Block) -> Assignment:
+        """Send a block to a worker that is idle or followable."""
+        assignment = Assignment(block)
+        member.assignments.append(assignment)
+        self._move(member, FOLLOWED if member.state is FOLLOWABLE else BUSY)
+        assignment.followable = member.worker.run(block)
+        return assignment
+
+    def let_follow(self, member: Member) -> None:
+        """Let another block be sent to a worker that has one, unless the worker is to go."""
+        if member.kill_reason is None and not member.leaving:
+            self._move(member, FOLLOWABLE)
+
+    def hold(self, member: Member) -> None:
+        """Let no other block be sent to a worker that has one, until it begins the next."""
+        if member.assignments:
+            self._move(member, BUSY)
+
+    def ask_back(self, member: Member, assignment: Assignment, reason: Reason) -> None:
+        """Ask a worker to surrender a block, unless nothing of it is open, or the answer is still to come."""
+        self.hold(member)
+        if not assignment.block.open:
+            return
+        if assignment.asked is None:
+            assignment.asked = reason
+            if reason is Reason.WANTED:
+                self._move(member, RECALLED)
+            member.worker.surrender(assignment.block)
+        elif reason is Reason.OVERDUE:
+            assignment.asked = reason
+
+    def surrendered(self, member: Member, assignment: Assignment) -> Reason | None:
+        """Return why a worker was asked to surrender a block, as it has answered."""
+        reason, assignment.asked = assignment.asked, None
+        if reason is Reason.WANTED:
+            self.hold(member)
+        return reason
+
+    def begun(self, member: Member, assignment: Assignment) -> None:
+        """Conclude that a worker which has begun a block has passed those before it, wherever their answers are."""
+        for before in member.assignments:
+            if before is assignment:
                 return
-            before.passed = True
+            if before.progress is SENT:
+                before.progress = PASSED
 
-    def send(self, worker: Worker, block: Block) -> Block:
-        """Send a block to a worker that is idle or followable; return the one that it runs."""
-        blocks = self.busy.setdefault(worker, [])
-        blocks.append(block)
-        block.followable = worker.run(block)
-        if self.followable.pop(worker, self) is None:
-            self.followed[worker] = None
-        return blocks[0]
+    def finish(self, member: Member, assignment: Assignment) -> Assignment | None:
+        """Take a block that is over from a worker; return the one that the worker begins now, if there is one."""
+        assignment.close()
+        left = member.assignments
+        is_first = left[0] is assignment
+        left.remove(assignment)
+        self._move(member, BUSY if left else IDLE)
+        return left[0] if left and is_first else None
 
-    def surrender(self, worker: Worker, block: Block) -> None:
-        """Ask a worker to surrender a block, unless there is nothing to surrender, or the answer is still to come."""
-        if block.open and not block.asked:
-            block.asked = True
-            worker.surrender(block)
+    def strip(self, member: Member) -> list[Block]:
+        """Take all blocks from a worker, whatever it does with them; return them."""
+        assignments, member.assignments = member.assignments, []
+        for assignment in assignments:
+            assignment.close()
+        if assignments:
+            self._move(member, IDLE)
+        return [assignment.block for assignment in assignments]
 
-    def end(self, worker: Worker, block: Block) -> Block | None:
-        """Take a block from a worker; return the one that it begins now, if there is one."""
-        block.end()
-        blocks = self.busy[worker]
-        is_next = len(blocks) > 1 and blocks[0] is block
-        blocks.remove(block)
-        self.followable.pop(worker, None)
-        self.followed.pop(worker, None)
-        if not blocks:
-            del self.busy[worker]
-        return blocks[0] if is_next else None
-
-    def remove(self, worker: Worker) -> list[Block]:
-        """Forget a worker, which is lost; return what it had."""
-        self.starting.discard(worker)
-        self.retired.pop(worker, None)
-        self.leaving.discard(worker)
-        self.fresh.pop(worker, None)
-        if worker in self.idle:
-            self.idle.remove(worker)
-        self.followable.pop(worker, None)
-        self.followed.pop(worker, None)
-        blocks = self.busy.pop(worker, [])
-        for block in blocks:
-            block.end()
+    def remove(self, member: Member) -> list[Block]:
+        """End the record of a worker; return what it had."""
+        blocks = self.strip(member)
+        self._move(member, REMOVED)
+        del self._sets[REMOVED][member], self._members[member.worker]
         return blocks
+
+    def _move(self, member: Member, state: State) -> None:
+        del self._sets[member.state][member]
+        member.state = state
+        self._sets[state][member] = None

@@ -4,14 +4,16 @@
 
    any thread           |            dispatcher thread (owns all scheduling state)     |  worker 1..size
                         |                                                              |
- ChunkExecutor.submit   |                  waiting: Queue of Call | Series             |
+ ChunkExecutor.submit   |                  waiting: Queue of Call | Series | Block     |
    Call(fn, args, fut) --admit-> inbox --> [c7][c8][series 12..900] ...                |
-                        |        ^  ^           | take a block (how long: _sizing)     |
+                        |        ^  ^           | next block (how long: pace)          |
  map / starmap          |        |  |           v                                      |
-   Series, then More ---admit----+  |      busy: {worker: [Block, Block]} - run -------+-> run_block
-   Abandon, Cancel -----post-----+  |      idle: [worker]                              |    an outcome per call
- shutdown               |        |  |      starting: {worker} <----- start_worker -----+-> actor comes up
-   StartAll, Store -----admit----+  |           |                                      |
+   Series, then More ---admit----+  |      crew: a Member for each worker              |
+   Abandon, Cancel -----post-----+  |        starting  [ ] <-------- start_worker -----+-> actor comes up
+ set_func, actors       |        |  |        idle      [ ]                             |
+   ReplaceFunction -----admit----+  |        busy      [Assignment, Assignment] - run -+-> thread_chunks_run
+   StartAll ------------admit----+  |           |                                      |    an outcome per call
+ shutdown               |        |  |           |                                      |
    Close(cancel?) ------post-----+  +--- Started|Finished|Failed|Lost|Exceeded|Broken <+--- its answer
                         |           |           |                                      |
                         |           |           | alarm, or idle workers: surrender ---+-> (control group)
@@ -22,19 +24,21 @@
 
 * The *inbox* is the only way in. `Inbox.admit` is the gate: work passes it or is refused, and what
   has passed gets an outcome. Everything else is posted, at any time, from any thread.
-* The *dispatcher thread* blocks in one place, `Inbox.get`, and takes note of one message at a time.
+* The *dispatcher thread* blocks in one place, `Inbox.get`, and handles one message at a time.
 * A *worker* is starting, idle, or busy with a block. It answers by posting, never by returning. Behind a block of
   short calls another one waits for its turn at the worker, so that no time passes between the two.
+* Each worker has a record, a `Member` of the `Crew`, which alone moves it from one state to another. Each block that
+  was sent has an `Assignment`: how far it is known to have come, why it was asked back, its alarms.
 * A block that is *overdue* is surrendered, and what waits behind it: the worker hands over what is finished and
   gives back what has not started, though a call still runs, and the rest goes to the front of the queue. So
   is a block that waits behind another while there are idle workers, and nothing else for them to do.
 * What was *lost* with a worker is run again if its `Limits` allow it, one call to a block, so that the call that
-  ends its worker does so alone. What is to *end* (time-out, cancellation) costs the worker: see `_endings`.
-* A worker of a node that is *leaving* ends with the call that it runs: see `_lookout`. Where there are fewer workers
-  than work, some are started in each turn, after what came has been handled: see `_starts`. So are blocks sent, where
-  many workers are idle: see `_assignment`.
+  ends its worker does so alone. What is to *end* (time-out, cancellation) costs the worker: see `Endings`.
+* A worker of a node that is *leaving* ends with the call that it runs: see `Lookout`. Where there are fewer workers
+  than work, some are started in each turn, after what came has been handled: see `Starts`. So are blocks sent, where
+  many workers are idle: see `Assigner`.
 
-A series with a checkpoint has a recorder: it sees the calls as they are sent, and the values before the
+A series with a checkpoint has a journal: it sees the calls as they are sent, and the values before the
 consumer does.
 
 The dispatcher does not know Ray. It is plain data driven by messages: the tests drive it without
@@ -57,9 +61,10 @@ from .._calls.calls import Call, Outcomes
 from .._calls.series import Series
 from ..errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
 from .alarms import Alarms
-from .assigner import Assignment
-from .cluster import GONE, Cluster
-from .crew import Crew
+from .assigner import Assigner
+from .assignment import ANSWERED, Assignment, Reason
+from .cluster import GONE, Cluster, executor_broken
+from .crew import IDLE, STARTING, Crew, Member
 from .endings import Endings
 from .inbox import Inbox
 from .lookout import Lookout
@@ -75,9 +80,9 @@ from .messages import (
     Lost,
     Message,
     More,
+    ReplaceFunction,
     StartAll,
     Started,
-    Store,
     Surrendered,
     Work,
 )
@@ -99,9 +104,9 @@ class Dispatcher:
        cluster, or this class itself (`_break`).
     b. At most `size` calls run at once, and none runs twice (a worker runs one call at a time, and
        a call leaves `_waiting` before it is sent), but for retries (`Recovery`).
-    c. A call can be cancelled until it is put in a block (`Queue.take`).
+    c. A call can be cancelled until it is put in a block (`Queue.next_block`).
     d. No call waits behind one that runs while a worker is idle, or not for long
-       (`Assignment`), but for those that the user's `chunksize` put into one block, and as
+       (`Assigner`), but for those that the user's `chunksize` put into one block, and as
        long as the one that runs holds the interpreter lock of its process.
     e. Once a call is resolved, nothing here refers to its arguments, value or error.
     f. Nothing here refers to the executor.
@@ -138,10 +143,10 @@ class Dispatcher:
         self._recovery = Recovery(self._waiting, self.tallies)
         self._starts = Starts(self.crew, cluster, inbox.post, clock, self._break, size)
         self._endings = Endings(self.crew, self._alarms, clock, self._kill)
-        self._assignment = Assignment(
+        self._assigner = Assigner(
             self.crew, self._waiting, self._alarms, self._endings, cluster.home_of, clock, max_tasks
         )
-        self._lookout = Lookout(self.crew, cluster, self._assignment, self._starts, clock, self._break)
+        self._lookout = Lookout(self.crew, cluster, self._assigner, self._starts, clock, self._break)
         self._rang = 0.0  # when it took its last turn
         self._closing = self._broken = False
 
@@ -153,7 +158,7 @@ class Dispatcher:
     @property
     def workers(self) -> list[Worker]:
         """All workers: idle, busy, starting."""
-        return self.crew.workers
+        return [member.worker for member in self.crew]
 
     @property
     def handles(self) -> list[Any]:
@@ -165,11 +170,11 @@ class Dispatcher:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do, now or later."""
-        return self._broken or (self._closing and not self._waiting and not self.crew.busy)
+        return self._broken or (self._closing and not self._waiting and not self.crew.is_busy)
 
     def has(self, future: Future[Any]) -> bool:
         """Whether a call of `submit` was sent, and is not over."""
-        blocks = [block for blocks in self.crew.busy.values() for block in blocks]
+        blocks = [assignment.block for _, assignment in self.crew.in_flight]
         blocks += [item for item in self._waiting if isinstance(item, Block)]
         return any(block.find(future) is not None for block in blocks)
 
@@ -180,11 +185,11 @@ class Dispatcher:
                 self.turn(self._inbox.get(self.patience()))
         except BaseException as error:
             _log.exception("the dispatcher failed")
-            self._break(ExecutorBroken.because("the executor itself failed", error))
+            self._break(executor_broken("the executor itself failed", error))
         finally:
             self._inbox.close()  # it is open still if the executor was dropped
             self.settled.set()
-            self._inbox.end()
+            self._inbox.refuse_questions()
             for message in self._inbox.drain():
                 if isinstance(message, Inspect):
                     message.reply()
@@ -200,17 +205,17 @@ class Dispatcher:
         self.ring(now)
 
     def handle(self, messages: Iterable[Message]) -> None:
-        """Take note of messages, deliver outcomes, and give out the next blocks."""
+        """Handle messages, deliver outcomes, and give out the next blocks."""
         for message in messages:
-            self._note(message)
+            self._handle_one(message)
             self._recovery.deliver()
             if not isinstance(message, Work) and not self.finished:
                 # At once: a worker may be free, and what comes next may take its time.
-                self._assignment.give_out(self.size)
+                self._assigner.give_out(self.size)
         if not self.finished:
-            self._assignment.give_out(self.size)
+            self._assigner.give_out(self.size)
 
-    def _note(self, message: Message) -> None:
+    def _handle_one(self, message: Message) -> None:
         match message:
             case Call() | Series():
                 self._waiting.add(message)
@@ -221,37 +226,20 @@ class Dispatcher:
                 series.abandoned = True
             case StartAll():
                 self._starts.all = True
-            case Store(function):
+            case ReplaceFunction(function):
                 for worker in self.workers:
-                    worker.store(function)
+                    worker.replace_function(function)
             case Started(worker):
-                self.crew.started(worker)
-            case Finished(worker, block, collect, left):
-                if self.crew.has(worker, block):
-                    outcomes = collect()
-                    self.crew.begun(worker, block)
-                    block.answered = True
-                    self._take_back(block, left)
-                    if outcomes.values and outcomes.seconds:  # 0 if no call could be sent
-                        full = left > 0 and not block.asked and worker not in self.crew.retired
-                        block.function.parcel.pace.observe(len(outcomes.values), outcomes.seconds, full=full)
-                    self._settle(worker, block, outcomes)
-            case Surrendered(worker, block, collect, left):
-                if self.crew.has(worker, block):
-                    if left < len(block.calls):
-                        self.crew.begun(worker, block)
-                    self._take_over(worker, block, collect(), left)
-                    self._endings.settle(worker)
+                self.crew.came_up(worker)
+            case Finished() | Surrendered() | Failed():
+                if (found := self.crew.find_assignment(message.worker, message.block)) is not None:
+                    self._take_answer(message, *found)
             case Exceeded(worker, error, block):
-                if self.crew.knows(worker):
-                    self._retire(worker, error, block)
-            case Failed(worker, block, error, sent):
-                if self.crew.has(worker, block):
-                    self._end(worker, block)
-                    self._recovery.failed(block, error, sent=sent)
-                    self.crew.failed_starts = 0
+                if (member := self.crew.find(worker)) is not None:
+                    self._exceed(member, error, block)
             case Lost(worker, error):
-                self._lose(worker, error)
+                if (member := self.crew.find(worker)) is not None:
+                    self._lose(member, error)
             case Broken(explain):
                 self._break(explain())
             case Cancel(future):
@@ -265,138 +253,153 @@ class Dispatcher:
         """Do what is due by `now`, when all that had come by then is handled; start workers that there is work for."""
         rang = self._alarms.ring(now)
         self._recovery.deliver()
-        looked = self._lookout.look(now)
+        looked = self._lookout.look_if_due(now)
         if (rang or looked) and not self.finished:
-            self._assignment.give_out(self.size)
+            self._assigner.give_out(self.size)
         if len(self.crew) < self.size and not self.finished:
             self._starts.start(self._waiting.demand(self.size) if self._waiting.head() is not None else 0)
 
     def patience(self) -> float | None:
         """Return for how long nothing is due (s)."""
         due = [self._alarms.next(), self._lookout.next]
-        if self._starts.unfinished or self._assignment.unfinished:
+        if self._starts.unfinished or self._assigner.unfinished:
             due.append(self._rang)
-        if self.crew.next_start > self._rang and (self._waiting or self._starts.all):
-            due.append(self.crew.next_start)
+        if self._starts.not_before > self._rang and (self._waiting or self._starts.all):
+            due.append(self._starts.not_before)
         times = [when for when in due if when is not None]
         return max(0.0, min(times) - self._clock()) if times else None
 
-    def _take_over(self, worker: Worker, block: Block, outcomes: Outcomes, left: int) -> None:
-        """Take what a worker has of a block that it surrendered."""
-        block.asked = False
-        self._assignment.surrendered(block)
-        self._take_back(block, left)
-        if block.overdue:
-            block.function.parcel.pace.doubt()
-        began, is_exact = self._clock() - outcomes.running, outcomes.running > 0
-        self._settle(worker, block, outcomes)
-        if (blocks := self.crew.busy.get(worker)) and blocks[0] is block:
-            block.began = began
-            self._endings.begin(worker, block, is_exact=is_exact)
+    def _take_answer(self, message: Finished | Surrendered | Failed, member: Member, assignment: Assignment) -> None:
+        block = assignment.block
+        match message:
+            case Finished(collect=collect, left=left):
+                outcomes = collect()
+                self.crew.begun(member, assignment)
+                assignment.progress = ANSWERED
+                self._take_back(block, left)
+                if outcomes.values and outcomes.seconds:  # 0 if no call could be sent
+                    full = left > 0 and assignment.asked is None and member.kill_reason is None
+                    block.function.parcel.pace.observe(len(outcomes.values), outcomes.seconds, full=full)
+                self._settle(member, assignment, outcomes)
+            case Surrendered(collect=collect, left=left):
+                if left < len(block.calls):
+                    self.crew.begun(member, assignment)
+                outcomes = collect()
+                if self.crew.surrendered(member, assignment) is Reason.OVERDUE:
+                    block.function.parcel.pace.doubt()
+                self._take_back(block, left)
+                began = self._clock() - outcomes.running
+                self._settle(member, assignment, outcomes)
+                if member.assignments and member.assignments[0] is assignment:
+                    assignment.began = began
+                    self._endings.time_call(member, assignment, is_exact=outcomes.running > 0)
+                self._endings.kill_if_safe(member)
+            case Failed(error=error, sent=sent):
+                self._finish(member, assignment)
+                self._recovery.failed(block, error, sent=sent)
+                self._starts.succeeded()
 
     def _take_back(self, block: Block, count: int) -> None:
         """Let the last `count` calls of a block, which were not run, wait again."""
         if count:
             self._recovery.wait_again(block.give_back(len(block.calls) - count))
 
-    def _settle(self, worker: Worker, block: Block, outcomes: Outcomes) -> None:
+    def _settle(self, member: Member, assignment: Assignment, outcomes: Outcomes) -> None:
         """Take in some outcomes of a block; when it is over, the worker is free again."""
-        count = len(outcomes.values)
+        block, count = assignment.block, len(outcomes.values)
         block.settle(outcomes.offset, outcomes.offset + count)
-        self._assignment.count(worker, block, count)
+        if not block.fixed:  # else its calls are one task, which is counted at its end
+            member.tasks += count
         if count:
-            self.crew.proved(worker)
-        if block.answered and not block.open:
-            self._end(worker, block)
+            member.proved = True
+            self._starts.succeeded()
+        if assignment.progress is ANSWERED and not block.open:
+            self._finish(member, assignment)
         if count:
             tally = self.tallies[block.function.name]
             tally.add(count, len(outcomes.errors), outcomes.short, outcomes.long)
             block.deliver(outcomes)
 
-    def _end(self, worker: Worker, block: Block) -> None:
-        self._endings.forget(block)
-        self._assignment.end(worker, block)
-        if worker in self.crew.retired and worker not in self.crew.busy:
-            self._discharge(worker)
+    def _finish(self, member: Member, assignment: Assignment) -> None:
+        self._assigner.finish(member, assignment)
+        if member.kill_reason is not None and member.state is IDLE:
+            self._discharge(member, member.kill_reason)
 
-    def _lose(self, worker: Worker, error: WorkerLost) -> None:
+    def _lose(self, member: Member, error: WorkerLost) -> None:
         """Go on without a worker that is dead."""
-        crew = self.crew
-        if not crew.knows(worker):  # it was given up before
-            return
-        was_idle, called = worker in crew.idle, crew.fresh.get(worker) if worker in crew.starting else None
-        for_memory = isinstance(error, WorkerOutOfMemory) and not was_idle
+        state = member.state
+        for_memory = isinstance(error, WorkerOutOfMemory) and state is not IDLE
         counts = not for_memory or self.size == 1
-        for block in reversed(self._remove(worker)):
+        for block in reversed(self._remove(member)):
             self._recovery.lost(block, error, counts=counts)
-        worker.dismiss()
+        member.worker.dismiss()
         if not self._cluster.replaceable:
             self._starts.one_fewer()
             if self.size == 0:
-                self._break(ExecutorBroken.because("all actors that the executor was given are dead", error))
+                self._break(executor_broken("all actors that the executor was given are dead", error))
         elif for_memory and self.size > 1:
             self._starts.one_fewer()
             _log.warning("%s From now on %d calls run at once: chunk_size=%d would fit.", error, self.size, self.size)
-        elif called is not None and not self._recovery.killing:
-            self._starts.failed(called, error)
+        elif state is STARTING and not self._recovery.killing:
+            self._starts.failed(member.called, error)
 
-    def _remove(self, worker: Worker) -> list[Block]:
-        """Forget a worker; return what it had."""
-        blocks = self._assignment.remove(worker)
-        for block in blocks:
-            self._endings.forget(block)
-            if block.open:
-                self.crew.failed_starts = 0  # a call comes to its end, though by the loss of its worker
+    def _remove(self, member: Member) -> list[Block]:
+        """End the record of a worker; return what it had."""
+        blocks = self.crew.remove(member)
+        if any(block.open for block in blocks):
+            self._starts.succeeded()  # a call comes to its end, though by the loss of its worker
         return blocks
 
-    def _retire(self, worker: Worker, error: WorkerOutOfMemory, block: Block | None) -> None:
+    def _exceed(self, member: Member, error: WorkerOutOfMemory, block: Block | None) -> None:
         """Let a worker that has too much memory begin nothing, and kill it: now, or when it has answered."""
-        crew = self.crew
-        crew.retired[worker] = error
-        crew.followable.pop(worker, None)
-        if block is not None and crew.has(worker, block):
-            crew.begun(worker, block)
-            self._endings.end(worker, block, error)
-        elif worker not in crew.busy:
-            self._discharge(worker)
+        member.kill_reason = error
+        self.crew.hold(member)
+        found = None if block is None else self.crew.find_assignment(member.worker, block)
+        if found is not None:
+            self.crew.begun(*found)
+            self._endings.end_call(*found, error)
+        elif not member.assignments:
+            self._discharge(member, error)
 
-    def _discharge(self, worker: Worker) -> None:
-        """Kill a worker that is retired and has no block."""
-        if (called := self.crew.fresh.get(worker)) is not None:
-            self._starts.failed(called, self.crew.retired[worker])
-        self._remove(worker)
-        worker.kill()
-        worker.dismiss()
+    def _discharge(self, member: Member, error: WorkerLost) -> None:
+        """Kill a worker that has too much memory, and no block."""
+        if not member.proved:
+            self._starts.failed(member.called, error)
+        self._dispose(member)
 
-    def _kill(self, worker: Worker, error: BaseException | None) -> None:
-        """End a worker for the sake of the block that it runs, as `Endings` says."""
-        nothing_begins = worker in self.crew.retired
-        self._recovery.killed(worker.place, self._remove(worker), error, nothing_begins=nothing_begins)
-        worker.kill()
-        worker.dismiss()
+    def _kill(self, member: Member, error: BaseException) -> None:
+        """Kill a worker for the sake of the block that it runs, as `Endings` says."""
+        nothing_begins = member.kill_reason is not None
+        self._recovery.killed(member.worker.place, self._dispose(member), error, nothing_begins=nothing_begins)
+
+    def _dispose(self, member: Member) -> list[Block]:
+        """Kill a worker and dismiss it; return what it had."""
+        blocks = self._remove(member)
+        member.worker.kill()
+        member.worker.dismiss()
+        return blocks
 
     def _cancel(self, future: Future[Any]) -> None:
         if self._waiting.cancel(future):
             return
-        for worker, blocks in self.crew.busy.items():
-            for block in blocks:
-                if (call := block.find(future)) is not None:
-                    call.unwanted = True
-                    self._endings.end(worker, block)
-                    return
+        for member, assignment in self.crew.in_flight:
+            if (call := assignment.block.find(future)) is not None:
+                call.unwanted = True
+                self._endings.end_call(member, assignment)
+                return
 
     def _close(self, cancel: bool, kill: bool) -> None:
         self._closing = True
         self._starts.all = False
         if not self._cluster.alive:  # nothing will ever answer
-            self._break(ExecutorBroken.because(GONE))
+            self._break(executor_broken(GONE))
             return
         self._recovery.cancelling |= cancel
         self._recovery.killing |= kill
         if cancel or kill:
             self._waiting.cancel_all(started=kill)
         if kill:
-            self._endings.end_all(interruptible=self._cluster.interruptible)
+            self._endings.kill_all(interruptible=self._cluster.interruptible)
 
     def _break(self, error: ExecutorBroken) -> None:
         """Resolve every call with `error`, and refuse new ones."""
@@ -406,19 +409,14 @@ class Dispatcher:
         self._inbox.close(error)
         for message in self._inbox.drain():
             try:
-                self._note(message)
+                self._handle_one(message)
             except Exception:  # as of the message that broke it; what is running is resolved below
                 _log.exception("lost a message")
         self._recovery.deliver()
-        for worker in list(self.crew.busy):
-            blocks = self._remove(worker)
-            self.crew.idle.append(worker)
-            for block in blocks:
-                block.fail(error)
+        for block in [block for member in self.crew for block in self.crew.strip(member)]:
+            block.fail(error)
         for item in self._waiting.drain():
-            if isinstance(item, Series):
-                item.end(error)
-            elif isinstance(item, Block):
+            if isinstance(item, (Series, Block)):
                 item.fail(error)
             elif item.claim():
                 item.resolve(None, error)

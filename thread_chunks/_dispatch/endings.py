@@ -8,21 +8,23 @@ the call holds the interpreter lock, is ended all the same, after `GRACE`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from functools import partial
 
-from .._calls.blocks import Block
-from ..errors import CallTimeout, WorkerLost
+from ..errors import CallTimeout
 from .alarms import Alarms
-from .crew import Crew
-from .worker import Worker
+from .assignment import PASSED, SENT, Assignment, Reason
+from .crew import REMOVED, Crew, Member
 
 # For how long a worker may take to give back the rest of a block before its process is ended (s). Less, and a
 # worker of a busy machine loses short calls without need; more, and who cancelled waits.
 GRACE = 0.5
 
+_CANCELLED = CancelledError("it was cancelled")  # for messages only: calls get one of their own
+
 
 class Endings:
-    """Which calls that run are to end. All belongs to the dispatcher's thread.
+    """Ends calls that run. All belongs to the dispatcher's thread.
 
     Only a call of the block that its worker runs is ended; a block that waits behind it is asked back, and if it
     begins before it is given back, it is its turn.
@@ -34,8 +36,8 @@ class Endings:
     clock : callable
         Tells the time.
     kill : callable
-        Ends a worker, for the sake of the block that it runs: of its calls the one that runs gets an error, if there
-        is one, and those that are unwanted are cancelled.
+        Kills a worker for the sake of the block that it runs: of its calls the one that runs gets the error, or those
+        that are unwanted are cancelled if the error is a `CancelledError`.
     """
 
     def __init__(
@@ -43,110 +45,109 @@ class Endings:
         crew: Crew,
         alarms: Alarms,
         clock: Callable[[], float],
-        kill: Callable[[Worker, BaseException | None], None],
+        kill: Callable[[Member, BaseException], None],
     ) -> None:
         self._crew = crew
         self._alarms = alarms
         self._clock = clock
         self._kill = kill
-        self._errors: dict[Block, BaseException | None] = {}  # what the call that runs gets; None: it is unwanted
-        self._doomed: set[Worker] = set()  # those that are killed when they have handed over what they have
 
-    def begin(self, worker: Worker, block: Block, *, is_exact: bool) -> None:
-        """Take note of a block that is its worker's first: a call of it was begun at `block.began`.
+    def time_call(self, member: Member, assignment: Assignment, *, is_exact: bool) -> None:
+        """See to the time-out of a call that was begun at `assignment.began`, in the block that its worker runs.
 
         If that is not `is_exact`, it may have been begun later, and may not be the one that runs.
         """
+        block = assignment.block
         timeout = block.limits.timeout
         if timeout is not None and block.open:
-            if is_exact and isinstance(self._errors.get(block), CallTimeout) and self._clock() < block.began + timeout:
-                del self._errors[block]  # it was taken to be late, for want of an answer
-                if block.has_unwanted:
-                    self._errors[block] = None
+            is_late = self._clock() >= assignment.began + timeout
+            if is_exact and isinstance(assignment.end_error, CallTimeout) and not is_late:
+                # It was taken to be late, as there was no answer.
+                assignment.end_error = _CANCELLED if block.has_unwanted else None
             action = self._out_of_time if is_exact else self._ask
-            self._when(block.began + timeout, worker, block, action)
-        if block in self._errors:
-            self._press(worker, block)
+            self._unless_another_begins(assignment.began + timeout, member, assignment, action)
+        if assignment.end_error is not None:
+            self._press(member, assignment)
 
-    def end_all(self, *, interruptible: bool) -> None:
+    def kill_all(self, *, interruptible: bool) -> None:
         """Kill all workers: of `Lost`, which comes of it, calls get their errors, if their outcomes do not come before.
 
         Those that have several calls, and can be asked, hand over first what they have.
         """
-        for worker in self._crew.workers:
-            blocks = self._crew.busy.get(worker, [])
-            if interruptible and sum(block.open_calls for block in blocks) > 1:
-                self._doomed.add(worker)
-                for block in blocks:
-                    self._crew.surrender(worker, block)
-                    block.alarms.append(self._alarms.set(self._clock() + GRACE, worker.kill))
+        for member in self._crew:
+            if interruptible and sum(assignment.block.open_calls for assignment in member.assignments) > 1:
+                member.draining = True
+                for assignment in member.assignments:
+                    self._crew.ask_back(member, assignment, Reason.ENDING)
+                    assignment.ring_at(self._alarms, self._clock() + GRACE, member.worker.kill)
             else:
-                worker.kill()
+                member.worker.kill()
 
-    def forget(self, block: Block) -> None:
-        """Take note that a block is over."""
-        self._errors.pop(block, None)
-
-    def end(self, worker: Worker, block: Block, error: BaseException | None = None) -> None:
+    def end_call(self, member: Member, assignment: Assignment, error: BaseException = _CANCELLED) -> None:
         """End the call of a block that runs, with an error, or what is unwanted of the block."""
-        is_pressed, known = block in self._errors, self._errors.get(block)
-        self._errors[block] = known if isinstance(known, WorkerLost) else error or known  # time-outs are presumed
+        is_pressed = assignment.end_error is not None
+        assignment.end_with(error)
         if is_pressed:
-            self.settle(worker)
+            self.kill_if_safe(member)
         else:
-            self._press(worker, block)
+            self._press(member, assignment)
 
-    def settle(self, worker: Worker) -> None:
-        """Carry out what is wanted, if nothing but the call that runs would be lost."""
-        blocks = self._crew.busy.get(worker)
-        if blocks and blocks[0] in self._errors:
-            block, *behind = blocks
-            if (block.open_calls <= 1 or not block.asked) and not any(other.asked for other in behind):
-                self._carry_out(worker, block)
-        if worker in self._doomed and not any(block.asked and not block.passed for block in blocks or ()):
-            worker.kill()
+    def kill_if_safe(self, member: Member) -> None:
+        """Kill a worker whose call is to end, if nothing but that call would be lost."""
+        if member.assignments and member.assignments[0].end_error is not None:
+            first, *behind = member.assignments
+            if (first.block.open_calls <= 1 or first.asked is None) and all(other.asked is None for other in behind):
+                self._carry_out(member, first)
+        is_drained = all(a.asked is None or a.progress is PASSED for a in member.assignments)
+        if member.draining and is_drained and member.state is not REMOVED:
+            member.worker.kill()
 
-    def _press(self, worker: Worker, block: Block) -> None:
-        running, *behind = self._crew.busy[worker]
-        self._crew.followable.pop(worker, None)  # what is sent there might be lost
+    def _press(self, member: Member, assignment: Assignment) -> None:
+        """Ask a worker for all that it has, so that it can be killed."""
+        running, *behind = member.assignments
+        self._crew.hold(member)  # what is sent there might be lost
         for other in behind:
-            self._crew.surrender(worker, other)
-        if running.open_calls > 1:
-            self._crew.surrender(worker, running)
-        if block is running:
-            block.alarms.append(self._alarms.set(self._clock() + GRACE, partial(self._carry_out, worker, block)))
-        self.settle(worker)
+            self._crew.ask_back(member, other, Reason.ENDING)
+        if running.block.open_calls > 1:
+            self._crew.ask_back(member, running, Reason.ENDING)
+        if assignment is running:
+            when = self._clock() + GRACE
+            assignment.ring_at(self._alarms, when, partial(self._carry_out, member, assignment))
+        self.kill_if_safe(member)
 
-    def _when(self, when: float, worker: Worker, block: Block, action: Callable[[Worker, Block], None]) -> None:
+    def _unless_another_begins(
+        self, when: float, member: Member, assignment: Assignment, action: Callable[[Member, Assignment], None]
+    ) -> None:
         """Do `action` at a time, unless another call was begun by then."""
-        began = block.began
+        began = assignment.began
 
         def act() -> None:
-            if block.began == began:
-                action(worker, block)
+            if assignment.began == began:
+                action(member, assignment)
 
-        block.alarms.append(self._alarms.set(when, act))
+        assignment.ring_at(self._alarms, when, act)
 
-    def _ask(self, worker: Worker, block: Block) -> None:
+    def _ask(self, member: Member, assignment: Assignment) -> None:
         """Find out which call runs, and since when.
 
         No answer is an answer, too: all the time one call has held the interpreter lock. It may have begun just
         before, if there are others.
         """
-        timeout = block.limits.timeout or 0.0
-        patience = GRACE if block.open_calls == 1 else max(GRACE, timeout)
-        self._crew.surrender(worker, block)
-        self._when(self._clock() + patience, worker, block, self._out_of_time)
+        timeout = assignment.block.limits.timeout or 0.0
+        patience = GRACE if assignment.block.open_calls == 1 else max(GRACE, timeout)
+        self._crew.ask_back(member, assignment, Reason.ENDING)
+        self._unless_another_begins(self._clock() + patience, member, assignment, self._out_of_time)
 
-    def _out_of_time(self, worker: Worker, block: Block) -> None:
+    def _out_of_time(self, member: Member, assignment: Assignment) -> None:
+        block = assignment.block
         text = (
             f"a call of {block.function.name} took longer than its call_timeout of {block.limits.timeout:g} s, "
-            f"and its worker ({worker.place}) was killed"
+            f"and its worker ({member.worker.place}) was killed"
         )
-        self.end(worker, block, CallTimeout(text))
+        self.end_call(member, assignment, CallTimeout(text))
 
-    def _carry_out(self, worker: Worker, block: Block) -> None:
-        if block in self._errors and not (block.passed or block.answered):  # else its outcomes are on their way
-            error = self._errors.pop(block)
-            if block.open and (error is not None or block.has_unwanted):
-                self._kill(worker, error)
+    def _carry_out(self, member: Member, assignment: Assignment) -> None:
+        if assignment.end_error is not None and assignment.progress is SENT:  # else its outcomes are coming
+            error, assignment.end_error = assignment.end_error, None
+            if assignment.block.open and (error is not _CANCELLED or assignment.block.has_unwanted):
+                self._kill(member, error)

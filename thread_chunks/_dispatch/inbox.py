@@ -22,9 +22,11 @@ class Inbox:
     def __init__(self) -> None:
         self._messages: Mailbox[Message] = Mailbox()
         self._gate = threading.Lock()
-        self._closed = False  # under the gate
-        self._ended = False  # under the gate
-        self._broken: ExecutorBroken | None = None  # under the gate
+        # These are written under the gate, and never go back. So `check` may read them without it, before each call of
+        # a series that is fed: at the worst it lets a call pass that comes too late, and the end of the series says so.
+        self._closed = False
+        self._deaf = False  # to questions
+        self._broken: ExecutorBroken | None = None
 
     def admit(self, work: Work) -> None:
         """Let work in.
@@ -59,14 +61,14 @@ class Inbox:
     def ask(self, question: Inspect) -> bool:
         """Let a question in, also when work is refused. Returns whether it will be answered: False after the end."""
         with self._gate:
-            if not self._ended:
+            if not self._deaf:
                 self._messages.put(question)
-            return not self._ended
+            return not self._deaf
 
-    def end(self) -> None:
+    def refuse_questions(self) -> None:
         """Let no question in any more."""
         with self._gate:
-            self._ended = True
+            self._deaf = True
 
     def close(self, broken: ExecutorBroken | None = None) -> None:
         """Shut the gate."""

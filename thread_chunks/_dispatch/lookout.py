@@ -1,12 +1,12 @@
-"""Sees whether the cluster is still there, which of its nodes are about to go, and who waits for room."""
+"""Looks whether the cluster is still there, which of its nodes are about to go, and who waits for room."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from ..errors import ExecutorBroken
-from .assigner import Assignment
-from .cluster import GONE, Cluster
+from .assigner import Assigner
+from .cluster import GONE, Cluster, executor_broken
 from .crew import Crew
 from .starts import Starts
 
@@ -16,11 +16,11 @@ _LOOKS = 2.0
 
 
 class Lookout:
-    """All belongs to the dispatcher's thread.
+    """Looks at the cluster now and then. All belongs to the dispatcher's thread.
 
     Parameters
     ----------
-    crew, cluster, assignment, starts
+    crew, cluster, assigner, starts
         The dispatcher's.
     clock : callable
         Tells the time.
@@ -32,14 +32,14 @@ class Lookout:
         self,
         crew: Crew,
         cluster: Cluster,
-        assignment: Assignment,
+        assigner: Assigner,
         starts: Starts,
         clock: Callable[[], float],
         give_up: Callable[[ExecutorBroken], None],
     ) -> None:
         self._crew = crew
         self._cluster = cluster
-        self._assignment = assignment
+        self._assigner = assigner
         self._starts = starts
         self._clock = clock
         self._give_up = give_up
@@ -48,9 +48,9 @@ class Lookout:
     @property
     def next(self) -> float | None:
         """When to look next; None if nothing is expected of the cluster."""
-        return self._next if self._crew.busy or self._crew.starting else None
+        return self._next if len(self._crew) > len(self._crew.idle) else None
 
-    def look(self, now: float) -> bool:
+    def look_if_due(self, now: float) -> bool:
         """Look, if it is time. Returns whether it was."""
         if self.next is None:
             self._next = now + _LOOKS
@@ -59,11 +59,11 @@ class Lookout:
         is_there = self._cluster.reachable()
         self._next = self._clock() + _LOOKS  # to look may have taken seconds
         if not is_there:
-            self._give_up(ExecutorBroken.because(GONE))
+            self._give_up(executor_broken(GONE))
             return True
         leaving = self._cluster.leaving
-        for worker in self._crew.workers if leaving else ():
-            if worker.node in leaving:
-                self._assignment.leave(worker)
-        self._starts.look(now)
+        for member in self._crew if leaving else ():
+            if member.worker.node in leaving:
+                self._assigner.vacate(member)
+        self._starts.warn_of_late(now)
         return True

@@ -35,7 +35,7 @@ class StartAll:
 
 
 @dataclass(slots=True, eq=False)
-class Store:
+class ReplaceFunction:
     """All workers get another stored function, whether they get a call of it or not."""
 
     function: Function
@@ -149,6 +149,6 @@ class Inspect:
             self.answer.set_exception(error)
 
 
-Work = Call | Series | More | StartAll | Store | Inspect
+Work = Call | Series | More | StartAll | ReplaceFunction | Inspect
 News = Started | Finished | Surrendered | Exceeded | Failed | Lost | Broken
 Message = Work | News | Abandon | Cancel | Close

@@ -54,12 +54,12 @@ class Queue:
             place += 1
         self._items.insert(place, block)
 
-    def take(self, workers: int, longest: int | None) -> Block | None:
+    def next_block(self, workers: int, longest: int | None) -> Block | None:
         """Take the next block off the queue, for one of `workers`, of at most `longest` calls, unless it is fixed."""
         while (head := self.head()) is not None:
             if isinstance(head, Series):
                 length = self._length(head.function, len(head.calls), head.chunksize, workers, longest)
-                if (block := head.take(length)) is None:
+                if (block := head.cut(length)) is None:
                     continue
                 return block
             if isinstance(head, Block):
@@ -97,11 +97,9 @@ class Queue:
         head = self.head()
         if head is None or not self._adaptive or not head.function.parcel.pace.brief:
             return False
-        return (
-            head.chunksize is None
-            if isinstance(head, Series)
-            else not (isinstance(head, Block) and (head.fixed or head.alone))
-        )
+        if isinstance(head, Series):
+            return head.chunksize is None
+        return not (isinstance(head, Block) and head.fixed)
 
     def demand(self, limit: int) -> int:
         """Return how many workers the waiting calls could use; at most `limit`."""
@@ -136,7 +134,7 @@ class Queue:
         kept = []
         for item in self.drain():
             if isinstance(item, Series):
-                item.end(CancelledError())
+                item.fail(CancelledError())
             elif isinstance(item, Call):
                 item.cancel()
             elif started or not isinstance(item.receiver, Batch):

@@ -21,7 +21,7 @@ _ENDED = (
 
 
 class Recovery:
-    """All belongs to the dispatcher's thread.
+    """Lets calls wait again, or fail. All belongs to the dispatcher's thread.
 
     Parameters
     ----------
@@ -62,13 +62,14 @@ class Recovery:
         else:
             self.fail(block, error)
 
-    def killed(self, place: str, blocks: list[Block], error: BaseException | None, *, nothing_begins: bool) -> None:
+    def killed(self, place: str, blocks: list[Block], error: BaseException, *, nothing_begins: bool) -> None:
         """Go on with what a worker had that was killed to end a call of its first block.
 
-        The error is for that call; None if it is unwanted. `nothing_begins`: the worker has begun no other block.
+        The error is for that call, a `CancelledError` if it is unwanted. `nothing_begins`: the worker has begun none of
+        the other blocks.
         """
         running, *behind = blocks
-        lost = WorkerLost(_ENDED.format(place, error or "it was cancelled"))
+        lost = WorkerLost(_ENDED.format(place, error))
         for block in reversed(behind):
             if nothing_begins:
                 self.wait_again([block])
@@ -77,7 +78,7 @@ class Recovery:
         self.cancel_unwanted(running)
         if isinstance(error, WorkerLost):
             self.lost(running, error)
-        elif error is not None and running.open_calls == 1:
+        elif running.open_calls == 1 and not isinstance(error, CancelledError):
             self.fail(running, error)
         else:
             self.lost(running, lost)

@@ -41,17 +41,17 @@ def running_calls(candidates: list[Candidate], *, timeout: float) -> list[Runnin
 def find_candidates(dispatcher: Dispatcher, stacks: bool) -> list[Candidate]:
     """Return the blocks that run, on the dispatcher's thread, and ask their workers which call runs."""
     candidates = []
-    for worker, block in dispatcher.crew.running:
+    for worker, current in dispatcher.crew.running:
+        block = current.block
         if block.open:
             answer = worker.look(block, stacks)
             is_carried = block.function.parcel.key == CARRIED_KEY
             # Copies, as the dispatcher goes on.
             calls, keywords = list(block.calls), None if block.keywords is None else list(block.keywords)
             name, oldest = block.function.name, block.open[0][0]
+            began, host, pid = current.began, worker.host, worker.pid
             candidates.append(
-                Candidate(
-                    name, is_carried, block.first, calls, keywords, oldest, block.began, worker.host, worker.pid, answer
-                )
+                Candidate(name, is_carried, block.first, calls, keywords, oldest, began, host, pid, answer)
             )
     return candidates
 

@@ -6,11 +6,18 @@ import logging
 from collections.abc import Callable
 
 from ..errors import ExecutorBroken, WorkerLost
-from .cluster import Cluster
-from .crew import MAX_FAILED_STARTS, Crew
+from .cluster import Cluster, executor_broken
+from .crew import Crew
 from .messages import Message
 
 _log = logging.getLogger("thread_chunks")
+
+# After so many attempts in a row to have workers that were lost before they ran anything, no more are started.
+# Fewer, and a passing fault would end hours of work; more, and the user waits for an image that can't import.
+_MAX_FAILED = 5
+
+# How long to wait before the next one is started (s), after the first that failed; twice as long after each other.
+_BACK_OFF = 0.5
 
 # How many workers are started before what the others say is heard again: to start one takes a millisecond or three.
 # Less, and it takes longer to start a thousand; more, and those that are up wait.
@@ -22,7 +29,7 @@ _LONG = 10
 
 
 class Starts:
-    """All belongs to the dispatcher's thread.
+    """Starts workers, as many as there is work for. All belongs to the dispatcher's thread.
 
     Parameters
     ----------
@@ -45,6 +52,10 @@ class Starts:
         The same, at present.
     all : bool
         Whether so many are to be started, whether there is work for them or not.
+    failure : WorkerLost or None
+        Why the last attempt to have a worker failed.
+    not_before : float
+        When the next worker may be started, by the dispatcher's clock.
     """
 
     def __init__(
@@ -63,6 +74,10 @@ class Starts:
         self._give_up = give_up
         self.size = size
         self.all = False
+        self.failure: WorkerLost | None = None
+        self.not_before = 0.0
+        self._failed = 0  # attempts in a row: workers were lost, and not a single call came to an end
+        self._failed_at = -1.0  # when the last one did
         self._has_more = False  # whether `start` left some for the next time
         self._late = 0  # how many were starting for long when somebody looked last
 
@@ -82,13 +97,14 @@ class Starts:
     def start(self, wanted: int) -> None:
         """See to it that `wanted` workers are idle or starting, within `size`; start some, and be `unfinished`."""
         crew = self._crew
-        missing = min(self.size - len(crew), (self.size if self.all else wanted) - len(crew.idle) - len(crew.starting))
+        available = len(crew.idle) + len(crew.starting)
+        missing = min(self.size - len(crew), (self.size if self.all else wanted) - available)
         self._has_more = False
-        if missing > 0 and crew.failed_starts >= MAX_FAILED_STARTS:
-            text = f"{crew.failed_starts} attempts in a row to have workers failed before a call came to its end"
-            self._do_without(text, crew.failure)
+        if missing > 0 and self._failed >= _MAX_FAILED:
+            text = f"{self._failed} attempts in a row to have workers failed before a call came to its end"
+            self._do_without(text, self.failure)
             return
-        if missing > 0 and crew.failed_starts and self._clock() < crew.next_start:
+        if missing > 0 and self._failed and self._clock() < self.not_before:
             return
         for _ in range(min(missing, _AT_ONCE)):
             try:
@@ -96,7 +112,7 @@ class Starts:
             except Exception as error:
                 self._do_without("no worker can be started", error)
                 return
-            crew.call(worker, self._clock())
+            crew.add(worker, self._clock())
         self._has_more = missing > _AT_ONCE
         self.all = self.all and self._has_more
 
@@ -104,9 +120,9 @@ class Starts:
         """Let there be one worker fewer from now on."""
         self.size -= 1
 
-    def look(self, now: float) -> None:
+    def warn_of_late(self, now: float) -> None:
         """Say how many workers have been starting for long, and what they wait for, if nobody was told."""
-        late = sum(now - self._crew.fresh[worker] > _LONG for worker in self._crew.starting)
+        late = sum(now - member.called > _LONG for member in self._crew.starting)
         if late > self._late:
             _log.warning(
                 "%d of %d workers are not up after %d s: there is no room for them, or their environment takes long. "
@@ -119,15 +135,23 @@ class Starts:
         self._late = late
 
     def failed(self, called: float, error: WorkerLost) -> None:
-        """Take note that a worker that was called then was of no use, though it may have been up."""
+        """Start the next worker later: one that was called then was lost before it was of use, though it may be up."""
         _log.warning("a worker was lost before it was of use: %s", error)
-        self._crew.failed_to_start(called, error, self._clock())
+        self.failure = error
+        if called > self._failed_at:  # else it is of an attempt that has failed already
+            self._failed_at = now = self._clock()
+            self.not_before = now + _BACK_OFF * 2**self._failed
+            self._failed += 1
+
+    def succeeded(self) -> None:
+        """End the row of failed attempts: a call came to its end."""
+        self._failed = 0
 
     def _do_without(self, why: str, error: BaseException | None) -> None:
         """Start no more workers: go on with those that are up, and break if there are none."""
         self.size = len(self._crew)
         self.all = False
         if self.size == 0:
-            self._give_up(ExecutorBroken.because(why, error))
+            self._give_up(executor_broken(why, error))
         else:
             _log.warning("%s; going on with %d: %s", why, self.size, error)

@@ -33,7 +33,7 @@ class Worker(Protocol):
     def look(self, block: Block, with_stack: bool) -> Future[Any] | None:
         """Ask which call of a block runs. The answer is an `actor.Look`. None if there is nobody to ask."""
 
-    def store(self, function: Function) -> None:
+    def replace_function(self, function: Function) -> None:
         """Replace the stored function, after what the worker runs now."""
 
     def dismiss(self) -> None:

@@ -7,13 +7,13 @@ import multiprocessing
 import os
 import socket
 import sys
+import threading
 import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -25,15 +25,17 @@ from ray.exceptions import ObjectLostError, OutOfMemoryError, RayTaskError
 from .._calls.blocks import Block
 from .._calls.calls import Outcomes
 from .._calls.functions import Function, Parcel
-from .._dispatch.cluster import GONE
+from .._dispatch.cluster import GONE, executor_broken
 from .._dispatch.messages import Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
 from .._wire.holdings import Holdings
 from .._wire.images import Shipment
-from .._wire.ledger import View
-from .._wire.pickling import Packed, pack_calls, unpack, unpack_error
-from .._wire.protocol import CARRIED_KEY, STORED_KEY, Excess, Look, Ready, Reply, Request, Setup, Token, seal, unseal
-from .._wire.reducing import Key
-from ..errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost, WorkerOutOfMemory
+from .._wire.pickling import Packed, pack_calls, unpack_error
+from .._wire.protocol import CARRIED_KEY, STORED_KEY, Excess, Look, Ready, Reply, Request, Setup, seal, unseal
+from ..errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
+from .line import Line
+from .runtime import RayRuntime
+from .sent import Sent, outcomes
+from .terms import Terms, pack_function
 
 Post = Callable[[Message], None]
 
@@ -63,50 +65,79 @@ _LARGEST_REPLY = 16 * 2**20
 _FUNCTIONS_KEPT = 16
 
 
-@dataclass(slots=True, eq=False)
-class Sent:
-    """A block that was sent: what of it could not be, and the reference to its value if that stays in the cluster."""
-
-    token: Token
-    failures: dict[int, PicklingFailed]
-    kept: ObjectRef[Any] | None = None
-
-
 class RayWorker:
-    """One actor, as the dispatcher sees it. All but the callbacks run on the dispatcher's thread."""
+    """One actor, as the dispatcher sees it. All but the callbacks runs on the dispatcher's thread.
 
-    def __init__(self, handle: ActorHandle[Any], node: str, cluster: Any, post: Post) -> None:
+    Ray calls back on threads of its own. What the callbacks write, and the dispatcher reads:
+
+    * `host`, `pid` and `node` are written once, before `Started` is posted. Who reads them before that sees where the
+      worker was meant to go, and no process.
+    * `_sent` and `_forgetful` are under the lock. The line has a lock of its own.
+    * `_killed_by_kernel` is the callbacks' alone, and under the lock, as two of them may find the actor dead.
+
+    `_killed` is the dispatcher's. A callback that reads it learns of a death, and `kill` sets it before that can be.
+
+    Parameters
+    ----------
+    handle : actor handle
+    node : str
+        Where the actor is meant to go, or empty.
+    terms : Terms
+    runtime : RayRuntime
+    stored : Function
+        The stored function.
+    post : callable
+        Takes messages to the dispatcher, from any thread.
+    dismissed : callable
+        Called when the worker is dismissed.
+    """
+
+    def __init__(
+        self,
+        handle: ActorHandle[Any],
+        node: str,
+        terms: Terms,
+        runtime: RayRuntime,
+        stored: Function,
+        post: Post,
+        dismissed: Callable[[RayWorker], None],
+    ) -> None:
         self.handle = handle
-        self.node = node  # where it is meant to go, until it is up
-        self._cluster = cluster
+        self.host, self.pid, self.node = "", 0, node
+        self._terms = terms
+        self._runtime = runtime
         self._post = post
-        self.host, self.pid = "", 0
+        self._dismissed = dismissed
         self._paths = list(sys.path)
         # The functions that the actor keeps; the one that was used last is last.
         self._functions: OrderedDict[bytes, weakref.ref[Parcel]] = OrderedDict()
-        self._stored: Parcel | None = cluster.stored.parcel  # what the actor holds as its own
+        self._stored: Parcel | None = stored.parcel  # what the actor is known to hold as its own
+        self._has_stored = False  # whether that was replaced
         self._id = uuid4().bytes
         self._blocks_sent = 0
+        # Ray keeps the order of what is sent, but not to an actor that it runs in an event loop.
+        self._line = Line(is_ordered=not hasattr(handle, "thread_chunks_in_loop"))
         self._killed = False  # by us
+        self._lock = threading.Lock()
         self._killed_by_kernel: bool | None = None  # None: nobody has asked
         self._sent: dict[Block, Sent] = {}
-        self._holdings = Holdings()
         self._forgetful = False  # whether functions that were sent may not have arrived
-        authkey = bytes(multiprocessing.current_process().authkey)
         setup = Setup(
             self._paths,
             sys.argv,
             _working_directory(),
-            authkey,
-            cluster.address_of_streams,
-            cluster.node,
-            cluster.initializer,
+            bytes(multiprocessing.current_process().authkey),
+            terms.streams,
+            terms.node,
+            terms.initializer,
         )
-        update = self._holdings.update(cluster.view, cluster.stored.view)
-        shipment = Shipment(cluster.stored.parcel.shipment, update)
-        self._when_done(handle.start_worker.remote(setup, shipment), self._started)
-        if cluster.memory_limit is not None:
-            self._when_done(handle.watch.options(**IN_WATCH_GROUP).remote(cluster.memory_limit), self._exceeded)
+        self._holdings = Holdings(terms.ledger)
+        shipment = Shipment(stored.parcel.shipment, self._holdings.update(terms.view, stored.view))
+        started = handle.thread_chunks_start.remote(setup, shipment)
+        self._line.add(lambda: self._when_done(started, self._started))
+        if terms.memory_limit is not None:
+            watch = handle.thread_chunks_watch.options(**IN_WATCH_GROUP)
+            self._when_done(watch.remote(terms.memory_limit), self._exceeded)
 
     @property
     def place(self) -> str:
@@ -123,42 +154,48 @@ class RayWorker:
             return False
         try:
             function, forget = self._ship(block.function)
-            update = self._holdings.update(block.function.view, self._view_of(calls))
+            update = self._holdings.update_for(calls, block.function.view)
+            shipment = function if update is None else Shipment(function, update)
         except Exception as error:  # it cannot be pickled, or the object store is full
             self._post(Failed(self, block, error))
             return False
-        if not self._cluster.alive:  # else Ray would start itself, in its own way
+        if not self._runtime.alive:  # else Ray would start itself, in its own way
             self._post(Broken(_gone))
             return False
         self._blocks_sent += 1
         token = self._id, self._blocks_sent
-        sent = self._sent[block] = Sent(token, failures)
+        sent = Sent(token, failures)
+        with self._lock:
+            self._sent[block] = sent
         largest = None if block.fixed else _LARGEST_REPLY
         keeps = block.function.keeps
         request = Request(
-            token, block.first, key, calls, forget, self._new_paths(), self._cluster.writable, largest, keeps
+            token, block.first, key, calls, forget, self._new_paths(), self._terms.writable, largest, keeps
         )
-        run = self.handle.run_block.options(num_returns=2) if keeps else self.handle.run_block
-        try:
-            shipment = function if update is None else Shipment(function, update)
-            reply = run.remote(seal(request), *([] if shipment is None else [shipment]))
-            if keeps:
-                reply, sent.kept = reply
-        except Exception as error:  # as for a reference from a session of Ray that is over
-            self._post(Failed(self, block, error, sent=False) if self._cluster.alive else Broken(_gone))
-            return False
+        run = self.handle.thread_chunks_run.options(num_returns=2) if keeps else self.handle.thread_chunks_run
+        size = request.size
         seconds = time.perf_counter() - start
-        self._when_done(reply, lambda future: self._replied(future, block, sent, seconds))
+
+        def send() -> Future[Any] | None:
+            try:
+                reply = run.remote(seal(request), *([] if shipment is None else [shipment]))
+                if keeps:
+                    reply, sent.kept = reply
+            except Exception as error:  # as for a reference from a session of Ray that is over
+                self._post(Failed(self, block, error, sent=False) if self._runtime.alive else Broken(_gone))
+                return None
+            return self._when_done(reply, lambda future: self._replied(future, block, sent, seconds))
+
         # What comes behind it relies on the function that it brings, which may get lost.
-        return shipment is None and request.size <= _LARGEST_FOLLOWED
+        return self._line.add(send) and shipment is None and size <= _LARGEST_FOLLOWED
 
     def surrender(self, block: Block) -> None:
         """Ask for what there is of the block, as `_messages.Worker` says."""
-        sent = self._sent.get(block)
-        if sent is None or not self._cluster.alive:
+        sent = self._sent_of(block)
+        if sent is None or not self._runtime.alive:
             return
         try:
-            reply = self.handle.surrender.options(**IN_CONTROL_GROUP).remote(sent.token)
+            reply = self.handle.thread_chunks_surrender.options(**IN_CONTROL_GROUP).remote(sent.token)
         except Exception as error:
             self._post(Lost(self, self._describe(error, block)))
         else:
@@ -166,40 +203,62 @@ class RayWorker:
 
     def look(self, block: Block, with_stack: bool) -> Future[Look] | None:
         """Ask what runs, as `_messages.Worker` says."""
-        sent = self._sent.get(block)
-        if sent is None or not (self._cluster.interruptible and self._cluster.alive):
+        sent = self._sent_of(block)
+        if sent is None or not (self._terms.ours and self._runtime.alive):
             return None
         with suppress(Exception):  # if the actor or Ray is gone, others find out
-            answer: Future[Look] = self.handle.look.options(**IN_CONTROL_GROUP).remote(sent.token, with_stack).future()
+            answer: Future[Look] = (
+                self.handle.thread_chunks_look.options(**IN_CONTROL_GROUP).remote(sent.token, with_stack).future()
+            )
             return answer
         return None
 
-    def store(self, function: Function) -> None:
-        """Replace the actor's stored function. Ray keeps the order of what is sent to an actor."""
-        with suppress(Exception):  # if the actor or Ray is gone, the next block finds out
-            if self._cluster.alive:
-                update = self._holdings.update(function.view)
-                self.handle.store_function.remote(Shipment(function.parcel.shipment, update))
+    def replace_function(self, function: Function) -> None:
+        """Replace the actor's stored function, after what was sent before."""
         self._stored = function.parcel
+        self._has_stored = True
+        update = self._holdings.update(function.view)
+        self._tell(self.handle.thread_chunks_store, Shipment(function.parcel.shipment, update))
 
     def dismiss(self) -> None:
         """Let go of the actor; it ends when nobody else holds its handle."""
-        self._cluster.forget(self)
-        with suppress(Exception):  # the actor or Ray may be gone
-            if self._cluster.alive:
-                self.handle.end_worker.remote(self._id, list(self._functions))
+        self._dismissed(self)
+        self._tell(self.handle.thread_chunks_end, self._id, list(self._functions))
         del self.handle
+
+    def settle(self, timeout: float) -> None:
+        """Wait until the actor has what was stored in it last, if later messages could overtake that."""
+        if self._has_stored:
+            self._line.flush(timeout)
 
     def kill(self) -> None:
         """End the actor at once."""
-        if self._cluster.replaceable:
+        if self._terms.ours:
             self._killed = True
-            self._cluster.kill(self.handle)
+            self._runtime.kill(self.handle)
         else:  # the user's, and not ours to kill
             self._post(Lost(self, WorkerLost(f"the executor gave up on a worker ({self.place}), which may still run")))
 
-    def _when_done(self, reference: ObjectRef[Any], callback: Callable[[Future[Any]], None]) -> None:
-        reference.future().add_done_callback(callback)
+    def _sent_of(self, block: Block) -> Sent | None:
+        with self._lock:
+            return self._sent.get(block)
+
+    def _when_done(self, reference: ObjectRef[Any], callback: Callable[[Future[Any]], None]) -> Future[Any]:
+        future: Future[Any] = reference.future()
+        future.add_done_callback(callback)
+        return future
+
+    def _tell(self, method: Any, *args: Any) -> None:
+        """Send what needs no answer."""
+
+        def send() -> Future[Any] | None:
+            with suppress(Exception):  # if the actor or Ray is gone, others find out
+                if self._runtime.alive:
+                    future: Future[Any] = method.remote(*args).future()
+                    return future
+            return None
+
+        self._line.add(send)
 
     def _started(self, future: Future[Ready]) -> None:
         if (error := future.exception()) is not None:
@@ -214,14 +273,16 @@ class RayWorker:
 
     def _replied(self, future: Future[bytes | Reply], block: Block, sent: Sent, seconds: float) -> None:
         error = future.exception()
-        self._sent.pop(block, None)  # what could not be sent refers to its arguments
+        with self._lock:
+            self._sent.pop(block, None)  # what could not be sent refers to its arguments
         if error is None:
             reply: Reply = unseal(Reply, future.result())
             self._post(Finished(self, block, self._collect(reply, sent, seconds), reply.left))
         elif isinstance(error, (RayTaskError, ObjectLostError)):
             # The actor lives, but the message failed: it could not be unpickled, or it was lost. A function
             # that was in it has not arrived, so all are sent again when they are needed.
-            self._forgetful = True
+            with self._lock:
+                self._forgetful = True
             self._post(Failed(self, block, error.cause if isinstance(error, RayTaskError) else error))
         else:
             self._post(Lost(self, self._describe(error, block)))
@@ -242,15 +303,16 @@ class RayWorker:
             return
         if (excess := future.result()) is None:
             return  # it was let go
-        used, limit = (f"{size / 2**20:,.0f} MiB" for size in (excess.memory, self._cluster.memory_limit or 0))
+        used, limit = (f"{size / 2**20:,.0f} MiB" for size in (excess.memory, self._terms.memory_limit or 0))
         text = f"a worker ({self.place}) was killed because it had {used} for itself, and memory_limit is {limit}"
-        block = next((block for block, sent in list(self._sent.items()) if sent.token == excess.token), None)
+        with self._lock:
+            block = next((block for block, sent in self._sent.items() if sent.token == excess.token), None)
         if excess.token is not None:
             text += f", while it ran call {excess.label}" + ("" if block is None else f" of {block.function.name}")
         self._post(Exceeded(self, WorkerOutOfMemory(text), block))
 
     def _collect(self, reply: Reply, sent: Sent, seconds: float = 0.0) -> Callable[[], Outcomes]:
-        return partial(_outcomes, reply, sent, seconds, self._cluster.writable)
+        return partial(outcomes, reply, sent, seconds, self._terms.writable)
 
     def _describe(self, error: BaseException, block: Block | None = None) -> WorkerLost:
         if block is None:
@@ -274,10 +336,11 @@ class RayWorker:
         return lost
 
     def _is_killed_by_kernel(self) -> bool:
-        if self._killed_by_kernel is None:  # for each death one kill is taken
-            is_possible = not self._killed and self.host == socket.gethostname()
-            self._killed_by_kernel = is_possible and self._cluster.kernel_kills.take()
-        return self._killed_by_kernel
+        with self._lock:
+            if self._killed_by_kernel is None:  # for each death one kill is taken
+                is_possible = not self._killed and self.host == socket.gethostname()
+                self._killed_by_kernel = is_possible and self._terms.kernel_kills.take()
+            return self._killed_by_kernel
 
     def _new_paths(self) -> list[str] | None:
         if sys.path == self._paths:
@@ -285,20 +348,11 @@ class RayWorker:
         self._paths = list(sys.path)
         return self._paths
 
-    def _view_of(self, calls: bytes | list[Packed | None]) -> View | None:
-        """Return the globals that the calls' arguments need."""
-        uses: set[Key] = set()
-        for call in calls if isinstance(calls, list) else ():
-            if call is not None and call.uses:
-                uses |= call.uses
-                call.uses = frozenset()
-        view: View | None = self._cluster.ledger.view(uses) if uses else None
-        return view
-
     def _ship(self, function: Function) -> tuple[Packed | ObjectRef[Packed] | None, list[bytes]]:
         """Return the function if the actor does not hold it, and the keys of those it can forget."""
-        if self._forgetful:
-            self._forgetful = False
+        with self._lock:
+            forgetful, self._forgetful = self._forgetful, False
+        if forgetful:
             self._functions.clear()
             self._holdings.forget()
             self._stored = None
@@ -308,7 +362,7 @@ class RayWorker:
         if parcel.failure is not None:
             raise parcel.failure
         if parcel.shipment is None and function.fn is not None:
-            parcel.shipment = self._cluster.pack_function(function.fn)
+            parcel.shipment = pack_function(function.fn, self._runtime)
         if parcel.key == STORED_KEY:
             held, self._stored = self._stored is parcel, parcel
             return (None if held else parcel.shipment), []
@@ -322,7 +376,7 @@ class RayWorker:
 
 
 def _gone() -> ExecutorBroken:
-    return ExecutorBroken(GONE)
+    return executor_broken(GONE)
 
 
 def _working_directory() -> str | None:
@@ -333,31 +387,4 @@ def _working_directory() -> str | None:
 
 
 def _initializer_failed(packed: Packed) -> ExecutorBroken:
-    error = unpack_error(packed)
-    broken = ExecutorBroken(f"the initializer failed in a worker: {type(error).__name__}: {error}")
-    broken.__cause__ = error
-    return broken
-
-
-def _outcomes(reply: Reply, sent: Sent, seconds: float, writable: bool) -> Outcomes:
-    """Rebuild outcomes; it took `seconds` to find out that some calls could not be sent."""
-    values = reply.values if sent.kept is None else [sent.kept] * len(reply.values)
-    errors: dict[int, BaseException] = {index: unpack_error(packed) for index, packed in reply.errors.items()}
-    for index, packed in reply.packed.items():
-        try:
-            values[index] = unpack(packed, writable=writable)
-        except UnpicklingFailed as error:
-            errors[index] = error
-    for index, failure in sent.failures.items():
-        if 0 <= index - reply.offset < len(values):
-            errors[index - reply.offset] = failure
-    return Outcomes(
-        values,
-        errors,
-        reply.offset,
-        seconds + reply.seconds,
-        reply.packed,
-        reply.running,
-        reply.short,
-        reply.long,
-    )
+    return executor_broken("the initializer failed in a worker", unpack_error(packed))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from .._calls.calls import UNLIMITED, Arguments, Limits, Outcomes
 from .._calls.functions import Function
 from .._calls.mailbox import Mailbox
-from .._calls.series import Delivery, Outbox, Recorder, Series
+from .._calls.series import Delivery, Journal, Outbox, Series
 from .._calls.supply import Supply
 from .._dispatch.inbox import Inbox
 from .._dispatch.messages import Abandon
@@ -47,7 +47,7 @@ class SeriesFeed:
         How far to run ahead of the consumer; None: let everything in now.
     owner : object
         The executor, if it is to be fed later on: until then it must not end by being dropped.
-    recorder : Recorder or None
+    journal : Journal or None
         Where values are kept.
     limits : Limits
         What the calls may take.
@@ -62,7 +62,7 @@ class SeriesFeed:
         buffersize: int | None,
         *,
         owner: object,
-        recorder: Recorder | None = None,
+        journal: Journal | None = None,
         limits: Limits = UNLIMITED,
     ) -> None:
         self.outbox: Outbox = Mailbox()
@@ -71,7 +71,7 @@ class SeriesFeed:
         self._owner = owner
         self._inbox = inbox
         self._rest = iter(()) if isinstance(calls, Supply) else iter(calls)
-        self._series: Series | None = Series(function, weakref.ref(self.outbox), chunksize, recorder, limits)
+        self._series: Series | None = Series(function, weakref.ref(self.outbox), chunksize, journal, limits)
         if isinstance(calls, Supply):
             self._series.calls = calls
             self.admitted = len(calls)
@@ -115,14 +115,14 @@ class FutureFeed:
         submit: Callable[[Arguments], Future[Any]],
         calls: Iterable[Arguments],
         buffersize: int | None,
-        recorder: Recorder | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.outbox: Outbox = Mailbox()
         self.admitted = 0
         self.lazy = buffersize is not None
         self._submit = submit
         self._rest = iter(calls)
-        self._recorder = recorder
+        self._journal = journal
         self._futures: dict[int, Future[Any]] = {}
         try:
             for args in islice(self._rest, buffersize):
@@ -138,7 +138,7 @@ class FutureFeed:
 
     def abandon(self) -> None:
         """Cancel what has not started, and let go of everything."""
-        self._submit, self._rest, self._recorder = _no_submit, iter(()), None
+        self._submit, self._rest, self._journal = _no_submit, iter(()), None
         for future in list(self._futures.values()):
             future.cancel()
         self.outbox = Mailbox()
@@ -148,10 +148,10 @@ class FutureFeed:
         label = self.admitted
         future = self._futures[label] = self._submit(args)
         self.admitted += 1
-        recorder = self._recorder  # which has to know of what finishes after nobody wants it any more
-        future.add_done_callback(lambda done: self._done(label, args, done, recorder))
+        journal = self._journal  # which has to know of what finishes after nobody wants it any more
+        future.add_done_callback(lambda done: self._done(label, args, done, journal))
 
-    def _done(self, label: int, args: Arguments, future: Future[Any], recorder: Recorder | None) -> None:
+    def _done(self, label: int, args: Arguments, future: Future[Any], journal: Journal | None) -> None:
         self._futures.pop(label, None)
         if future.cancelled():
             outcomes = Outcomes.all_failed(1, CancelledError())
@@ -160,9 +160,9 @@ class FutureFeed:
         else:
             outcomes = Outcomes([future.result()])
         try:
-            if recorder is not None:
-                recorder.start(label, args)
-                recorder.record(label, outcomes)
+            if journal is not None:
+                journal.sent(label, args)
+                journal.record(label, outcomes)
         finally:
             self.outbox.put(Delivery(label, outcomes))
 

@@ -87,7 +87,7 @@ class Recorder:
                 size += len(row) if isinstance(row, bytes) else row.size
         self.writer.add(values=rows, size=size)
 
-    def start(self, label: int, args: Arguments) -> None:
+    def sent(self, label: int, args: Arguments) -> None:
         """Look at a call's arguments once more, as it is sent."""
         if not self._hashed or PLAIN.issuperset(map(type, args)):
             return
@@ -101,7 +101,7 @@ class Recorder:
             self._changed_arguments = True
             _log.warning("arguments were changed after `map` was called: such values are not kept in the checkpoint")
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Find out whether others have finished calls of the function by now."""
         with suppress(OSError, CheckpointRefused):  # else calls that others have finished are run again, no more
             changes = self._reader.changes()
@@ -119,7 +119,7 @@ class Recorder:
         return None
 
     def forget(self, label: int) -> None:
-        """Note that a call needs no outcome any more."""
+        """Expect no outcome of a call any more."""
         del self._keys[label]
 
 
@@ -135,11 +135,11 @@ class NoRecorder:
 
     def flush(self) -> None: ...
 
-    def start(self, label: int, args: Arguments) -> None: ...
+    def sent(self, label: int, args: Arguments) -> None: ...
 
     def record(self, first: int, outcomes: Outcomes) -> None: ...
 
-    def look(self) -> None: ...
+    def refresh(self) -> None: ...
 
     def found(self, label: int) -> int | None: ...
 

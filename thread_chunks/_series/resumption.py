@@ -16,7 +16,7 @@ from typing import Any
 
 from .._calls.calls import Arguments
 from .._calls.mailbox import Mailbox
-from .._calls.series import Outbox, Stored
+from .._calls.series import Checkpointed, Outbox
 from .._checkpoints.identity import hash_of, identify
 from .._checkpoints.rows import CallRow, make_key, to_bytes
 from .._checkpoints.store import Run, open_store
@@ -153,7 +153,7 @@ class Resumption:
                         yield self._kept(next(computed))
                     else:
                         bar.update(1 if is_lazy else 0)
-                        yield self._kept(Stored(outcome))
+                        yield self._kept(Checkpointed(outcome))
             if is_lazy and self._run is not None:
                 with suppress(OSError):
                     self._store.set_total(self._run, self._position)
@@ -180,7 +180,7 @@ class Resumption:
         """Return a value that came, or load one that is there; the last one when all are on disk."""
         if self._exhausted and not self._plan:
             self._recorder.flush()
-        if type(value) is not Stored:
+        if type(value) is not Checkpointed:
             return value
         try:
             # Its buffers are of this moment, and so may be written to.

@@ -7,14 +7,16 @@ from typing import Any
 
 from .homes import find_homes, names_of, reloads
 from .images import PROCESS, Update
-from .ledger import Bundle, Version, View
+from .ledger import Bundle, Ledger, Version, View
+from .pickling import Packed
 from .reducing import Key
 
 
 class Holdings:
-    """Which versions one worker holds. Belongs to the dispatcher's thread."""
+    """Which versions of a ledger one worker holds. Belongs to the dispatcher's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._reloads = len(reloads())  # of which the worker knows
         self.forget()
 
@@ -24,6 +26,15 @@ class Holdings:
         self._packed: set[Key] = set()  # of these, those that it may not have unpacked
         self._modules: list[tuple[str, dict[str, Any]]] = []
         self._last: View | None = None  # which it has all of
+
+    def update_for(self, calls: bytes | list[Packed | None], view: View | None) -> Update | None:
+        """Return what the worker lacks for calls of a function with this view, and for their arguments."""
+        uses: set[Key] = set()
+        for call in calls if isinstance(calls, list) else ():
+            if call is not None and call.uses:
+                uses |= call.uses
+                call.uses = frozenset()
+        return self.update(view, self._ledger.view(uses) if uses else None)
 
     def update(self, view: View | None, more: View | None = None) -> Update | None:
         """Return what the worker lacks for calls that need these views, and note that it is sent."""

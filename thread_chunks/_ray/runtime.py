@@ -1,0 +1,111 @@
+"""All that is asked of Ray itself, but for what actors' handles are asked. The tests have one that needs no Ray."""
+
+from __future__ import annotations
+
+import operator
+from contextlib import suppress
+from typing import Any
+
+import ray
+from ray import ObjectRef
+from ray.actor import ActorHandle
+
+from .. import config
+from .._dispatch.cluster import GONE
+from .._wire.pickling import Packed
+from . import session
+from .nodes import Nodes, on
+from .options import remote_class
+
+
+class RayRuntime:
+    """Ray, within a session that is joined and left. It belongs to one cluster.
+
+    Attributes
+    ----------
+    nodes : Nodes
+        From `join` on.
+    """
+
+    nodes: Nodes
+    _session: session.Session
+
+    def actor_class(self, cls: type[Any], options: dict[str, Any], *, watched: bool) -> Any:
+        """Return what `make_actor` makes actors from. Ray need not be up.
+
+        Raises
+        ------
+        ValueError
+            If Ray refuses the options.
+        """
+        remote = remote_class(cls, watched=watched)
+        remote.options(**options)
+        return remote
+
+    def join(self, *, persistent: bool) -> None:
+        """Start Ray, or connect to it, unless it is up; see `session.join`."""
+        self._session = session.join(persistent=persistent)
+        try:
+            self.nodes = Nodes()
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Use Ray no more."""
+        self._session.leave()
+
+    @property
+    def alive(self) -> bool:
+        """Whether Ray is up, and still the same."""
+        return self._session.alive
+
+    def reachable(self) -> bool:
+        """Return whether Ray answers. It may take seconds."""
+        return self._session.reachable()
+
+    @property
+    def default_size(self) -> int:
+        """How many workers there are where the user does not say."""
+        if self._session.local or config.default_chunk_size != config.usable_cpus:
+            return operator.index(config.default_chunk_size)
+        return self.nodes.cpus
+
+    @property
+    def streams(self) -> str | None:
+        """Where a worker asks for this process's standard output and error."""
+        return None if self._session.outlet is None else self._session.outlet.address
+
+    @property
+    def resources_left(self) -> str:
+        """What Ray can still give to actors, for messages."""
+        with suppress(Exception):  # Ray's, while it goes down
+            if self.reachable():  # else Ray would wait for its head
+                there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+                free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+                return str({name: free.get(name, 0.0) for name in there if not name.startswith("node:")})
+        return "an unknown rest"
+
+    @staticmethod
+    def node() -> str:
+        """Return the node of the process that calls it."""
+        return ray.get_runtime_context().get_node_id()
+
+    def make_actor(self, actor_class: Any, options: dict[str, Any], place: str) -> ActorHandle[Any]:
+        """Begin to make an actor, on a node if `place` names one."""
+        if not self.alive:
+            raise RuntimeError(GONE)
+        options = {**options, "scheduling_strategy": on(place)} if place else options
+        handle: ActorHandle[Any] = actor_class.options(**options).remote(None)
+        return handle
+
+    def put(self, packed: Packed) -> ObjectRef[Packed]:
+        """Put something into the object store."""
+        if not self.alive:
+            raise RuntimeError(GONE)
+        return ray.put(packed)
+
+    def kill(self, handle: ActorHandle[Any]) -> None:
+        """End an actor at once."""
+        if self.alive:
+            ray.kill(handle)
