@@ -9,7 +9,10 @@ PROGRAMS = Path(__file__).with_name("programs")
 
 
 def tier_of(item):
-    """Tell the tier of a test by the folder that it lies in, by its fixtures, and by a parameter that is "ray"."""
+    """Tell the tier of a test: by a mark of its own, by its folder, by its fixtures, or by a parameter that is "ray"."""
+    for mark in item.iter_markers():
+        if mark.name in TIERS:
+            return mark.name
     if PROGRAMS in item.path.parents or "python" in item.fixturenames:
         return "process"
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()

@@ -8,6 +8,7 @@ from typing import Any
 
 from ._actor.entry import InOrder, OnlyInLoop, runner_of, users_class, users_method
 from ._checkpoints.identity import identify_class
+from ._wire.images import Shipment
 from ._wire.pickling import Packed
 from ._wire.protocol import Excess, Look, Ready, Reply, Request, Setup, Token, seal
 
@@ -83,19 +84,19 @@ class LabelledActor:
     thread_chunks_in_loop = OnlyInLoop()
 
     @InOrder
-    async def thread_chunks_start(self, setup: Setup, function: Packed | None) -> Ready:
+    async def thread_chunks_start(self, setup: Setup, shipment: Packed | Shipment | None) -> Ready:
         """Take over the driver's surroundings, store the function, run the initializer: once, before any block."""
-        return await runner_of(self).start(_Holder(self), setup, function)
+        return await runner_of(self).start(_Holder(self), setup, shipment)
 
     @InOrder
-    async def thread_chunks_store(self, function: Packed) -> None:
+    async def thread_chunks_store(self, shipment: Packed | Shipment) -> None:
         """Replace the stored function by one that is packed."""
-        await runner_of(self).store(_Holder(self), function)
+        await runner_of(self).store(_Holder(self), shipment)
 
     @InOrder
-    async def thread_chunks_run(self, sealed: bytes | Request, function: Packed | None = None) -> Any:
+    async def thread_chunks_run(self, sealed: bytes | Request, shipment: Packed | Shipment | None = None) -> Any:
         """Run a block, and return a `Reply`."""
-        return await runner_of(self).run(_Holder(self), sealed, function)
+        return await runner_of(self).run(_Holder(self), sealed, shipment)
 
     @InOrder
     async def thread_chunks_end(self, sender: bytes, keys: list[bytes]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Protocol
 
+from .._wire.images import Shipment, open_shipment
 from .._wire.pickling import PLAIN, Packed, pack, pack_error, unpack
 from .._wire.protocol import CARRIED_KEY, STORED_KEY, Ready, Request, Setup, seal, unseal
 from ..errors import UnpicklingFailed
@@ -77,7 +78,7 @@ class Runner:
         # An actor that copies or pickles itself means what is its own. The copy runs nothing yet.
         return _new_runner, (self._in_loop,)
 
-    async def start(self, holder: Holder, setup: Setup, function: Packed | None) -> Ready:
+    async def start(self, holder: Holder, setup: Setup, shipment: Packed | Shipment | None) -> Ready:
         """Take over the driver's surroundings, store the function, run the initializer."""
         restore_signals_in_children()
         _extend_path(setup.paths)
@@ -91,8 +92,7 @@ class Runner:
             self._streams.take(setup.streams)
         error = None
         try:
-            if function is not None:
-                await self.store(holder, function)
+            await self.store(holder, shipment)
             if setup.initializer is not None:
                 initializer, initargs = unpack(setup.initializer)
                 initializer(*initargs)
@@ -100,11 +100,15 @@ class Runner:
             error = pack_error(raised)
         return Ready(socket.gethostname(), os.getpid(), setup.node(), error)
 
-    async def store(self, holder: Holder, function: Packed) -> None:
-        """Replace the stored function."""
+    async def store(self, holder: Holder, shipment: Packed | Shipment | None) -> None:
+        """Bring the globals up to date, and replace the stored function if there is one."""
+        if (function := open_shipment(shipment)) is not None:
+            await self._store(holder, function)
+
+    async def _store(self, holder: Holder, function: Packed) -> None:
         await self._settled(holder.set_func(_load(function)))
 
-    async def run(self, holder: Holder, sealed: bytes | Request, function: Packed | None) -> Any:
+    async def run(self, holder: Holder, sealed: bytes | Request, shipment: Packed | Shipment | None) -> Any:
         """Run the calls of a block, one after the other, and return a `Reply`, sealed.
 
         If the value is to stay in the cluster, return it beside the reply, as an object of its own for Ray.
@@ -118,7 +122,9 @@ class Runner:
             if request.paths is not None:
                 _extend_path(request.paths)
             self._forget(request.forget)
-            if function is not None:  # and keep it, though the block may have been surrendered
+            if (
+                function := open_shipment(shipment)
+            ) is not None:  # and keep it, though the block may have been surrendered
                 await self._keep(holder, request.key, function)
             call, finish = self._function(holder, request.key, block)
             if not block.plain:
@@ -137,7 +143,7 @@ class Runner:
 
     async def _keep(self, holder: Holder, key: bytes, function: Packed) -> None:
         if key == STORED_KEY:
-            await self.store(holder, function)
+            await self._store(holder, function)
         else:
             self._functions[key] = _load_for_each_call(function)
 
@@ -192,7 +198,7 @@ async def _run(block: RunningBlock, call: Callable[..., Any], finish: _Finish | 
                 value = await finish(value)
             kind = type(value)
             if kind not in PLAIN:
-                packed = block.packed[len(values)] = pack(value, homewards=True)
+                packed = block.packed[len(values)] = pack(value)
                 value = None
                 size += packed.size
             elif kind is str or kind is bytes:

@@ -87,7 +87,7 @@ class Call:
 
     def travels_with(self, other: Call) -> bool:
         """Whether the two may be in one block."""
-        return self.limits == other.limits and self.function.parcel.travels_with(other.function.parcel)
+        return self.limits == other.limits and self.function.travels_with(other.function)
 
     def cancel(self) -> None:
         """Cancel the call, which runs the user's callbacks here."""

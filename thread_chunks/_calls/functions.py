@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -21,6 +23,14 @@ class Parcel:
     key: bytes
     shipment: Any = None  # dispatcher thread: what the cluster made of the function, to make it once
     pace: Pace = field(default_factory=Pace)  # dispatcher thread
+    failure: BaseException | None = None  # why the function cannot travel
+    latest: weakref.ref[Future[Any]] | None = None  # of the call that was submitted last
+
+    @property
+    def pending(self) -> bool:
+        """Whether the call that was submitted last is not over yet."""
+        future = None if self.latest is None else self.latest()
+        return future is not None and not future.done()
 
     def travels_with(self, other: Parcel) -> bool:
         """Whether calls of the two may be in one block."""
@@ -31,13 +41,19 @@ class Parcel:
 class Function:
     """A function as the dispatcher knows it; `fn` is None for the stored function, whose name is `stored_name`.
 
-    `keeps` is whether the values of its calls stay in the cluster. Such calls travel one by one.
+    `keeps` is whether the values of its calls stay in the cluster. Such calls travel one by one. `view` has the
+    globals that it uses, if it uses any of ``__main__``.
     """
 
     fn: Callable[..., Any] | None
     parcel: Parcel
     stored_name: str = "the stored function"
     keeps: bool = False
+    view: Any = None
+
+    def travels_with(self, other: Function) -> bool:
+        """Whether calls of the two may be in one block."""
+        return self.view is other.view and self.parcel.travels_with(other.parcel)
 
     @property
     def name(self) -> str:

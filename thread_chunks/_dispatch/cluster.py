@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from .._calls.blocks import Block
 from .._calls.functions import Function
+from .._wire.parcels import Parcels
 from ..errors import ExecutorBroken
 from .messages import Message
 from .worker import Worker
@@ -56,6 +57,7 @@ class WholeCluster(Cluster, Protocol):
     """What executors ask of it, beside what their dispatcher does."""
 
     stored: Function  # the stored function; without one, what the user's actors hold
+    parcels: Parcels  # makes functions that travel
 
     @property
     def default_size(self) -> int:

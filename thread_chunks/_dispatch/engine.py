@@ -15,10 +15,9 @@ from contextlib import suppress
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from .._calls.calls import Call, Given, Limits
-from .._calls.functions import Function, Parcel
+from .._calls.functions import Function
 from .._calls.pace import Pace
 from .._checkpoints.writer import Writer
 from .._wire.protocol import CARRIED_KEY
@@ -73,7 +72,6 @@ class Engine:
         self.writers: set[Writer] = set()
         # The stored function: as the user gave it, and as the dispatcher knows it. Both are replaced at once.
         self._stored = None if func is None and cluster.replaceable else (func, cluster.stored)
-        self._parcels: weakref.WeakKeyDictionary[FunctionType, Parcel] = weakref.WeakKeyDictionary()
         self._paces: weakref.WeakKeyDictionary[Any, Pace] = weakref.WeakKeyDictionary()
         self._pid = os.getpid()
         self._dispatcher = Dispatcher(cluster, self.inbox, size, max_tasks)
@@ -99,6 +97,8 @@ class Engine:
         if function.parcel.key == CARRIED_KEY:
             args = (fn, *args)
         call = Call(function, Given(args, kwargs), limits)
+        if function.view is not None:
+            function.parcel.latest = weakref.ref(call.future)
         self.inbox.admit(call)
         return call.future
 
@@ -155,18 +155,17 @@ class Engine:
 
     def function_of_series(self, fn: Callable[..., Any] | None) -> Function:
         """Return the function of a series: the stored one if `fn` means it, else one that is sent for the series."""
-        return self._meant(fn) or Function(fn, Parcel(uuid4().bytes, pace=self._pace(fn)))
+        function = self._meant(fn)
+        if function is None:
+            assert fn is not None
+            function = self.cluster.parcels.for_series(fn, self._pace(fn))
+        return function
 
     def _submitted(self, fn: Callable[..., Any] | None) -> Function:
         function = self._meant(fn)
         if function is None:
-            if type(fn) is FunctionType:
-                parcel = self._parcels.get(fn)
-                if parcel is None:
-                    parcel = self._parcels.setdefault(fn, Parcel(uuid4().bytes, pace=self._pace(fn)))
-            else:
-                parcel = Parcel(CARRIED_KEY, pace=self._pace(fn))
-            function = Function(fn, parcel)
+            assert fn is not None
+            function = self.cluster.parcels.for_call(fn, self._pace(fn))
         return function
 
     def _meant(self, fn: Callable[..., Any] | None) -> Function | None:
@@ -174,15 +173,22 @@ class Engine:
         if fn is None:
             if self._stored is None:
                 raise ValueError("no function: none was stored in the executor, and none is given")
-            return self._stored[1]
+            return self._renewed(*self._stored)
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
         if self._stored is not None:
             func, function = self._stored
             # A bound method is a new object each time that it is looked up.
             if fn is func or (type(fn) is MethodType and fn == func):
-                return function
+                return self._renewed(func, function)
         return None
+
+    def _renewed(self, fn: Callable[..., Any] | None, function: Function) -> Function:
+        """Return the stored function, with the globals that it uses as they are now."""
+        renewed = self.cluster.parcels.renewed(function)
+        if renewed is not function:
+            self._stored = fn, renewed
+        return renewed
 
     def _pace(self, fn: Any) -> Pace:
         """Return what is known of the calls of `fn`, or of others with the same function beneath."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ray import ObjectRef
@@ -13,13 +14,15 @@ from ray.exceptions import RayTaskError
 
 from .._calls.blocks import Block
 from .._calls.functions import Function, Parcel, name_of
+from .._wire.ledger import Ledger
+from .._wire.parcels import Parcels
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import STORED_KEY
 from .oom import KernelKills
 from .options import DEFAULTS, PLACING, REFUSED
 from .runtime import RayRuntime
 from .session import is_busy_here
-from .terms import Terms, pack_function
+from .terms import Terms, pack_function, share
 from .worker import Post, RayWorker
 
 # How often in a row Ray's head may be missed, every 2 s, before calls are given up. Ray itself waits for a minute,
@@ -83,8 +86,11 @@ class RayCluster:
         self._runtime = RayRuntime() if runtime is None else runtime
         self._actor_class = self._runtime.actor_class(actor_class, self._options, watched=memory_limit is not None)
         packed_initializer = None if initializer is None else pack((initializer, initargs))
+        self._ledger = Ledger(partial(share, runtime=self._runtime))
+        self.parcels = Parcels(self._ledger, partial(share, runtime=self._runtime))
         self._runtime.join(persistent=persistent)
         try:
+            view = self._ledger.view(frozenset() if packed_initializer is None else packed_initializer.uses)
             # Without a function, the stored one is what the user's actors hold.
             self.stored = self.store(func) if func is not None else Function(None, Parcel(STORED_KEY))
         except BaseException:
@@ -100,6 +106,8 @@ class RayCluster:
             writable=not zero_copy,
             memory_limit=memory_limit,
             initializer=packed_initializer,
+            ledger=self._ledger,
+            view=view,
             # The user's own actors print where the user lets them print.
             streams=self._runtime.streams if self.replaceable else None,
             node=self._runtime.node,
@@ -108,7 +116,8 @@ class RayCluster:
 
     def store(self, func: Callable[..., Any]) -> Function:
         """Make `func` the stored function of all workers, those to come included."""
-        self.stored = Function(None, Parcel(STORED_KEY, self.pack_function(func)), name_of(func))
+        packed, view = self._ledger.ship(func)
+        self.stored = Function(None, Parcel(STORED_KEY, share(packed, self._runtime)), name_of(func), view=view)
         return self.stored
 
     def ask(self, handle: ActorHandle[Any], question: str) -> Any:
@@ -129,7 +138,7 @@ class RayCluster:
             handle = self._runtime.make_actor(self._actor_class, self._options, place)
         else:
             handle = self._actors.pop()
-        worker = RayWorker(handle, place, self._terms, self._runtime, self.stored.parcel, post, self._dismissed)
+        worker = RayWorker(handle, place, self._terms, self._runtime, self.stored, post, self._dismissed)
         self._workers.add(worker)
         return worker
 

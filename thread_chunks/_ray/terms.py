@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import ObjectRef
 
+from .._wire.ledger import Ledger, View
 from .._wire.pickling import Packed, pack
 from .oom import KernelKills
 from .runtime import RayRuntime
@@ -22,13 +23,16 @@ class Terms:
     """What a worker has to know of its cluster.
 
     `ours` is whether the executor has made the actor: it has a control group, and may be killed. `node` returns the
-    node of the process that calls it. The others are as in `Setup`, or as the arguments of `RayCluster`.
+    node of the process that calls it. `ledger` has the driver's globals, `view` those that a worker starts with. The
+    others are as in `Setup`, or as the arguments of `RayCluster`.
     """
 
     ours: bool
     writable: bool
     memory_limit: int | None
     initializer: Packed | None
+    ledger: Ledger
+    view: View
     streams: str | None
     node: Callable[[], str]
     kernel_kills: KernelKills
@@ -36,5 +40,9 @@ class Terms:
 
 def pack_function(func: Callable[..., Any], runtime: RayRuntime) -> Packed | ObjectRef[Packed]:
     """Return the function packed, and in the object store if it is large."""
-    packed = pack(func)
+    return share(pack(func), runtime)
+
+
+def share(packed: Packed, runtime: RayRuntime) -> Packed | ObjectRef[Packed]:
+    """Return what is packed, or a reference to it in the object store if it is large."""
     return packed if packed.size < _SHARED else runtime.put(packed)

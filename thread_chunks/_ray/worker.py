@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -28,12 +27,15 @@ from .._calls.calls import Outcomes
 from .._calls.functions import Function, Parcel
 from .._dispatch.cluster import GONE, executor_broken
 from .._dispatch.messages import Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
-from .._wire.pickling import Packed, pack_calls, unpack, unpack_error
-from .._wire.protocol import CARRIED_KEY, STORED_KEY, Excess, Look, Ready, Reply, Request, Setup, Token, seal, unseal
-from ..errors import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost, WorkerOutOfMemory
+from .._wire.holdings import Holdings
+from .._wire.images import Shipment
+from .._wire.pickling import Packed, pack_calls, unpack_error
+from .._wire.protocol import CARRIED_KEY, STORED_KEY, Excess, Look, Ready, Reply, Request, Setup, seal, unseal
+from ..errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
 from .deaths import lost
 from .line import Line
 from .runtime import RayRuntime
+from .sent import Sent, outcomes
 from .terms import Terms, pack_function
 
 Post = Callable[[Message], None]
@@ -55,15 +57,6 @@ _LARGEST_REPLY = 16 * 2**20
 _FUNCTIONS_KEPT = 16
 
 
-@dataclass(slots=True, eq=False)
-class Sent:
-    """A block that was sent: what of it could not be, and the reference to its value if that stays in the cluster."""
-
-    token: Token
-    failures: dict[int, PicklingFailed]
-    kept: ObjectRef[Any] | None = None
-
-
 class RayWorker:
     """One actor, as the dispatcher sees it. All but the callbacks runs on the dispatcher's thread.
 
@@ -83,7 +76,7 @@ class RayWorker:
         Where the actor is meant to go, or empty.
     terms : Terms
     runtime : RayRuntime
-    stored : Parcel
+    stored : Function
         The stored function.
     post : callable
         Takes messages to the dispatcher, from any thread.
@@ -97,7 +90,7 @@ class RayWorker:
         node: str,
         terms: Terms,
         runtime: RayRuntime,
-        stored: Parcel,
+        stored: Function,
         post: Post,
         dismissed: Callable[[RayWorker], None],
     ) -> None:
@@ -110,7 +103,7 @@ class RayWorker:
         self._paths = list(sys.path)
         # The functions that the actor keeps; the one that was used last is last.
         self._functions: OrderedDict[bytes, weakref.ref[Parcel]] = OrderedDict()
-        self._stored: Parcel | None = stored  # what the actor is known to hold as its own
+        self._stored: Parcel | None = stored.parcel  # what the actor is known to hold as its own
         self._has_stored = False  # whether that was replaced
         self._id = uuid4().bytes
         self._blocks_sent = 0
@@ -130,7 +123,9 @@ class RayWorker:
             terms.node,
             terms.initializer,
         )
-        started = handle.thread_chunks_start.remote(setup, stored.shipment)
+        self._holdings = Holdings(terms.ledger)
+        shipment = Shipment(stored.parcel.shipment, self._holdings.update(terms.view, stored.view))
+        started = handle.thread_chunks_start.remote(setup, shipment)
         self._line.add(lambda: self._when_done(started, self._started))
         if terms.memory_limit is not None:
             watch = handle.thread_chunks_watch.options(**IN_WATCH_GROUP)
@@ -151,6 +146,8 @@ class RayWorker:
             return False
         try:
             function, forget = self._ship(block.function)
+            update = self._holdings.update_for(calls, block.function.view)
+            shipment = function if update is None else Shipment(function, update)
         except Exception as error:  # it cannot be pickled, or the object store is full
             self._post(Failed(self, block, error))
             return False
@@ -173,7 +170,7 @@ class RayWorker:
 
         def send() -> Future[Any] | None:
             try:
-                reply = run.remote(seal(request), *([] if function is None else [function]))
+                reply = run.remote(seal(request), *([] if shipment is None else [shipment]))
                 if keeps:
                     reply, sent.kept = reply
             except Exception as error:  # as for a reference from a session of Ray that is over
@@ -182,7 +179,7 @@ class RayWorker:
             return self._when_done(reply, lambda future: self._replied(future, block, sent, seconds))
 
         # What comes behind it relies on the function that it brings, which may get lost.
-        return self._line.add(send) and function is None and size <= _LARGEST_FOLLOWED
+        return self._line.add(send) and shipment is None and size <= _LARGEST_FOLLOWED
 
     def surrender(self, block: Block) -> None:
         """Ask for what there is of the block, as `_messages.Worker` says."""
@@ -212,7 +209,8 @@ class RayWorker:
         """Replace the actor's stored function, after what was sent before."""
         self._stored = function.parcel
         self._has_stored = True
-        self._tell(self.handle.thread_chunks_store, function.parcel.shipment)
+        update = self._holdings.update(function.view)
+        self._tell(self.handle.thread_chunks_store, Shipment(function.parcel.shipment, update))
 
     def dismiss(self) -> None:
         """Let go of the actor; it ends when nobody else holds its handle."""
@@ -308,7 +306,7 @@ class RayWorker:
         self._post(Exceeded(self, WorkerOutOfMemory(text), block))
 
     def _collect(self, reply: Reply, sent: Sent, seconds: float = 0.0) -> Callable[[], Outcomes]:
-        return partial(_outcomes, reply, sent, seconds, self._terms.writable)
+        return partial(outcomes, reply, sent, seconds, self._terms.writable)
 
     def _describe(self, error: BaseException, block: Block | None = None) -> WorkerLost:
         is_unexplained = not isinstance(error, OutOfMemoryError)
@@ -333,10 +331,13 @@ class RayWorker:
             forgetful, self._forgetful = self._forgetful, False
         if forgetful:
             self._functions.clear()
+            self._holdings.forget()
             self._stored = None
         parcel = function.parcel
         if parcel.key == CARRIED_KEY:
             return None, []
+        if parcel.failure is not None:
+            raise parcel.failure
         if parcel.shipment is None and function.fn is not None:
             parcel.shipment = pack_function(function.fn, self._runtime)
         if parcel.key == STORED_KEY:
@@ -364,27 +365,3 @@ def _working_directory() -> str | None:
 
 def _initializer_failed(packed: Packed) -> ExecutorBroken:
     return executor_broken("the initializer failed in a worker", unpack_error(packed))
-
-
-def _outcomes(reply: Reply, sent: Sent, seconds: float, writable: bool) -> Outcomes:
-    """Rebuild outcomes; it took `seconds` to find out that some calls could not be sent."""
-    values = reply.values if sent.kept is None else [sent.kept] * len(reply.values)
-    errors: dict[int, BaseException] = {index: unpack_error(packed) for index, packed in reply.errors.items()}
-    for index, packed in reply.packed.items():
-        try:
-            values[index] = unpack(packed, writable=writable)
-        except UnpicklingFailed as error:
-            errors[index] = error
-    for index, failure in sent.failures.items():
-        if 0 <= index - reply.offset < len(values):
-            errors[index - reply.offset] = failure
-    return Outcomes(
-        values,
-        errors,
-        reply.offset,
-        seconds + reply.seconds,
-        reply.packed,
-        reply.running,
-        reply.short,
-        reply.long,
-    )

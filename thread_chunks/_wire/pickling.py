@@ -16,8 +16,9 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import chain, count
 from typing import Any
 
@@ -26,7 +27,8 @@ import cloudpickle
 from .._calls.calls import Arguments
 from ..errors import PicklingFailed, RemoteTraceback, UnpicklingFailed
 from .exceptions import reduce_exception
-from .main_module import MainReducer
+from .homes import find_homes
+from .reducing import Key, Reducer, named
 
 PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
@@ -37,7 +39,7 @@ _OUT_OF_BAND = 64 * 1024
 # A pickle contains the names of the modules and classes that it refers to. So a search of its
 # bytes (some GB/s) finds out what else a walk through the object would have to. A false alarm
 # costs time and nothing else.
-_MARKS_OF_MAIN = (b"__main__",)
+_SMALL_PICKLE = 256  # a digest takes longer than to compare so many bytes
 _MARKS_OF_REFERENCES = (b"ObjectRef", b"ActorHandle")
 
 
@@ -45,13 +47,14 @@ _MARKS_OF_REFERENCES = (b"ObjectRef", b"ActorHandle")
 class Packed:
     """One pickled object: its pickle, its large buffers, the references in it, its type's name.
 
-    A reference is paired with whether it arrives as its value.
+    A reference is paired with whether it arrives as its value. `uses` are the globals that have to be where it arrives.
     """
 
     data: Any  # bytes, or a PickleBuffer of them where they are many
     buffers: list[Any] = field(default_factory=list)
     references: list[tuple[Any, bool]] = field(default_factory=list)
     kind: str = ""
+    uses: frozenset[Key] = frozenset()
 
     @property
     def size(self) -> int:
@@ -105,14 +108,16 @@ class _Argument:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """The slow and thorough one: by value where need be, and references handed to Ray."""
 
-    def __init__(self, file: io.BytesIO, packed: Packed, *, homewards: bool) -> None:
+    def __init__(self, file: Any, packed: Packed, reducer: Reducer) -> None:
         super().__init__(file, protocol=5, buffer_callback=_keeper(packed.buffers))
         self._references = packed.references
         known = references()
         self._carried = (known.of_values, *known.others)
-        self._main = MainReducer(homewards=homewards)
+        self._reducer = reducer
 
-    def persistent_id(self, obj: Any) -> int | None:
+    def persistent_id(self, obj: Any) -> Any:
+        if (key := self._reducer.global_of(obj)) is not None:
+            return key
         # By `type`, here as elsewhere: an object may lie about its `__class__`, or raise.
         if type(obj) is _Argument:
             self._references.append((obj.reference, True))
@@ -125,7 +130,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if issubclass(type(obj), BaseException) and (reduced := reduce_exception(obj)):
             return reduced
-        return self._main.reduce(obj, super().reducer_override)
+        return self._reducer.reduce(obj, super().reducer_override, self._reduce_plainly)
+
+    def _reduce_plainly(self, obj: Any) -> Any:
+        reduce = self.dispatch_table.get(type(obj))
+        return obj.__reduce_ex__(5) if reduce is None else reduce(obj)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -135,17 +144,17 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(data), buffers=buffers)
         self._referents = referents
 
-    def persistent_load(self, pid: int) -> Any:
-        return self._referents[pid]
+    def persistent_load(self, pid: Any) -> Any:
+        return self._referents[pid] if type(pid) is int else named(*pid)
 
 
-def pack(obj: Any, *, homewards: bool = False) -> Packed:
+def pack(obj: Any, reducer: Reducer | None = None) -> Packed:
     """Pickle `obj`.
 
     Parameters
     ----------
-    homewards : bool
-        Whether it goes back to the driver, who has the originals of what ``__main__`` defines.
+    reducer : Reducer, optional
+        Of what belongs to ``__main__``. By default, what cannot be pickled is an error.
 
     Raises
     ------
@@ -155,24 +164,91 @@ def pack(obj: Any, *, homewards: bool = False) -> Packed:
     packed = Packed(b"", kind=type(obj).__qualname__)
     try:
         packed.data = pickle.dumps(obj, 5, buffer_callback=_keeper(packed.buffers))
-        done = not any(mark in packed.data for mark in _MARKS_OF_MAIN + _MARKS_OF_REFERENCES)
+        done = not any(mark in packed.data for mark in (*map(str.encode, find_homes()), *_MARKS_OF_REFERENCES))
     except BaseException:  # cloudpickle may know how, and if not, says why
         done = False
     if not done:
-        _pack_thoroughly(obj, packed, homewards)
-    if len(packed.data) >= _OUT_OF_BAND:
-        packed.data = pickle.PickleBuffer(packed.data)
+        _pack_thoroughly(obj, packed, reducer or Reducer())
+    _end(packed)
     return packed
 
 
-def _pack_thoroughly(obj: Any, packed: Packed, homewards: bool) -> None:
+def _end(packed: Packed) -> None:
+    if len(packed.data) >= _OUT_OF_BAND:
+        packed.data = pickle.PickleBuffer(packed.data)
+
+
+def _pack_thoroughly(obj: Any, packed: Packed, reducer: Reducer) -> None:
     packed.buffers.clear()
     file = io.BytesIO()
     try:
-        _Pickler(file, packed, homewards=homewards).dump(obj)
+        _Pickler(file, packed, reducer).dump(obj)
     except BaseException as error:
         raise PicklingFailed(f"an object of type {packed.kind!r} cannot be pickled: {describe(error)}") from error
     packed.data = file.getvalue()
+    packed.uses = frozenset(reducer.uses)
+
+
+def pack_stream(items: Iterable[Any], reducer: Reducer, limit: int | None = None) -> Packed:
+    """Pickle one object after the other; what two of them share is still shared on arrival.
+
+    Raises
+    ------
+    Exception
+        As it comes; `OverflowError` if there are more than `limit` bytes.
+    """
+    packed = Packed(b"", kind="globals")
+    file = io.BytesIO() if limit is None else _Limited(limit)
+    pickler = _Pickler(file, packed, reducer)
+    for item in items:
+        pickler.dump(item)
+        if limit is not None and packed.size > limit:
+            raise OverflowError
+    packed.data = file.getvalue()
+    _end(packed)
+    return packed
+
+
+class _Limited(io.BytesIO):
+    """Takes so many bytes and no more."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self._limit:
+            raise OverflowError
+        return super().write(data)
+
+
+def unpack_stream(packed: Packed) -> Iterator[Any]:
+    """Yield what `pack_stream` pickled."""
+    referents = [references().resolve(ref) if as_value else ref for ref, as_value in packed.references]
+    unpickler = _Unpickler(packed.data, packed.buffers, referents)
+    while True:
+        try:
+            item = unpickler.load()
+        except EOFError:
+            return
+        yield item
+
+
+def fingerprint(obj: Any, reducer: Reducer) -> bytes:
+    """Return what differs if an object is not what it was: its pickle, or the digest of that."""
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        data: Any = pickle.dumps(obj, 5, buffer_callback=buffers.append)
+    except Exception:
+        packed = Packed(b"")
+        _pack_thoroughly(obj, packed, reducer)
+        data, buffers = packed.data, packed.buffers
+    if len(data) <= _SMALL_PICKLE and not buffers:
+        return bytes(data)
+    digest = blake2b(data, digest_size=16)
+    for buffer in buffers:
+        digest.update(buffer.raw())
+    return digest.digest()
 
 
 def unpack(packed: Packed, *, writable: bool = True) -> Any:
@@ -242,7 +318,7 @@ def pack_error(error: BaseException) -> Packed:
     text = ""
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        _pack_thoroughly((error, text), packed, homewards=True)
+        _pack_thoroughly((error, text), packed, Reducer())
         unpack(packed)  # exceptions are rare, and half of what can go wrong goes wrong there
     except BaseException as reason:
         cause = reason.__cause__ if isinstance(reason, (PicklingFailed, UnpicklingFailed)) else reason

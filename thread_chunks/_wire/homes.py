@@ -1,0 +1,129 @@
+"""Which modules travel by value: `__main__`, and those that only the driver's process has.
+
+A worker imports all others by name. Not so a module that was loaded from a file which no path finds, as plug-ins
+are and test modules with pytest's ``--import-mode=importlib``, or one that was made by hand.
+"""
+
+from __future__ import annotations
+
+import site
+import sys
+import sysconfig
+from contextlib import suppress
+from importlib.machinery import ModuleSpec
+from types import FunctionType, ModuleType
+from typing import Any
+
+import cloudpickle
+
+MAIN = "__main__"
+
+# What is below these directories is installed, and a worker finds it as the driver does.
+_INSTALLED = tuple({*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()})
+
+MISSING = object()
+
+_by_value = {MAIN}
+_seen: dict[str, Any] = {}  # the modules that were looked at, each as it was then
+_count = 0
+_specs: dict[str, Any] = {}  # of the modules of the user that a worker imports: what each was loaded by
+_reloads: list[str] = []  # the names of those that were loaded again, in their order
+
+
+def find_homes() -> set[str]:
+    """Return the names of the modules that travel by value."""
+    global _count
+    if len(sys.modules) != _count:
+        _count = len(sys.modules)
+        for name, module in list(sys.modules.items()):
+            if _seen.get(name, MISSING) is not module:
+                _seen[name] = module
+                if name not in (MAIN, "__mp_main__"):
+                    _note(name, module)
+    return _by_value
+
+
+def add_home(module: ModuleType) -> None:
+    """Put a module in its place that is rebuilt here from what the driver sends."""
+    name = module.__name__
+    _seen[name] = sys.modules[name] = module
+    if name != MAIN:
+        _by_value.add(name)
+        cloudpickle.register_pickle_by_value(module)
+
+
+def _note(name: str, module: Any) -> None:
+    if not _can_be_imported(name, module):
+        _by_value.add(name)
+        cloudpickle.register_pickle_by_value(module)
+        return
+    if name in _by_value:
+        _by_value.remove(name)
+        with suppress(ValueError):
+            cloudpickle.unregister_pickle_by_value(module)
+    spec = getattr(module, "__spec__", None)
+    if isinstance(spec, ModuleSpec) and spec.has_location and not str(spec.origin).startswith(_INSTALLED):
+        _specs.setdefault(name, spec)
+
+
+def reloads() -> list[str]:
+    """Return the names of the modules that were loaded again so far, and that a worker can load again, too."""
+    find_homes()
+    for name, spec in list(_specs.items()):
+        now = names_of(name).get("__spec__", spec)
+        if now is not spec and now is not None:
+            _specs[name] = now
+            _reloads.append(name)
+    return _reloads
+
+
+def is_home(name: Any) -> bool:
+    """Whether a module of this name travels by value."""
+    return type(name) is str and name in find_homes()
+
+
+def names_of(module: str) -> dict[str, Any]:
+    """Return the names of a module, as they are now; none if it is not there."""
+    found = sys.modules.get(module)
+    return {} if found is None else vars(found)
+
+
+def home_of(function: FunctionType) -> str | None:
+    """Return the module that travels by value and that has the globals of a function."""
+    homes = find_homes()
+    name = function.__globals__.get("__name__")
+    for each in (name, function.__module__, MAIN):
+        if type(each) is str and each in homes and names_of(each) is function.__globals__:
+            return each
+    return None
+
+
+def look_up(names: dict[str, Any], qualname: str) -> Any:
+    """Return what stands under a dotted name; `MISSING` if nothing does."""
+    first, *rest = qualname.split(".")
+    found = names.get(first, MISSING)
+    for name in rest:
+        found = getattr(found, name, MISSING)
+    return found
+
+
+def _can_be_imported(name: str, module: Any) -> bool:
+    spec = getattr(module, "__spec__", None)
+    if type(module) is not ModuleType or module.__name__ != name:
+        return True  # some library's own kind, or its other name for a module
+    package, _, _ = name.rpartition(".")
+    if spec is None:  # made by hand; or by an extension, which makes it in each process
+        code = [value for value in vars(module).values() if type(value) is FunctionType]
+        return bool(package) or not any(function.__globals__ is vars(module) for function in code)
+    if not (isinstance(spec, ModuleSpec) and spec.has_location) or spec.origin is None:
+        return True
+    if spec.origin.startswith(_INSTALLED):
+        return True
+    path = getattr(sys.modules.get(package), "__path__", None) if package else None
+    if package and (path is None or not _can_be_imported(package, sys.modules[package])):
+        return False
+    for finder in list(sys.meta_path):
+        with suppress(Exception):  # somebody's finder
+            if (found := finder.find_spec(name, path)) is not None:
+                return found.origin == spec.origin
+    return False

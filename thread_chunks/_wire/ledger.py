@@ -1,0 +1,305 @@
+"""The globals that workers need, each in the version that was there when a call was submitted. In the driver.
+
+A function of ``__main__`` travels by its name. With it goes a *view*: the globals that it uses, those that they use in
+turn, and the *version* of each. A version lasts as long as the global is what it was; `Holdings` knows which versions a
+worker holds, and what to send. So what the driver changes is seen by the calls that are submitted after it, and
+what a worker has changed stays as long as the driver leaves it alone.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from types import FunctionType
+from typing import Any
+
+from ..errors import PicklingFailed
+from .homes import MAIN, MISSING, find_homes, names_of
+from .pickling import Packed, describe, pack, pack_stream
+from .reducing import Key, Reducer
+from .states import Constant, State, is_constant, state_of
+
+# A global that no function names goes along if its pickle has no more bytes than this, and all of them take no more
+# than so many bytes and seconds. More, and programs with large data wait for what no call may ever use.
+_SMALL = 2**18
+_SMALL_IN_ALL = 2**22
+_BRIEF_IN_ALL = 0.2
+
+# A check that takes longer than this (s) is not made again, while calls are pending, before so many times as long
+# have passed. Less, and changes in place of large objects are seen late; more, and `submit` takes its time with them.
+_LONG_CHECK = 1e-3
+_PAUSE = 20
+
+_IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
+
+
+@dataclass(slots=True, eq=False)
+class Bundle:
+    """Globals that were pickled together, so that they share what they shared. `number` tells their order."""
+
+    number: int
+    shipment: Any  # what the cluster made of the pickle
+
+
+@dataclass(slots=True, eq=False)
+class Version:
+    """A global as it was: how it travels (None: there is none of the name), what it was, what it uses in turn."""
+
+    bundle: Bundle | None
+    state: State
+    uses: set[Key] = field(default_factory=set)
+    shares: dict[Key, Version] = field(default_factory=dict)  # the globals that it refers to as objects
+    any_name: bool = False
+
+
+class View:
+    """The globals that a function needs.
+
+    Attributes
+    ----------
+    roots : frozenset of Key
+        Those that it names itself.
+    versions : dict
+        The versions of all that it needs.
+    rest : dict
+        The versions of what no function names, for who looks globals up by names that it makes up.
+    """
+
+    def __init__(
+        self, roots: frozenset[Key], versions: dict[Key, Version], rest: dict[Key, Version], whole: bool
+    ) -> None:
+        self.roots, self.versions, self.rest, self.whole = roots, versions, rest, whole
+        self._constants: list[tuple[dict[str, Any], str, Any]] = []
+        self._others: list[tuple[dict[str, Any], str, State]] = []
+        for (module, name), version in versions.items():
+            state = version.state
+            if isinstance(state, Constant):
+                self._constants.append((names_of(module), name, state.value))
+            else:
+                self._others.append((names_of(module), name, state))
+        self._seconds = 0.0  # that the last check took
+        self._checked = time.perf_counter()
+
+    def is_current(self, pending: bool = False) -> bool:
+        """Whether all is what it was; `pending` is whether calls that use it are not over yet."""
+        for names, name, value in self._constants:
+            if names.get(name, MISSING) is not value:
+                return False
+        if not self._others:
+            return not self.whole
+        began = time.perf_counter()
+        if pending and self._seconds > _LONG_CHECK and began - self._checked < _PAUSE * self._seconds:
+            return not self.whole
+        same = all(state.same(names.get(name, MISSING)) for names, name, state in self._others)
+        self._checked = time.perf_counter()
+        self._seconds = self._checked - began
+        return same and not self.whole
+
+
+class _Bundling(Reducer):
+    """Pickles globals together, and finds out which others belong with them."""
+
+    def __init__(self, current: Callable[[Key], Version | None], keys: Iterable[Key], objects: dict[int, Key]) -> None:
+        super().__init__()
+        self._current = current
+        self._objects = objects
+        self._queue = deque(keys)
+        self._used: dict[Key, set[Key]] = {}
+        self._any_name: dict[Key, bool] = {}
+        self.versions: dict[Key, Version] = {}
+        self._mine = set(self._queue)
+        self._key: Key = (MAIN, "")
+
+    def is_apart(self, key: Key) -> bool:
+        if key not in self._mine:
+            if self._current(key) is not None:
+                return True
+            self._mine.add(key)
+            self._queue.append(key)
+        if key != self._key:  # it may be pickled within this one
+            self._used.setdefault(key, set()).add(self._key)
+            self.uses.add(key)
+        return False
+
+    def global_of(self, obj: Any) -> Key | None:
+        key = self._objects.get(id(obj))
+        if key is None or key == self._key or not self.is_apart(key):
+            return None
+        self.uses.add(key)
+        version = self._current(key)
+        assert version is not None
+        self.versions[self._key].shares[key] = version
+        return key
+
+    def renews(self, cls: type) -> str | None:
+        return f"{cls.__module__}:{cls.__qualname__}"
+
+    def items(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield each global, for `pack_stream`."""
+        while self._queue:
+            self._key = key = self._queue.popleft()
+            module, name = key
+            value = names_of(module).get(name, MISSING)
+            if value is MISSING:
+                self.versions[key] = Version(None, Constant(MISSING))
+                continue
+            self.where = f"the global {name!r} of {module}"
+            self.uses, self.any_name = self._used.setdefault(key, set()), False
+            version = self.versions[key] = Version(None, state_of(value), self.uses)
+            yield module, name, value
+            version.any_name = self.any_name
+            for used in list(self.uses):
+                if used not in self._mine and self._current(used) is None:
+                    self._mine.add(used)
+                    self._queue.append(used)
+
+
+class Ledger:
+    """Makes views, of one executor. Any thread may ask.
+
+    Parameters
+    ----------
+    store : callable
+        Takes the pickle of globals, and returns what is sent for it.
+    """
+
+    def __init__(self, store: Callable[[Packed], Any]) -> None:
+        self._store = store
+        self._lock = threading.RLock()
+        self._versions: dict[Key, Version] = {}
+        self._small: set[Key] = set()  # what goes along unasked
+        self._rest: dict[Key, Version] = {}
+        self._looked, self._seconds = -1e9, 0.0  # when `_rest` was found, and how long that took
+        self._refused: dict[Key, int] = {}  # what is too large to go along unasked, by identity
+
+    def ship(self, fn: Callable[..., Any]) -> tuple[Packed, View | None]:
+        """Pickle a function, and return it with its view.
+
+        Raises
+        ------
+        PicklingFailed
+            If it cannot be.
+        """
+        reducer = Reducer(f"what {fn.__qualname__} holds" if type(fn) is FunctionType else "")
+        packed = pack(fn, reducer)
+        if not packed.uses and not reducer.any_name:
+            return packed, None
+        uses, packed.uses = packed.uses, frozenset()
+        return packed, self.view(uses, whole=reducer.any_name)
+
+    def view(self, roots: Collection[Key], *, whole: bool = False, before: View | None = None) -> View:
+        """Return the present view of some globals, and of all if `whole`; `before` if nothing has changed since."""
+        with self._lock:
+            capture = _Capture(self._versions, self._store)
+            capture.bring(roots)
+            whole = whole or any(version.any_name for version in capture.found.values())
+            began = time.perf_counter()
+            if whole or began - self._looked > _PAUSE * self._seconds:
+                self._rest = self._look(capture)
+                self._looked = time.perf_counter()
+                self._seconds = self._looked - began
+            found, versions = capture.found, self._versions
+            rest = {key: kept for key, kept in self._rest.items() if key not in found and versions.get(key) is kept}
+            if whole:
+                capture.bring({*rest, *self._versions})
+            if before is not None and before.versions == capture.found and before.rest == rest:
+                return before
+            return View(frozenset(roots), capture.found, rest, whole)
+
+    def _look(self, capture: _Capture) -> dict[Key, Version]:
+        """Return what goes along of the globals that no function names."""
+        left, until = _SMALL_IN_ALL, time.perf_counter() + _BRIEF_IN_ALL
+        rest: dict[Key, Version] = {}
+        for key in _names():
+            value = names_of(key[0]).get(key[1])
+            if key in capture.found or self._refused.get(key) == id(value):
+                continue
+            if key not in self._small and key in self._versions:
+                continue
+            if capture.current(key) is None:
+                if left <= 0 or time.perf_counter() > until:
+                    continue
+                try:
+                    size, together = capture.pack([key], min(_SMALL, left))
+                except Exception:
+                    self._refused[key] = id(value)
+                    continue
+                left -= size
+                self._small.update(together)
+            rest[key] = self._versions[key]
+        return rest
+
+
+class _Capture:
+    """Brings versions up to date; each global is compared once."""
+
+    def __init__(self, versions: dict[Key, Version], store: Callable[[Packed], Any]) -> None:
+        self.found: dict[Key, Version] = {}
+        self._versions = versions
+        self._store = store
+        self._checked: dict[Key, bool] = {}
+        self._objects: dict[int, Key] | None = None
+
+    def bring(self, roots: Iterable[Key]) -> None:
+        """Find the present versions of some globals, and of what they use."""
+        todo = [key for key in roots if key not in self.found]
+        while todo:
+            stale = [key for key in todo if self.current(key) is None]
+            if stale:
+                self.pack(stale)
+            found = {key: self._versions[key] for key in todo}
+            self.found.update(found)
+            todo = [key for key in {use for version in found.values() for use in version.uses} if key not in self.found]
+
+    def current(self, key: Key) -> Version | None:
+        """Return the version of a global, if that is still what it was."""
+        version = self._versions.get(key)
+        if key not in self._checked:
+            self._checked[key] = True  # while it is compared
+            module, name = key
+            self._checked[key] = (
+                version is not None
+                and version.state.same(names_of(module).get(name, MISSING))
+                and all(self.current(other) is shared for other, shared in version.shares.items())
+            )
+        return version if self._checked[key] else None
+
+    def pack(self, keys: list[Key], limit: int | None = None) -> tuple[int, Collection[Key]]:
+        """Pickle globals with those that belong to them; return how many bytes they take, and which they are."""
+        if self._objects is None:
+            self._objects = {id(value): key for key, value in _objects()}
+        bundling = _Bundling(self.current, keys, self._objects)
+        try:
+            packed = pack_stream(bundling.items(), bundling, limit)
+        except OverflowError:
+            raise
+        except BaseException as error:
+            raise PicklingFailed(f"{bundling.where} cannot be pickled: {describe(error)}") from error
+        bundle = Bundle(next(_numbers), self._store(packed))
+        for key, version in bundling.versions.items():
+            if not (isinstance(version.state, Constant) and version.state.value is MISSING):
+                version.bundle = bundle
+            self._versions[key], self._checked[key] = version, True
+        return packed.size, bundling.versions.keys()
+
+
+_numbers = count()
+
+
+def _objects() -> Iterator[tuple[Key, Any]]:
+    """Yield the globals that other globals may refer to."""
+    for module in find_homes():
+        for name, value in list(names_of(module).items()):
+            if not (is_constant(value) or issubclass(type(value), (FunctionType, type))):
+                yield (module, name), value
+
+
+def _names() -> Iterator[Key]:
+    for module in list(find_homes()):
+        for name in list(names_of(module)):
+            if not name.startswith("_") and name not in _IPYTHON:
+                yield module, name

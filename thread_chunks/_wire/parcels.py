@@ -1,0 +1,110 @@
+"""Makes functions that travel of those that users give: each is pickled once, while it stays what it is."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+from uuid import uuid4
+
+from .._calls.functions import Function, Parcel
+from .._calls.pace import Pace
+from .homes import is_home, look_up, names_of
+from .ledger import Ledger, View
+from .pickling import Packed
+from .protocol import CARRIED_KEY
+from .states import State, state_of
+
+
+@dataclass(slots=True)
+class _Kept:
+    """How a function travelled, and what it was then; nothing here refers to it."""
+
+    parcel: Parcel
+    view: View | None
+    state: State | None  # None for a function that travels by its name, which is a global that the view has
+
+
+class Parcels:
+    """Makes functions that travel. Any thread may ask.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of the globals that they use.
+    store : callable
+        Takes a packed function, and returns what is sent for it.
+    """
+
+    def __init__(self, ledger: Ledger, store: Callable[[Packed], Any]) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
+
+    def for_call(self, fn: Callable[..., Any], pace: Pace) -> Function:
+        """Return a function of `submit`, which may be given again."""
+        if type(fn) is not FunctionType:
+            return Function(fn, Parcel(CARRIED_KEY, pace=pace), view=self._view_beneath(fn))
+        kept = self._kept.get(fn)
+        if kept is None:
+            kept = self._kept.setdefault(fn, self._keep(fn, pace))
+        elif kept.state is not None and not kept.state.same(fn):
+            kept = self._kept[fn] = self._keep(fn, pace)
+        elif kept.view is not None and not kept.view.is_current(kept.parcel.pending):
+            kept = self._kept[fn] = replace(kept, view=self._renewed(kept.view))
+        return Function(fn, kept.parcel, view=kept.view)
+
+    def for_series(self, fn: Callable[..., Any], pace: Pace) -> Function:
+        """Return the function of a series, pickled now."""
+        if isinstance(fn, (BuiltinFunctionType, type)) and not is_home(fn.__module__):
+            return Function(fn, Parcel(uuid4().bytes, pace=pace))
+        if type(fn) is FunctionType and (kept := self._kept.get(fn)) is not None and kept.state is None:
+            return replace(self.for_call(fn, pace), parcel=Parcel(uuid4().bytes, kept.parcel.shipment, pace))
+        kept = self._keep(fn, pace)
+        return Function(fn, kept.parcel, view=kept.view)
+
+    def renewed(self, function: Function) -> Function:
+        """Return the stored function, with the globals that it uses as they are now."""
+        view: Any = function.view
+        if view is None or view.is_current(function.parcel.pending):
+            return function
+        return replace(function, view=self._renewed(view))
+
+    def _renewed(self, view: View) -> View:
+        return self._ledger.view(view.roots, whole=view.whole, before=view)
+
+    def _keep(self, fn: Callable[..., Any], pace: Pace) -> _Kept:
+        parcel = Parcel(uuid4().bytes, pace=pace)
+        if type(fn) is FunctionType and is_by_name(fn) and not is_home(fn.__module__):
+            return _Kept(parcel, None, None)  # and is pickled by whoever sends it first
+        state = state_of(fn) if type(fn) is FunctionType and not is_by_name(fn) else None
+        view = None
+        try:
+            packed, view = self._ledger.ship(fn)
+            parcel.shipment = self._store(packed)
+        except Exception as error:
+            parcel.failure = error
+        return _Kept(parcel, view, state)
+
+    def _view_beneath(self, fn: Any) -> View | None:
+        """Return the view of the function, or class, that a callable of another kind consists of."""
+        while type(fn) in (partial, MethodType):
+            fn = getattr(fn, "func", None) or fn.__func__
+        if type(fn) is not FunctionType and not isinstance(fn, type):
+            fn = type(fn)
+        if not (is_home(fn.__module__) and is_by_name(fn)):
+            return None
+        kept = self._kept.get(fn)
+        if kept is None:
+            kept = self._kept.setdefault(fn, self._keep(fn, Pace()))
+        elif kept.view is not None and not kept.view.is_current(kept.parcel.pending):
+            kept = self._kept[fn] = replace(kept, view=self._renewed(kept.view))
+        return kept.view
+
+
+def is_by_name(fn: Any) -> bool:
+    """Whether a function or class is what its module has under its name."""
+    return type(fn.__module__) is str and look_up(names_of(fn.__module__), fn.__qualname__) is fn

@@ -1,0 +1,191 @@
+"""What a global was when it was sent, to tell whether it is that still.
+
+What cannot change is compared by identity, functions and classes part by part, all else by its pickle, or the digest of
+that. A state refers to nothing that would not last without it, but for constants.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Iterable
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any, Protocol
+
+from .functions import contents, global_names
+from .homes import MISSING, home_of, is_home, look_up, names_of
+from .pickling import fingerprint
+from .reducing import Reducer
+
+_CONSTANTS = frozenset(
+    {int, float, complex, bool, str, bytes, type(None), type(...), range, ModuleType, BuiltinFunctionType, CodeType}
+    | {WrapperDescriptorType, type(MISSING)}
+)
+_OF_CLASSES = (MemberDescriptorType, GetSetDescriptorType)
+_LRU_CACHE = type(functools.lru_cache(abs))
+
+# What Python or a library changes in a class though nobody has changed the class.
+_NOT_COMPARED = frozenset({"__dict__", "__weakref__", "_abc_impl", "_value2member_map_", "__annotations_cache__"})
+
+
+class State(Protocol):
+    """What something was."""
+
+    def same(self, value: Any) -> bool:
+        """Whether a value is that still."""
+
+
+class Constant:
+    """Something that cannot change."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def same(self, value: Any) -> bool:
+        """Whether it is the same object."""
+        return value is self.value
+
+
+class _OfKind:
+    __slots__ = ("kind",)
+
+    def __init__(self, value: Any) -> None:
+        self.kind = type(value)
+
+    def same(self, value: Any) -> bool:
+        return type(value) is self.kind
+
+
+class _Digest:
+    __slots__ = ("digest", "identity")
+
+    def __init__(self, value: Any) -> None:
+        self.digest, self.identity = _fingerprint(value), id(value)
+
+    def same(self, value: Any) -> bool:
+        # An equal object in its place counts as a change: others may still refer to the one before.
+        same: bool = id(value) == self.identity and _fingerprint(value) == self.digest
+        return same
+
+
+class _Parts:
+    """An object that is compared by identity, and by what it consists of."""
+
+    __slots__ = ("_parts", "_ref", "_states")
+
+    def __init__(self, value: Any, above: frozenset[int]) -> None:
+        self._ref = weakref.ref(value)
+        self._parts = _parts_of(value)
+        above |= {id(value)}
+        self._states = [_OfKind(part) if id(part) in above else state_of(part, above) for part in self._parts(value)]
+
+    def same(self, value: Any) -> bool:
+        if self._ref() is not value:
+            return False
+        parts = self._parts(value)
+        return len(parts) == len(self._states) and all(map(_is_same, self._states, parts))
+
+
+class _Wrapping:
+    """A `property`, `classmethod` or the like, which is made anew for nothing: what it wraps counts."""
+
+    __slots__ = ("_kind", "_states")
+
+    def __init__(self, value: Any, above: frozenset[int]) -> None:
+        self._kind = type(value)
+        self._states = [state_of(part, above) for part in _wrapped(value)]
+
+    def same(self, value: Any) -> bool:
+        return type(value) is self._kind and all(map(_is_same, self._states, _wrapped(value)))
+
+
+def _is_same(state: State, value: Any) -> bool:
+    return state.same(value)
+
+
+def is_constant(value: Any) -> bool:
+    """Whether it cannot change."""
+    kind = type(value)
+    return kind in _CONSTANTS or (kind is tuple and all(type(item) in _CONSTANTS for item in value))
+
+
+def state_of(value: Any, above: frozenset[int] = frozenset()) -> State:
+    """Return what a value is now; `above` are the identities of those that it is a part of."""
+    kind = type(value)
+    if is_constant(value):
+        return Constant(value)
+    if kind is FunctionType:
+        return Constant(value) if _is_elsewhere(value) else _Parts(value, above)
+    if issubclass(kind, type):
+        return _Parts(value, above) if is_home(value.__module__) else Constant(value)
+    if kind is _LRU_CACHE:
+        return _Parts(value, above)
+    if kind in (classmethod, staticmethod, property):
+        return _Wrapping(value, above)
+    if kind in _OF_CLASSES:
+        return _OfKind(value)
+    return _Digest(value)
+
+
+def _is_elsewhere(function: FunctionType) -> bool:
+    """Whether a function travels by the name of a module that a worker imports."""
+    module = function.__module__
+    return type(module) is str and not is_home(module) and look_up(names_of(module), function.__qualname__) is function
+
+
+def _parts_of(value: Any) -> Any:
+    if type(value) is FunctionType:
+        return _parts_of_function if home_of(value) is not None else _parts_of_stranger
+    return _parts_of_cache if type(value) is _LRU_CACHE else _parts_of_class
+
+
+def _parts_of_function(function: FunctionType) -> list[Any]:
+    parts: list[Any] = [function.__code__]
+    if function.__defaults__:
+        parts += function.__defaults__
+    if function.__kwdefaults__:
+        parts += _flat(function.__kwdefaults__.items())
+    if function.__dict__:
+        parts += _flat(function.__dict__.items())
+    for cell in function.__closure__ or ():
+        parts += contents(cell)
+    return parts
+
+
+def _parts_of_stranger(function: FunctionType) -> list[Any]:
+    """Return the parts of a function that travels by value, with copies of the globals that it uses."""
+    names = function.__globals__
+    return _parts_of_function(function) + [names.get(name, MISSING) for name in sorted(global_names(function.__code__))]
+
+
+def _parts_of_cache(cached: Any) -> list[Any]:
+    return [cached.__wrapped__]
+
+
+def _parts_of_class(cls: type) -> list[Any]:
+    return _flat(item for item in vars(cls).items() if item[0] not in _NOT_COMPARED)
+
+
+def _flat(items: Iterable[tuple[str, Any]]) -> list[Any]:
+    return [part for item in list(items) for part in item]
+
+
+def _wrapped(value: Any) -> tuple[Any, ...]:
+    return (value.fget, value.fset, value.fdel) if type(value) is property else (value.__func__,)
+
+
+def _fingerprint(value: Any) -> Any:
+    try:
+        return fingerprint(value, Reducer("a global"))
+    except Exception as error:  # it cannot be pickled at all, and what stands for it is the error
+        return type(error), str(error)
