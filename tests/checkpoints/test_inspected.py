@@ -26,7 +26,7 @@ def test_checkpoint_of_a_run(make, path):
     assert found.parameters == [[7, 2], [1, 0], [9, 4], [5, 5]]
     assert found.output == [(3, 1), None, (2, 1), (1, 0)]
     assert found.completed == [True, False, True, True]
-    assert (found.index, found.done, len(found)) == (1, False, 3)
+    assert (found.index, found.done, len(found), found.finished) == (4, 3, 3, False)
     assert list(found) == [([7, 2], (3, 1)), ([9, 4], (2, 1)), ([5, 5], (1, 0))]
     assert found.to_dict() == {
         "parameters": found.parameters,
@@ -37,14 +37,15 @@ def test_checkpoint_of_a_run(make, path):
 
 
 def test_checkpoint_made_by_hand(path):
-    made = Checkpoint("f", [[1, 2], (3,)], [None, None], [True, False], 1, False, path)
+    made = Checkpoint("f", [[1, 2], (3,)], [None, None], [True, False], 2, 1, path)
     for found in (made, Checkpoint.load(path)):
         assert (found.func_name, found.parameters, found.output) == ("f", [[1, 2], [3]], [None, None])
-        assert (found.completed, found.index, found.done, found.path) == ([True, False], 1, False, str(path))
+        assert (found.completed, found.index, found.done, found.path) == ([True, False], 2, 1, str(path))
+        assert not found.finished
         assert list(found) == [([1, 2], None)]
-    assert Checkpoint("f", [], [], [], 0, True).path is None
+    assert Checkpoint("f", [], [], [], 0, 0).path is None
     with pytest.raises(ValueError, match="of different lengths"):
-        Checkpoint("f", [[1]], [], [], 0, True)
+        Checkpoint("f", [[1]], [], [], 0, 0)
     with pytest.raises(FileNotFoundError):
         Checkpoint.load(path.parent / "none")
     with pytest.raises(PicklingFailed):
@@ -153,3 +154,16 @@ def test_saved_again(path):
     with pytest.raises(PicklingFailed):
         Checkpoint("g", [[1]], [Unhashable()], [True], path=path)
     assert Checkpoint.load(path).func_name == "f"
+
+
+def test_what_is_saved_as_by_version_1_is_loaded_as_by_version_1(path):
+    Checkpoint("name", [[1], [2], [3]], [None] * 3, [False] * 3, 2, 0, path)
+    found = Checkpoint.load(path)
+    assert (found.func_name, found.index, found.done, found.finished) == ("name", 2, 0, False)
+    assert (found.parameters, found.output, found.completed) == ([[1], [2], [3]], [None] * 3, [False] * 3)
+
+
+def test_a_run_that_is_over_counts_all_its_calls(make, path):
+    list(make(2).map(abs, range(5), path=path))
+    found = Checkpoint.load(path)
+    assert (found.index, found.done, found.finished) == (5, 5, True)

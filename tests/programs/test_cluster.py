@@ -311,6 +311,25 @@ with ChunkExecutor(1) as executor:  # but not Ray
     ]
 
 
+@pytest.mark.parametrize("module", ["ray.experimental", "ray.autoscaler.v2.sdk", "ray.util.client", "ray.dag"])
+def test_no_module_of_ray_that_may_change_is_needed(on, module):
+    script = """
+import builtins
+original, missed = builtins.__import__, set()
+def hiding(name, globals=None, *args, **kwargs):
+    if name == os.environ["HIDDEN"] and globals["__name__"].startswith("thread_chunks."):
+        missed.add(name)
+        raise ImportError(name)
+    return original(name, globals, *args, **kwargs)
+builtins.__import__ = hiding
+ray.init(**QUIET)
+with ChunkExecutor(4) as executor:
+    references = list(executor.map(lambda x: np.full(500_000, float(x)), range(4), results="refs"))
+    print(list(executor.map(lambda array: float(array[0]), references)), *missed)
+"""
+    assert on(script, HIDDEN=module) == [f"[0.0, 1.0, 2.0, 3.0] {module}"]
+
+
 def test_package_that_is_not_installed_on_a_node(cluster, tmp_path):
     stub = tmp_path / "without" / "thread_chunks"
     stub.mkdir(parents=True)

@@ -63,9 +63,9 @@ class _NoReference:
     pass
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class References:
-    """What refers to something in the cluster; set by the module that knows Ray.
+    """What refers to something in the cluster.
 
     Instances of `of_values` stand for a value, which `resolve` gets. Those of `others` only have to be
     carried by Ray, which counts them.
@@ -76,7 +76,23 @@ class References:
     resolve: Callable[[Any], Any] = lambda reference: reference
 
 
-references = References()
+_NO_REFERENCES = References()
+_found: References | None = None
+_find: Callable[[], References | None] | None = None  # None: nothing knows Ray
+
+
+def find_references_by(find: Callable[[], References | None]) -> None:
+    """Let the room that knows Ray say what references are; `find` returns None as long as there can be none."""
+    global _find
+    _find = find
+
+
+def references() -> References:
+    """Return what refers to something in the cluster."""
+    global _found
+    if _found is None and _find is not None:
+        _found = _find()
+    return _NO_REFERENCES if _found is None else _found
 
 
 @dataclass(slots=True)
@@ -92,13 +108,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: io.BytesIO, packed: Packed, *, homewards: bool) -> None:
         super().__init__(file, protocol=5, buffer_callback=_keeper(packed.buffers))
         self._references = packed.references
+        known = references()
+        self._carried = (known.of_values, *known.others)
         self._main = MainReducer(homewards=homewards)
 
     def persistent_id(self, obj: Any) -> int | None:
         # By `type`, here as elsewhere: an object may lie about its `__class__`, or raise.
         if type(obj) is _Argument:
             self._references.append((obj.reference, True))
-        elif issubclass(type(obj), (references.of_values, *references.others)):
+        elif issubclass(type(obj), self._carried):
             self._references.append((obj, False))
         else:
             return None
@@ -167,7 +185,7 @@ def unpack(packed: Packed, *, writable: bool = True) -> Any:
     Exception
         What the computation of a referenced value raised, as it was raised.
     """
-    referents = [references.resolve(ref) if as_value else ref for ref, as_value in packed.references]
+    referents = [references().resolve(ref) if as_value else ref for ref, as_value in packed.references]
     try:
         buffers = [bytearray(buffer) for buffer in packed.buffers] if writable else packed.buffers
         if referents:
@@ -263,11 +281,12 @@ def _keeper(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
 
 
 def _with_arguments_marked(args: Arguments, kwargs: dict[str, Any]) -> tuple[Arguments, dict[str, Any]]:
-    if not any(issubclass(type(value), references.of_values) for value in chain(args, kwargs.values())):
+    of_values = references().of_values
+    if not any(issubclass(type(value), of_values) for value in chain(args, kwargs.values())):
         return args, kwargs
 
     def marked(value: Any) -> Any:
-        return _Argument(value) if issubclass(type(value), references.of_values) else value
+        return _Argument(value) if issubclass(type(value), of_values) else value
 
     return tuple(map(marked, args)), {name: marked(value) for name, value in kwargs.items()}
 
