@@ -50,12 +50,12 @@ class LocalCluster:
 
     def remove(self, node):
         """Kill a node."""
-        self._ask("remove", self._nodes.pop(node.id).id)
+        self._ask("kill", self._nodes.pop(node.id).id)
 
     def restore(self):
         """See to it that beside the head there is a second node, which no test has touched, and no other."""
         for node in [node for node in self._nodes.values() if node is not self.second]:
-            self.remove(node)
+            self._ask("end", self._nodes.pop(node.id).id)
         if self.second is None or self.second.id not in self._nodes:
             self.second = self.add(num_cpus=3, resources={"two": 2}, object_store_memory=300 * 2**20)
 
@@ -97,7 +97,7 @@ def main():
                 nodes[node.node_id] = node
                 answer([node.node_id, node.all_processes["raylet"][0].process.pid])
             else:
-                cluster.remove_node(nodes.pop(argument), allow_graceful=False)
+                cluster.remove_node(nodes.pop(argument), allow_graceful=command == "end")
                 cluster.wait_for_nodes()  # else those who come later hear of its death
                 answer(None)
     finally:

@@ -125,7 +125,8 @@ for number in range(rounds):
 
 
 def test_a_driver_that_is_killed_at_any_moment_loses_nothing(python, path):
-    python.run(KILLED, path, 200)
+    drivers = [python.start(KILLED, f"{path}-{number}", 100) for number in range(2)]
+    assert [driver.wait(500) for driver in drivers] == [0, 0]
 
 
 def test_what_a_killed_driver_left_in_the_log_is_found(python, path, caplog):

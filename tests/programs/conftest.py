@@ -11,14 +11,14 @@ def joined(ray_up):
     return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "token"}
 
 
-@pytest.fixture(scope="session")
-def all_clusters():
+@pytest.fixture(scope="module")  # while it is up, a program that asks Ray for no address joins it
+def nodes():
     with LocalCluster() as cluster:
         yield cluster
 
 
 @pytest.fixture
-def cluster(all_clusters):
+def cluster(nodes):
     """A cluster of several nodes; what a test adds or removes is undone."""
-    yield all_clusters
-    all_clusters.restore()
+    yield nodes
+    nodes.restore()

@@ -39,7 +39,7 @@ def test_a_call_that_ends_its_worker_each_time_takes_nobody_with_it(executor_on_
 
 
 class Killer:
-    """Kills a random worker that runs something, every 100 ms."""
+    """Kills a random worker that runs something, every 200 ms."""
 
     def __init__(self, executor):
         self._executor = executor
@@ -56,7 +56,7 @@ class Killer:
         self._thread.join()
 
     def _work(self):
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(0.2):
             if running := self._executor.running(timeout=0.1):
                 try:
                     os.kill(random.choice(running).pid, signal.SIGKILL)
