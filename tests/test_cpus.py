@@ -91,6 +91,7 @@ def test_the_variable_of_joblib(monkeypatch):
         assert usable_cpus() >= 1
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
 def test_the_affinity_of_this_machine():
     one = {min(os.sched_getaffinity(0))}
@@ -102,6 +103,7 @@ def test_the_affinity_of_this_machine():
     assert done.stdout == "1\n"
 
 
+@pytest.mark.process
 def test_a_quota_of_this_machine():
     group = Path(f"/sys/fs/cgroup/cpu/thread_chunks-{os.getpid()}")
     try:

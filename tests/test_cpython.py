@@ -83,7 +83,7 @@ def adopt(name, ours=OnRay):
         if reason is not None:
             setattr(adopted, test, unittest.skip(reason)(function))
         elif "assert_python_ok" in inspect.getsource(function):
-            setattr(adopted, test, pytest.mark.usefixtures("python")(function))
+            setattr(adopted, test, pytest.mark.process(function))
     return adopted
 
 

@@ -286,6 +286,7 @@ def ask():
         assert process.returncode == 0
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(max_examples=400, deadline=None)
 @given(st.lists(VALUES, min_size=2, max_size=4))

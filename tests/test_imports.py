@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 
 import pytest
 
@@ -13,18 +11,17 @@ import thread_chunks
 LARGE = ("ray", "numpy", "joblib", "tqdm")
 
 
-def run(program, *argv):
-    """Return the lines that a fresh process prints."""
-    command = [sys.executable, "-c", program, *map(str, argv)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+@pytest.fixture
+def run(python):
+    """Returns the lines that a fresh process prints."""
+    return lambda program, *argv: python.run(program, *argv).splitlines()
 
 
-def large_ones_of(program, *argv):
-    """Return which of the large packages a fresh process has imported when the program is over."""
+@pytest.fixture
+def large_ones_of(run):
+    """Tells which of the large packages a fresh process has imported when the program is over."""
     tail = f"\nimport sys\nprint('imported', *[name for name in {LARGE} if name in sys.modules])"
-    return run(program + tail, *argv)[-1].split()[1:]
+    return lambda program, *argv: run(program + tail, *argv)[-1].split()[1:]
 
 
 @pytest.mark.parametrize(
@@ -38,18 +35,18 @@ def large_ones_of(program, *argv):
         "import thread_chunks, pickle; pickle.dumps([thread_chunks.ChunkExecutor, thread_chunks.LabelledActor])",
     ],
 )
-def test_the_package_alone_imports_nothing_large(program):
+def test_the_package_alone_imports_nothing_large(large_ones_of, program):
     assert large_ones_of(program) == []
 
 
-def test_the_command_line_imports_nothing_large(tmp_path):
+def test_the_command_line_imports_nothing_large(large_ones_of, tmp_path):
     thread_chunks.Checkpoint("f", [[1], [2]], [1, None], [True, False], path=tmp_path / "a.checkpoint")
     program = "import sys; from thread_chunks.__main__ import main; assert main(['status', sys.argv[1]]) == 0"
     assert large_ones_of(program, tmp_path / "a.checkpoint") == []
 
 
 @pytest.mark.parametrize("names", ["RemoteLabelledActor", "*"])
-def test_what_needs_ray_imports_it(names):
+def test_what_needs_ray_imports_it(large_ones_of, names):
     assert "ray" in large_ones_of(f"from thread_chunks import {names}\nRemoteLabelledActor.options(num_cpus=0)")
 
 
@@ -58,7 +55,7 @@ def test_a_name_that_is_not_there():
         thread_chunks.Chonker  # noqa: B018
 
 
-def test_names_are_listed_before_they_are_asked_for():
+def test_names_are_listed_before_they_are_asked_for(run):
     (names,) = run("import thread_chunks; print(*dir(thread_chunks))")
     assert set(thread_chunks.__all__) <= set(names.split())
 
@@ -68,7 +65,7 @@ def test_public_names_are_pickled_by_reference(name):
     assert pickle.loads(pickle.dumps(getattr(thread_chunks, name))) is getattr(thread_chunks, name)
 
 
-def test_a_reference_has_no_digest_though_no_executor_was_made(tmp_path):
+def test_a_reference_has_no_digest_though_no_executor_was_made(run, tmp_path):
     # The file has all that `chunk` is asked for, as far as can be told without a look at the arguments.
     program = """
 import sys
@@ -92,7 +89,7 @@ else:
     assert "a reference to an object of the cluster means nothing to the next run" in run(program, path, "then")[-1]
 
 
-def test_a_child_that_was_forked_while_ray_was_up_before_any_executor_was_made():
+def test_a_child_that_was_forked_while_ray_was_up_before_any_executor_was_made(run):
     program = """
 import os
 import ray

@@ -348,6 +348,7 @@ print(json.dumps(identify(f).parts), identify(f).code)
 """
 
 
+@pytest.mark.process
 def test_what_is_used_has_the_same_digests_in_each_process(tmp_path):
     said = set()
     for seed in ("1", "2", "3"):

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import thread_chunks
 
 
+@pytest.mark.process
 def test_the_command_line_tells_the_version():
     command = [sys.executable, "-m", "thread_chunks", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

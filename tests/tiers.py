@@ -9,11 +9,8 @@ PROGRAMS = Path(__file__).with_name("programs")
 
 
 def tier_of(item):
-    """Tell the tier of a test: by a mark of its own, by its folder, by its fixtures, or by a parameter that is "ray"."""
-    for mark in item.iter_markers():
-        if mark.name in TIERS:
-            return mark.name
-    if PROGRAMS in item.path.parents or "python" in item.fixturenames:
+    """Tell the tier of a test by its folder, its fixtures, and a parameter that is "ray"; or by the mark `process`."""
+    if PROGRAMS in item.path.parents or "python" in item.fixturenames or item.get_closest_marker("process"):
         return "process"
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     is_on_ray = any(isinstance(parameter, str) and parameter == "ray" for parameter in parameters)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 from fake_cluster import FakeExecutor
@@ -58,7 +56,7 @@ def test_a_link_is_read_while_somebody_writes_by_the_real_path(link):
         assert list(values) == [1, 4, 9, 16, 25, 36, 49, 64]
 
 
-def test_a_link_is_read_after_whoever_wrote_was_killed(link, tmp_path):
+def test_a_link_is_read_after_whoever_wrote_was_killed(python, link):
     link, real = link
     script = f"""
 import os, signal
@@ -70,10 +68,7 @@ for _ in range(5): next(values)
 while Checkpoint.load({str(real)!r}).done < 3: pass
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    tests = os.path.dirname(os.path.dirname(__file__))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *sys.path])}
-    status = subprocess.run([sys.executable, "-c", script], env=environment, cwd=tmp_path).returncode
-    assert status == -signal.SIGKILL
+    assert python.start(script).wait(120) == -signal.SIGKILL
     assert os.path.getsize(f"{real}-wal") > 0
     assert Checkpoint.load(link).func_name == "abs"
     assert Checkpoint.load(link).done >= 3

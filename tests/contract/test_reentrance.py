@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 PROGRAM = """
@@ -53,9 +49,6 @@ USES = {
 
 @pytest.mark.parametrize("how", ["signal", "finalizer", "callback"])
 @pytest.mark.parametrize("use", USES)
-def test_it_comes_to_its_end(how, use):
-    tests = os.path.dirname(os.path.dirname(__file__))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *sys.path])}
+def test_it_comes_to_its_end(python, how, use):
     program = PROGRAM.replace("USE", USES[use]).replace("HOW", repr(how))
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert done.stdout == "done\n", done.stderr
+    assert python.run(program) == "done\n"
