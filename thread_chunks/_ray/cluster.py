@@ -86,7 +86,7 @@ class RayCluster:
         self._runtime.join(persistent=persistent)
         try:
             # Without a function, the stored one is what the user's actors hold.
-            self.stored = self.store(func) if func is not None else Function(None, Parcel(STORED_KEY))
+            self.stored = self.replace_function(func) if func is not None else Function(None, Parcel(STORED_KEY))
         except BaseException:
             self._runtime.leave()
             raise
@@ -106,7 +106,7 @@ class RayCluster:
             kernel_kills=self.kernel_kills,
         )
 
-    def store(self, func: Callable[..., Any]) -> Function:
+    def replace_function(self, func: Callable[..., Any]) -> Function:
         """Make `func` the stored function of all workers, those to come included."""
         self.stored = Function(None, Parcel(STORED_KEY, self.pack_function(func)), name_of(func))
         return self.stored
