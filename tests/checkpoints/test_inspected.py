@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +11,7 @@ import pytest
 from checkpointed import Unhashable, finished, identity, until
 from fake_cluster import FakeExecutor
 
-from thread_chunks import (
-    Checkpoint,
-    PicklingFailed,
-    config,
-)
+from thread_chunks import Checkpoint, PicklingFailed, config
 from thread_chunks.__main__ import main
 
 
@@ -105,20 +99,17 @@ def test_status_reads_no_pickle(path, capsys):
     assert "identity: 2 of 2" in capsys.readouterr().out
 
 
-def test_status_watches_until_it_is_interrupted(path):
+def test_status_watches_until_it_is_interrupted(python, path):
     with FakeExecutor(1) as ex:
         list(ex.map(identity, [1, 2], path=path))
     script = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
 runpy.run_module("thread_chunks", run_name="__main__")"""
-    watching = subprocess.Popen(
-        [sys.executable, "-c", script, "status", str(path), "--watch", "--json"], stdout=subprocess.PIPE, text=True
-    )
-    with watching:
-        lines = [json.loads(watching.stdout.readline()) for _ in range(2)]
-        watching.send_signal(2)
-    assert watching.returncode == 0
+    watching = python.start(script, "status", path, "--watch", "--json")
+    lines = [json.loads(watching.stdout.readline()) for _ in range(2)]
+    watching.send_signal(2)
+    assert watching.wait() == 0
     assert lines[1]["functions"][0]["finished"] == 2
 
 
@@ -134,7 +125,7 @@ for _ in range(3):
 """
 
 
-def test_looks_from_within_and_without_leave_the_locks_alone(path, tmp_path):
+def test_looks_from_within_and_without_leave_the_locks_alone(python, path, tmp_path):
     """To close the file otherwise than by SQLite would end its locks, and another process would take it for unused."""
     go = tmp_path / "go"
 
@@ -147,7 +138,7 @@ def test_looks_from_within_and_without_leave_the_locks_alone(path, tmp_path):
         values = ex.map(f, range(100), path=path, chunksize=1)
         until(lambda: finished(path) == 50)  # looks at the file again and again
         list(ex.map(abs, range(0), path=path))
-        subprocess.run([sys.executable, "-c", ANOTHER, str(path)], check=True, stdout=subprocess.DEVNULL)
+        python.run(ANOTHER, path)
         assert Path(f"{path}-wal").exists(), "the other process took the file for unused"
         go.touch()
         assert list(values) == list(range(100))

@@ -13,9 +13,7 @@ from functions import Counter, Scaled, Unpicklable, keywords, square
 from insides import with_workers
 from ray.exceptions import ObjectLostError
 
-from thread_chunks import (
-    PicklingFailed,
-)
+from thread_chunks import PicklingFailed
 
 
 def test_submit(make):

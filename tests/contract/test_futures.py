@@ -69,7 +69,7 @@ def test_callback_that_exits_when_it_is_cancelled(make, tmp_path):
     def fail(_):
         raise SystemExit
 
-    executor = make(1)
+    executor = make.fresh(1)
     running = executor.submit(note_and_wait, tmp_path, "started", "go")
     waiting = [executor.submit(square, x) for x in range(3)]
     waiting[0].add_done_callback(fail)
