@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).parent / "typing_program.py"
 def test_a_type_checker_finds_out_what_is_returned_and_what_is_wrong(command):
     done = subprocess.run(
         [sys.executable, "-m", *command, PROGRAM],
-        cwd=PROGRAM.parents[1],
+        cwd=PROGRAM.parents[2],
         capture_output=True,
         text=True,
         check=False,
