@@ -35,7 +35,7 @@ class Outcomes:
 
     `values` has an item for each call, None where `errors` has one. Indices count from 0. The first
     of the calls is the `offset`-th of those that were sent; all took `seconds` together. `packed` has what
-    some of the values were made from, for who stores them. The last three are as in `_wire.Reply`.
+    some of the values were made from, for who stores them. The last three are as in `Reply`.
     """
 
     values: list[Any]

@@ -63,7 +63,7 @@ class WholeCluster(Cluster, Protocol):
     def default_size(self) -> int:
         """How many workers there are where the user does not say."""
 
-    def store(self, func: Callable[..., Any]) -> Function:
+    def replace_function(self, func: Callable[..., Any]) -> Function:
         """Make `func` the stored function of all workers, those to come included."""
 
     def pack_function(self, func: Callable[..., Any]) -> Any:

@@ -141,7 +141,7 @@ class Engine:
         """Replace the stored function, for the calls that are submitted from now on."""
         self.check_process()
         self.inbox.check()
-        function = self.cluster.store(func)
+        function = self.cluster.replace_function(func)
         self.inbox.admit(ReplaceFunction(function))
         self._stored = func, function
 

@@ -92,7 +92,7 @@ class RayCluster:
         try:
             view = self._ledger.view(frozenset() if packed_initializer is None else packed_initializer.uses)
             # Without a function, the stored one is what the user's actors hold.
-            self.stored = self.store(func) if func is not None else Function(None, Parcel(STORED_KEY))
+            self.stored = self.replace_function(func) if func is not None else Function(None, Parcel(STORED_KEY))
         except BaseException:
             self._runtime.leave()
             raise
@@ -114,7 +114,7 @@ class RayCluster:
             kernel_kills=self.kernel_kills,
         )
 
-    def store(self, func: Callable[..., Any]) -> Function:
+    def replace_function(self, func: Callable[..., Any]) -> Function:
         """Make `func` the stored function of all workers, those to come included."""
         packed, view = self._ledger.ship(func)
         self.stored = Function(None, Parcel(STORED_KEY, share(packed, self._runtime)), name_of(func), view=view)

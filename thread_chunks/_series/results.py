@@ -1,6 +1,6 @@
 """The consumer's side of a series, on the caller's thread: order, buffer, time-out, bar.
 
-A *feed* is where the calls go in; its outbox is where their outcomes come out. `results` reads
+A *feed* is where the calls go in; its outbox is where their outcomes come out. `values_of` reads
 the outbox, in whatever order they come, and yields the values in the order that was asked for.
 """
 
@@ -20,7 +20,7 @@ from ..progress import Bar
 from .feeds import Feed
 
 
-def results(
+def values_of(
     feed: Feed,
     *,
     unordered: bool,

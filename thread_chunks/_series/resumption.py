@@ -27,7 +27,7 @@ from ..errors import CheckpointFailedWarning, CheckpointStaleWarning, Unpickling
 from ..progress import progress
 from .feeds import Feed
 from .recorder import NoRecorder, Recorder
-from .results import results
+from .results import values_of
 
 _log = logging.getLogger("thread_chunks")
 
@@ -138,7 +138,7 @@ class Resumption:
     def values(
         self, feed: Feed, *, unordered: bool, timeout: float | None, started: float, show_progress: bool
     ) -> Iterator[Any]:
-        """Let in the calls that are not there, and return an iterator over all values; as `_mapping.results`."""
+        """Let in the calls that are not there, and return an iterator over all values; as `values_of`."""
         try:
             self._admit(feed, self._buffersize, unordered)
         except BaseException:
@@ -154,7 +154,7 @@ class Resumption:
         is_lazy = self._buffersize is not None
         bar = progress(show_progress, None if is_lazy else self._position, 0 if is_lazy else self._found)
         # The bar is entered here, since it counts what both sources give.
-        computed = results(feed, unordered=unordered, timeout=timeout, started=started, bar=lambda: nullcontext(bar))
+        computed = values_of(feed, unordered=unordered, timeout=timeout, started=started, bar=lambda: nullcontext(bar))
         try:
             with bar:
                 while True:

@@ -16,7 +16,7 @@ from .._dispatch.engine import Engine
 from ..progress import progress
 from .feeds import Feed, FutureFeed, SeriesFeed
 from .options import SeriesOptions
-from .results import results
+from .results import values_of
 from .resumption import Resumption
 
 
@@ -51,7 +51,7 @@ def start(
     if options.path is None:
         feed = _feed(runner, fn, calls, options)
         bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
-        return results(feed, unordered=options.unordered, timeout=options.timeout, started=started, bar=bar)
+        return values_of(feed, unordered=options.unordered, timeout=options.timeout, started=started, bar=bar)
     engine.inbox.check()
     identity = identify(engine.original(fn), runner.identity_of_actors())
     resumption = Resumption(options.path, identity, options.key, calls, options.buffersize)
