@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-from thread_chunks import (
-    Checkpoint,
-)
+from thread_chunks import Checkpoint
 
 
 class Noted:
@@ -62,16 +58,15 @@ class Unhashable:
         raise TypeError("no")
 
 
-def killed_run(path):
+def killed_run(python, path):
     """Leave a file as a driver does that is killed: with what it wrote last in the log beside it."""
     script = f"""
-import os, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+import os
 from fake_cluster import FakeExecutor
 executor = FakeExecutor(1)
 values = executor.map(abs, range(2000), path={str(path)!r})
 print(sum(1 for _ in range(2000) if next(values) is not None), flush=True)
 os._exit(1)
 """
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=path.parent).stdout == b"2000\n"
+    assert python.start(script).communicate()[0] == "2000\n"
     assert Path(f"{path}-wal").exists()

@@ -33,7 +33,9 @@ class LocalCluster:
             env={**os.environ, "RAY_AUTH_MODE": "disabled"},
         )
         self.address, self.head = self._answer(), Node(*self._answer())
-        self.second = self.add(num_cpus=3, resources={"two": 2}, object_store_memory=300 * 2**20)
+        self.second = None
+        self._nodes = {}  # those beside the head, by identifier
+        self.restore()
 
     @property
     def environment(self):
@@ -42,11 +44,20 @@ class LocalCluster:
 
     def add(self, **options):
         """Add a node."""
-        return Node(*self._ask("add", options))
+        node = Node(*self._ask("add", options))
+        self._nodes[node.id] = node
+        return node
 
     def remove(self, node):
         """Kill a node."""
-        self._ask("remove", node.id)
+        self._ask("remove", self._nodes.pop(node.id).id)
+
+    def restore(self):
+        """See to it that beside the head there is a second node, which no test has touched, and no other."""
+        for node in [node for node in self._nodes.values() if node is not self.second]:
+            self.remove(node)
+        if self.second is None or self.second.id not in self._nodes:
+            self.second = self.add(num_cpus=3, resources={"two": 2}, object_store_memory=300 * 2**20)
 
     def __enter__(self):
         return self
@@ -87,6 +98,7 @@ def main():
                 answer([node.node_id, node.all_processes["raylet"][0].process.pid])
             else:
                 cluster.remove_node(nodes.pop(argument), allow_graceful=False)
+                cluster.wait_for_nodes()  # else those who come later hear of its death
                 answer(None)
     finally:
         cluster.shutdown()

@@ -1,48 +1,92 @@
 from __future__ import annotations
 
-import threading
-import time
+import subprocess
 
 import pytest
 import ray
+from executors import Maker, Pool, ReusingMaker, threads_left
 from fake_cluster import FakeExecutor
+from scripts import Python
+from tiers import TIERS, tier_of
 
-from thread_chunks import (
-    ChunkExecutor,
-    config,
-)
+from thread_chunks import ChunkExecutor, config
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
+def pytest_collection_modifyitems(items):
+    tiers = {item: tier_of(item) for item in items}
+    for item, tier in tiers.items():
+        item.add_marker(tier)
+    items.sort(key=lambda item: TIERS.index(tiers[item]))
 
 
 @pytest.fixture(scope="session")
-def ray_up():
+def pool():
+    """Executors on Ray that no test uses at present."""
+    return Pool(ChunkExecutor)
+
+
+@pytest.fixture(scope="session")
+def ray_up(pool):
     """Ray, initialised by the user of the package; one for the whole run."""
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(
+        address="local",
+        num_cpus=4,
+        resources={"special": 1},
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+    )
+    pool.open()
     yield
+    pool.close()
+    assert threads_left(pool.threads, patience=0) == []
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _no_more_than_its_tier(request, monkeypatch):
+    """See to it that a test starts no program, and no Ray, that its tier has not."""
+    tier = tier_of(request.node)
+    if tier == "ray":
+        request.getfixturevalue("ray_up")
+    if tier != "process":
+
+        def refuse(*_, **__):
+            raise AssertionError(f"this is for the tests of the tier process, and this one is of the tier {tier}")
+
+        monkeypatch.setattr(ray, "init", refuse)
+        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Starts fresh interpreters in the test's folder, and ends them at its end."""
+    python = Python(tmp_path)
+    yield python
+    python.end()
 
 
 @pytest.fixture(params=["fake", "ray"])
 def executor_class(request):
     """The class under test, on the fake cluster and on Ray."""
-    if request.param == "ray":
-        request.getfixturevalue("ray_up")
-        return ChunkExecutor
-    return FakeExecutor
+    return FakeExecutor if request.param == "fake" else ChunkExecutor
 
 
 @pytest.fixture
-def make(executor_class):
-    """Makes executors, and shuts them down at the end of the test."""
-    made = []
-
-    def make(*args, **kwargs):
-        executor = executor_class(*args, **kwargs)
-        made.append(executor)
-        return executor
-
+def make(executor_class, pool):
+    """Makes executors that are in order at the beginning of the test, and sees to their end."""
+    make = Maker(executor_class) if executor_class is FakeExecutor else ReusingMaker(executor_class, pool)
     yield make
-    for executor in made:
-        executor.shutdown()
+    make.end()
+
+
+@pytest.fixture
+def executor_on_ray(ray_up):
+    """Makes executors on Ray, each a new one, and shuts them down at the end of the test."""
+    make = Maker(ChunkExecutor)
+    yield make
+    make.end()
 
 
 @pytest.fixture(autouse=True)
@@ -51,24 +95,7 @@ def _quiet(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_left():
-    """No dispatcher outlives the test that started it."""
+def _no_thread_left(pool):
+    """No thread of the package outlives the test that started it, but for those of executors that are used again."""
     yield
-    deadline = time.monotonic() + 10
-    for thread in threading.enumerate():
-        if thread.name.startswith("thread_chunks"):
-            thread.join(max(0, deadline - time.monotonic()))
-            assert not thread.is_alive(), thread
-
-
-@pytest.fixture
-def executor_on_ray(ray_up):
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(ChunkExecutor(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for executor in made:
-        executor.shutdown()
+    assert threads_left(pool.threads, patience=10) == []

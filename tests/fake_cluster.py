@@ -223,7 +223,5 @@ class FakeCluster(RayCluster):
         super().__init__(*args, **kwargs, runtime=FakeRuntime())
 
 
-class FakeExecutor(ChunkExecutor):
+class FakeExecutor(ChunkExecutor, cluster=FakeCluster):
     """`ChunkExecutor` on the fake cluster."""
-
-    _cluster_type = FakeCluster

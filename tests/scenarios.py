@@ -37,21 +37,6 @@ def process_pool(max_workers=None, **kwargs):
     return cf.ProcessPoolExecutor(max_workers, multiprocessing.get_context("forkserver"), **kwargs)
 
 
-def play(function, executor_class, folder):
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(executor_class(*args, **kwargs))
-        return made[-1]
-
-    make.unkept = executor_class
-    try:
-        return function(make, folder)
-    finally:
-        for executor in made:
-            executor.shutdown()
-
-
 def identity(*args):
     return args[0] if len(args) == 1 else args
 
@@ -183,8 +168,8 @@ def raised(function, *args, **kwargs):
         return seen(error)
 
 
-def agree(function, executor_class, on_process_pool, folder):
+def agree(function, make, on_process_pool, folder):
     """See to it that a scenario comes to the same on both executors."""
-    if executor_class is FakeExecutor and hasattr(function, "of_processes"):
+    if make.unkept is FakeExecutor and hasattr(function, "of_processes"):
         pytest.skip("the fake cluster's workers are threads")
-    assert play(function, executor_class, folder) == on_process_pool(function)
+    assert function(make, folder) == on_process_pool(function)

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 import uuid
+from pathlib import Path
 
 import psutil
 
@@ -28,6 +29,39 @@ def until(condition):
         time.sleep(0.01)
     return condition()
 """
+
+
+class Python:
+    """Starts fresh interpreters, which find what lies beside this module; none of them outlives the test."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._processes = []
+
+    def start(self, script, *arguments, **environment):
+        """Start a script."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **environment},
+        )
+        self._processes.append(process)
+        return process
+
+    def run(self, script, *arguments, **environment):
+        """Run a script to its end; return what it printed."""
+        process = self.start(script, *arguments, **environment)
+        out, _ = process.communicate(timeout=500)  # far beyond what it takes: only a hang reaches it
+        assert process.returncode == 0
+        return out
+
+    def end(self):
+        for process in self._processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
 def descendants(mark):

@@ -82,6 +82,8 @@ def adopt(name, ours=OnRay):
             reason = "it reaches into private attributes"
         if reason is not None:
             setattr(adopted, test, unittest.skip(reason)(function))
+        elif "assert_python_ok" in inspect.getsource(function):
+            setattr(adopted, test, pytest.mark.usefixtures("python")(function))
     return adopted
 
 

@@ -6,9 +6,6 @@ import functools
 import itertools
 import math
 import operator
-import os
-import subprocess
-import sys
 import textwrap
 import threading
 from functools import partial
@@ -17,7 +14,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from thread_chunks._checkpoints.identity import hash_of, identify, identify_class
+from thread_chunks._checkpoints.hashing import hash_of
+from thread_chunks._checkpoints.identity import identify, identify_class
 
 
 def define(source, name="f", **names):
@@ -344,19 +342,23 @@ def test_a_list_that_holds_itself_is_warned_of():
 
 
 SEEDED = """
-from thread_chunks._checkpoints.identity import hash_of, identify
-def f(x, stop=frozenset({"a", "b", "c"})): return x in {"u", "v", "w"}
+from thread_chunks._checkpoints.hashing import hash_of
+from thread_chunks._checkpoints.identity import identify
+from collections import namedtuple
+Words = namedtuple("Words", "words")
+class Held:
+    __slots__ = ("words",)
+    def __init__(self, words): self.words = words
+    def run(self): pass
+def f(x, stop=frozenset({"a", "b", "c"}), words=Words(frozenset({"one", "two", "three"}))): return x in {"u", "v", "w"}
 def make(y): return lambda: y
 print(hash_of((frozenset({"g", "r", "i", "z"}), [frozenset({"k", "l", "m"})])), identify(f),
-      identify(make({k: [f] for k in {"aa", "bb", "cc"}})))
+      identify(make({k: [f] for k in {"aa", "bb", "cc"}})),
+      identify(Held({frozenset({"p", "q"}), frozenset({"q", "r"})}).run),
+      identify(make(Words({"k": frozenset({"s", "t", "u"})}))))
 """
 
 
-def test_identities_are_the_same_in_each_process():
-    said = {
-        subprocess.run(
-            [sys.executable, "-c", SEEDED], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
-        ).stdout
-        for seed in ("1", "2", "3")
-    }
+def test_identities_are_the_same_in_each_process(python):
+    said = {python.run(SEEDED, PYTHONHASHSEED=seed) for seed in ("1", "2", "3")}
     assert len(said) == 1

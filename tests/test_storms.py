@@ -16,6 +16,7 @@ from functions import BreaksOnArrival, Counter, ReducesToNoException, Unpicklabl
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from insides import with_thread
 
 from thread_chunks import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost
 
@@ -41,8 +42,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.executor is None)
     @rule(size=st.integers(1, 3), stored=st.booleans())
     def create(self, size, stored):
-        self.executor = FakeExecutor(note if stored else None, size)
-        self.threads.append(self.executor._thread)
+        self.executor, thread = with_thread(FakeExecutor, note if stored else None, size)
+        self.threads.append(thread)
 
     @precondition(lambda self: self.executor is not None)
     @rule(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
 
 import pytest
 
+from thread_chunks._actor import terminal
 from thread_chunks._actor.terminal import Streams
 from thread_chunks._ray import outlet as _outlet
 from thread_chunks._ray.outlet import Outlet
@@ -82,3 +84,31 @@ def test_no_thread_for_the_outlet(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", fail)
     with pytest.raises(RuntimeError):
         Outlet()
+
+
+def test_a_moment_without_descriptors_does_not_end_the_outlet(monkeypatch):
+    class Exhausted(socket.socket):
+        refused = 0
+
+        def accept(self):
+            if Exhausted.refused < 3:
+                Exhausted.refused += 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    monkeypatch.setattr(_outlet.socket, "socket", Exhausted)
+    outlet = Outlet()
+    monkeypatch.undo()
+    assert len(streams_from(outlet.address)) == 2
+    assert Exhausted.refused == 3
+    outlet.close()
+
+
+def test_a_worker_takes_no_streams_of_another_user(outlet, monkeypatch):
+    before = [os.readlink(f"/proc/self/fd/{number}") for number in (1, 2)]
+    monkeypatch.setattr(terminal, "user_of", lambda connection: os.getuid() + 1)
+    streams = Streams()
+    streams.take(outlet.address)
+    monkeypatch.setattr(terminal, "_replace", lambda descriptors: pytest.fail("it has taken them"))
+    streams.give_back()
+    assert [os.readlink(f"/proc/self/fd/{number}") for number in (1, 2)] == before

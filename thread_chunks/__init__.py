@@ -33,12 +33,12 @@ Room              What lives there                       Runs in               E
 ================  =====================================  ====================  ==============
 top level         what users import, and the validation  the caller's thread   `executor`
                   of what they pass (``_arguments``)
-``_series``       a series as its consumer sees it:      the caller's thread   ``results``
+``_series``       a series as its consumer sees it:      the caller's thread   ``start``
                   feeding, order, buffer, bar,
                   resumption from a checkpoint
 ``_ray``          all that imports Ray: sessions,        the dispatcher's      ``cluster``
                   nodes, options, actors as workers      thread
-``_dispatch``     every call from its submission to      the dispatcher's      ``dispatcher``
+``_dispatch``     every call from its submission to      the dispatcher's      ``engine``
                   its outcome: queue, workers, blocks,   thread
                   retries, endings, starts
 ``_actor``        what runs in the worker: the running   the worker's process  ``runner``
@@ -49,15 +49,17 @@ top level         what users import, and the validation  the caller's thread   `
                   the protocol of messages
 ``_calls``        the nouns: calls, functions, blocks,   all                   ``calls``
                   series, supply, pace, mailbox
+``_system``       what is asked of the operating system  all                   ``cpus``
 ================  =====================================  ====================  ==============
 
 The dispatcher knows no Ray: ``_dispatch.cluster`` and ``_dispatch.worker`` say what it asks of the world, and ``_ray``
 does it. `errors`, `config`, `progress` and `report` are users' modules without imports of other rooms.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import config
+from ._version import __version__ as __version__
 from .actor import LabelledActor
 from .checkpoint import Checkpoint
 from .chunker import Chunker, chunk
@@ -101,10 +103,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Make `RemoteLabelledActor` when it is first asked for, as it needs Ray."""
-    if name != "RemoteLabelledActor":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ._ray.options import remote_class
+if TYPE_CHECKING:
+    RemoteLabelledActor: Any
+else:  # type checkers would take any name for one of the package
 
-    return globals().setdefault(name, remote_class(LabelledActor))
+    def __getattr__(name: str) -> Any:
+        """Make `RemoteLabelledActor` when it is first asked for: it needs Ray, which takes a second to import."""
+        if name != "RemoteLabelledActor":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._ray.options import remote_class
+
+        return globals().setdefault(name, remote_class(LabelledActor))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,6 +13,7 @@ from threading import Event
 from typing import Any
 
 from ._checkpoints.store import Run, Store, open_store
+from ._version import __version__
 from .errors import CheckpointRefused
 
 # The rate is that of so many seconds: fewer, and it jumps; more, and it tells of a time that is over.
@@ -28,6 +29,7 @@ _INTERVAL = 2.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser("python -m thread_chunks", description="What is in a checkpoint file.")
+    parser.add_argument("--version", action="version", version=f"thread_chunks {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="how far each function is, at what rate, and the time left")
     status.add_argument("path", help="the checkpoint file; a run may be writing to it")
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 Event().wait(_INTERVAL)
                 show(store)
     except (CheckpointRefused, OSError) as error:
-        print(error, file=sys.stderr)
+        print(_shown(str(error)), file=sys.stderr)
         return 1
     return 0
 
@@ -53,14 +55,21 @@ def _show_as_json(store: Store) -> None:
 
 def _show_as_text(store: Store) -> None:
     status = _status(store)
-    print(f"{status['path']}  {status['bytes'] / 1e6:.1f} MB")
+    print(f"{_shown(status['path'])}  {status['bytes'] / 1e6:.1f} MB")
     for function in status["functions"]:
         print("  " + ", ".join(_facts(function)), flush=True)
 
 
+def _shown(text: str) -> str:
+    """Return a text that may come from a stranger as one line that does nothing to a terminal, and can be printed."""
+    line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    encoding = sys.stdout.encoding or "ascii"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _facts(function: dict[str, Any]) -> Iterator[str]:
     total = function["total"]
-    yield f"{function['function']}: {function['finished']} of {'unknown' if total is None else total}"
+    yield f"{_shown(function['function'])}: {function['finished']} of {'unknown' if total is None else total}"
     if total:
         yield f"{100 * function['finished'] // total} %"
     if function["per_second"]:
@@ -79,7 +88,9 @@ def _status(store: Store) -> dict[str, Any]:
     size = os.path.getsize(store.path)
     with suppress(FileNotFoundError):
         size += os.path.getsize(f"{store.path}-wal")
-    return {"path": store.path, "bytes": size, "functions": [_status_of(store, run) for run in store.last_runs()]}
+    with store.bounded():
+        functions = [_status_of(store, run) for run in store.last_runs()]
+    return {"path": store.path, "bytes": size, "functions": functions}
 
 
 def _status_of(store: Store, run: Run) -> dict[str, Any]:

@@ -6,14 +6,13 @@ import math
 import operator
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, SupportsFloat, SupportsIndex
 
 from . import config
 from ._calls.calls import Arguments, Limits
-from ._calls.functions import Function
+from ._series.options import SeriesOptions
 
 
 def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: Sequence[Any] | None) -> int | None:
@@ -63,8 +62,21 @@ def check_callable(name: str, value: object) -> None:
         raise TypeError(f"{name} must be callable, not {value!r}")
 
 
+def check_is_iterable(method: str, first: object) -> None:
+    """Raise TypeError if what is in the place of the function is neither one nor the iterable of a stored one."""
+    if not isinstance(first, Iterable) and not hasattr(first, "__getitem__"):
+        raise TypeError(
+            f"{method} has no function: its first argument is {first!r}, which can be neither called nor iterated over"
+        )
+
+
 def argument_list(args: Iterable[Any], index: int) -> Arguments:
     """Return one item of `parameters` as a tuple; raise TypeError if it is no list of arguments."""
+    if isinstance(args, Mapping):
+        raise TypeError(
+            f"parameters[{index}] must be a list of arguments, not a mapping, of which only the keys would be taken: "
+            f"{args!r}"
+        )
     if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
         raise TypeError(f"parameters[{index}] must be a list of arguments, not {args!r}")
     return tuple(args)
@@ -104,42 +116,27 @@ def number_of_bytes(size: SupportsIndex | str) -> int:
     return size
 
 
-@dataclass(slots=True, frozen=True)
-class SeriesOptions:
-    """What `map` and `starmap` take by name."""
-
-    timeout: float | None = None
-    chunksize: int | None = None
-    buffersize: int | None = None
-    unordered: bool = False
-    progress_bar: bool = False
-    path: str | os.PathLike[str] | None = None
-    key: Callable[..., str] | None = None
-    results: str = "values"
-
-    def __post_init__(self) -> None:
-        """Raise TypeError or ValueError if they make no sense."""
-        check_positive("chunksize", self.chunksize)
-        check_positive("buffersize", self.buffersize)
-        if self.timeout is not None and not isinstance(self.timeout, SupportsFloat):
-            raise TypeError(f"timeout must be a number of seconds, not {self.timeout!r}")
-        if self.timeout is not None and not self.timeout >= 0:
-            raise ValueError(f"timeout must not be negative: {self.timeout!r}")
-        if self.key is not None and self.path is None:
-            raise ValueError("key is for checkpoints: give path too")
-        if self.results not in ("values", "refs"):
-            raise ValueError(f"results must be 'values' or 'refs', not {self.results!r}")
-        if self.keeps and (self.chunksize is not None or self.path is not None):
-            raise ValueError("results='refs' goes with neither chunksize (calls travel one by one) nor path")
-
-    @property
-    def keeps(self) -> bool:
-        """Whether values stay in the cluster."""
-        return self.results == "refs"
-
-
-@dataclass(slots=True)
-class StoredFunction:
-    """What the stored function is, and how the dispatcher knows it. Both are replaced at once."""
-
-    pair: tuple[Callable[..., Any] | None, Function] | None
+def series_options(
+    timeout: float | None,
+    chunksize: int | None,
+    buffersize: int | None,
+    unordered: bool,
+    progress_bar: bool,
+    path: str | os.PathLike[str] | None,
+    key: Callable[..., str] | None,
+    results: str,
+) -> SeriesOptions:
+    """Return what `map` and `starmap` take by name; raise TypeError or ValueError if it makes no sense."""
+    check_positive("chunksize", chunksize)
+    check_positive("buffersize", buffersize)
+    if timeout is not None and not isinstance(timeout, SupportsFloat):
+        raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"timeout must not be negative: {timeout!r}")
+    if key is not None and path is None:
+        raise ValueError("key is for checkpoints: give path too")
+    if results not in ("values", "refs"):
+        raise ValueError(f"results must be 'values' or 'refs', not {results!r}")
+    if results == "refs" and (chunksize is not None or path is not None):
+        raise ValueError("results='refs' goes with neither chunksize (calls travel one by one) nor path")
+    return SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -35,11 +36,16 @@ class Checkpoint:
     completed : list of bool
         Where there is a value.
     index : int, optional
-        The position of the first call without a value. Default: found in `completed`.
-    done : bool, optional
-        Whether all calls have a value. Default: found in `completed`.
+        The position up to which calls were begun. Default: that behind the last call with a value.
+    done : int, optional
+        The number of calls that have a value. Default: found in `completed`.
     path : path-like, optional
         Where to save it, to be loaded again: runs take no values from what was not run. Default: nowhere.
+
+    Attributes
+    ----------
+    finished : bool
+        Whether all calls have a value.
 
     Raises
     ------
@@ -52,8 +58,8 @@ class Checkpoint:
     --------
     >>> from thread_chunks import Checkpoint
     >>> checkpoint = Checkpoint("power", [[2, 5], [3, 2]], [32, None], [True, False])
-    >>> checkpoint.index, checkpoint.done, len(checkpoint), list(checkpoint)
-    (1, False, 1, [([2, 5], 32)])
+    >>> checkpoint.done, checkpoint.index, checkpoint.finished, list(checkpoint)
+    (1, 1, False, [([2, 5], 32)])
     """
 
     def __init__(
@@ -63,7 +69,7 @@ class Checkpoint:
         output: Sequence[Any],
         completed: Sequence[bool],
         index: int | None = None,
-        done: bool | None = None,
+        done: int | None = None,
         path: str | os.PathLike[str] | None = None,
     ) -> None:
         if not len(parameters) == len(output) == len(completed):
@@ -75,9 +81,10 @@ class Checkpoint:
         self.parameters = [None if args is None else list(args) for args in parameters]
         self.output = list(output)
         self.completed = list(completed)
-        self.index = _first_missing(self.completed) if index is None else index
-        self.done = all(self.completed) if done is None else done
-        self.path = None if path is None else os.path.abspath(path)
+        self.index = _behind_last(self.completed) if index is None else operator.index(index)
+        self.done = sum(self.completed) if done is None else operator.index(done)
+        self.finished = all(self.completed)
+        self.path = None if path is None else os.path.abspath(os.fsdecode(path))
         self._calls: list[tuple[bytes | None, int | None]] | None = None
         if self.path is not None:
             self._save(self.path)
@@ -100,17 +107,23 @@ class Checkpoint:
         """
         with closing(open_store(path, must_exist=True)) as store:
             runs = store.last_runs()
-            calls = list(store.calls(runs[-1])) if runs else []
+            run = runs[-1] if runs else None
+            calls = [] if run is None else list(store.calls(run))
+            begun = None if run is None else store.begun(run)
         checkpoint = cls.__new__(cls)
-        checkpoint._look_at(runs[-1] if runs else None, calls, store.path)  # noqa: SLF001 (its own)
+        checkpoint._look_at(run, calls, begun, store.path, os.path.abspath(os.fsdecode(path)))  # noqa: SLF001 (its own)
         return checkpoint
 
-    def _look_at(self, run: Run | None, calls: list[tuple[bytes | None, int | None]], path: str) -> None:
+    def _look_at(
+        self, run: Run | None, calls: list[tuple[bytes | None, int | None]], begun: int | None, file: str, path: str
+    ) -> None:
         self.func_name = "" if run is None else run.name.rpartition(".")[2]
         self.completed = [outcome is not None for _, outcome in calls]
-        self.index = _first_missing(self.completed)
-        self.done = run is not None and self.index == run.total
+        self.done = sum(self.completed)
+        self.index = max(begun or 0, _behind_last(self.completed))
+        self.finished = run is not None and self.done == run.total
         self.path = path
+        self._file = file  # which stays, wherever a link at `path` leads later
         self._calls = calls
 
     @cached_property
@@ -146,8 +159,7 @@ class Checkpoint:
         return {"parameters": self.parameters, "output": self.output, "completed": self.completed}
 
     def _values(self, outcomes: Iterable[int | None]) -> Iterator[Any]:
-        assert self.path is not None
-        with closing(open_store(self.path, must_exist=True)) as store:
+        with closing(open_store(self._file, must_exist=True)) as store:
             for outcome in outcomes:
                 yield None if outcome is None else unpack(store.load(outcome), writable=False)
 
@@ -161,11 +173,12 @@ class Checkpoint:
                 values.append((key, to_row(self.output[position])))
         with closing(open_store(path)) as store:
             # Of an identity of its own: what is saved again replaces nothing.
-            store.add_finished(Identity(self.func_name, "", uuid4().hex), calls, values)
+            store.add_finished(Identity(self.func_name, "", uuid4().hex), calls, values, self.index)
 
 
-def _first_missing(completed: list[bool]) -> int:
-    return completed.index(False) if False in completed else len(completed)
+def _behind_last(completed: list[bool]) -> int:
+    """Return the position behind the last call with a value: up to there, calls were begun for certain."""
+    return max((position for position, has_value in enumerate(completed, 1) if has_value), default=0)
 
 
 def _arguments(data: bytes | None) -> list[Any] | None:

@@ -194,7 +194,7 @@ class Chunker:
             self._executor.set_func(func)
         shown = _shown(self.progress_bar if progress_bar is None else progress_bar)
         if path is None and self.path is not None:
-            path = os.path.join(self._directory, self.path)
+            path = os.path.join(self._directory, os.fsdecode(self.path))
         return list(self._executor.starmap(calls, progress_bar=shown, path=path, key=key))
 
     def __enter__(self) -> Chunker:

@@ -6,7 +6,8 @@ default_chunk_size : int
     How many calls run at once where nothing else is said: the CPUs this process may use. On a
     cluster that the package did not start, its CPUs, unless another number is assigned here.
 usable_cpus : int
-    The CPUs that this process may use.
+    The CPUs that this process may use: those of its affinity, the CPU quota of its container or of systemd, and
+    ``LOKY_MAX_CPU_COUNT``, whichever is least. Ray gets as many when the package starts it.
 ray_config : dict
     Keyword arguments for ``ray.init``, when the package is the one to start Ray. By default
     Ray starts without its dashboard, and prints nothing.
@@ -23,19 +24,14 @@ Examples
 
 from __future__ import annotations
 
-import os
 from typing import Any
+
+from ._system import cpus as _cpus
 
 __all__ = ["default_chunk_size", "progress_bar", "ray_config"]
 
 
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-usable_cpus: int = _usable_cpus()
+usable_cpus: int = _cpus.usable_cpus()
 default_chunk_size: int = usable_cpus
 ray_config: dict[str, Any] = {
     "include_dashboard": False,

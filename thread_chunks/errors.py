@@ -111,9 +111,10 @@ class CheckpointFailedWarning(RuntimeWarning):
 
 
 class CheckpointStaleWarning(UserWarning):
-    """The checkpoint has values of a function of this name whose code was another one.
+    """The checkpoint has values of a function of this name with another code, or that used other code or globals.
 
-    They are kept, and not used; they are used again when the code is as it was.
+    The text names what differs. The values are kept, and not used; they are used again when all is as it was. Values
+    in a file of an older version, which did not note what a function uses by name, are used, and the text says so.
     """
 
 

@@ -4,56 +4,47 @@ from __future__ import annotations
 
 import operator
 import os
-import threading
-import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import replace
-from functools import partial
+from copy import copy
 from itertools import count
 from multiprocessing.context import BaseContext
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, TracebackType
-from typing import Any, Literal, SupportsIndex, TypeVar, cast
+from types import ModuleType, TracebackType
+from typing import Any, Literal, SupportsIndex, cast
 
 from ._arguments import (
-    SeriesOptions,
-    StoredFunction,
     argument_list,
     argument_lists,
     check_callable,
+    check_is_iterable,
     check_limits,
     check_positive,
     number_of_bytes,
     number_of_workers,
+    series_options,
 )
-from ._calls.calls import Arguments, Call, Given
-from ._calls.functions import Function
-from ._calls.pace import Pace
-from ._calls.series import Journal
+from ._calls.calls import Arguments
 from ._calls.supply import Supply, is_collection
-from ._checkpoints.writer import Writer
-from ._dispatch.dispatcher import Dispatcher
-from ._dispatch.engine import close_dropped, start_thread
-from ._dispatch.inbox import Inbox
-from ._dispatch.messages import Cancel, Close, Inspect, ReplaceFunction, StartAll
-from ._dispatch.running import find_candidates, running_calls
-from ._ray.cluster import RayCluster, check_actor
-from ._series.feeds import Feed, FutureFeed, SeriesFeed
-from ._series.results import results
-from ._series.resumption import Resumption
-from ._wire.protocol import CARRIED_KEY
+from ._dispatch.cluster import WholeCluster
+from ._dispatch.engine import Engine
+from ._ray import presence  # noqa: F401 (it hears of Ray that the user imports, and of forks, from now on)
+from ._series.options import SeriesOptions
+from ._series.start import Runner, start
 from .actor import LabelledActor, class_identity
-from .progress import progress
 from .report import Report, RunningCall
 
 __all__ = ["ChunkExecutor"]
 
-_T = TypeVar("_T")
-
 # How long Ctrl-C waits for calls to be killed, and for what finished to be on disk (s). That takes some 20 ms; half a
 # second more where a call holds the interpreter lock; and longer if Ray is gone.
 _PROMPT = 0.8
+
+
+def _ray_cluster(*args: Any, **kwargs: Any) -> WholeCluster:
+    """Make the cluster of an executor; Ray is imported by the first one."""
+    from ._ray.cluster import RayCluster
+
+    return RayCluster(*args, **kwargs)
 
 
 class ChunkExecutor(Executor):
@@ -167,7 +158,13 @@ class ChunkExecutor(Executor):
     (1024, [0, 1, 4, 9])
     """
 
-    _cluster_type = RayCluster
+    _make_cluster: Callable[..., WholeCluster] = staticmethod(_ray_cluster)
+
+    def __init_subclass__(cls, *, cluster: Callable[..., WholeCluster] | None = None, **kwargs: Any) -> None:
+        """Let tests bring a cluster of their own: ``class FakeExecutor(ChunkExecutor, cluster=FakeCluster)``."""
+        super().__init_subclass__(**kwargs)
+        if cluster is not None:
+            cls._make_cluster = staticmethod(cluster)
 
     def __init__(
         self,
@@ -205,18 +202,17 @@ class ChunkExecutor(Executor):
             raise TypeError(f"actor_class must be a plain subclass of LabelledActor, not {actor_class!r}")
         check_positive("max_tasks_per_child", max_tasks_per_child)
         self._limits = check_limits(max_retries, call_timeout)
-        self._origin: ChunkExecutor | None = None  # of `with_options`
         if actors is not None and (max_tasks_per_child or call_timeout or memory_limit) is not None:
             raise ValueError(
                 "max_tasks_per_child, call_timeout and memory_limit are for actors that the executor can replace"
             )
-        for actor in actors or ():
-            check_actor(actor)
+        if actors is not None:
+            from ._ray.cluster import check_actor
+
+            for actor in actors:
+                check_actor(actor)
         asked = number_of_workers(chunk_size, max_workers, actors)
-        self._paces: weakref.WeakKeyDictionary[Any, Pace] = weakref.WeakKeyDictionary()
-        self._pid = os.getpid()
-        self._inbox = Inbox()
-        self._cluster = self._cluster_type(
+        cluster = self._make_cluster(
             func,
             initializer,
             initargs,
@@ -227,19 +223,9 @@ class ChunkExecutor(Executor):
             zero_copy=zero_copy,
             memory_limit=None if memory_limit is None else number_of_bytes(memory_limit),
         )
-        self._max_workers = asked or self._cluster.default_size
-        self._shared = StoredFunction(None if func is None and actors is None else (func, self._cluster.stored))
-        self._actor_class = actor_class  # None: that of the actors that were given, or `LabelledActor`
-        self._writers: set[Writer] = set()
-        self._dispatcher = Dispatcher(self._cluster, self._inbox, self._max_workers, max_tasks_per_child)
-        try:
-            self._thread = start_thread(self._dispatcher, self._inbox, self._writers)
-        except BaseException:
-            self._cluster.close()
-            raise
-        weakref.finalize(self, close_dropped, self._inbox, self._pid).atexit = False
-        if self._stored is not None:
-            self._inbox.admit(StartAll())
+        self._actor_class = actor_class or LabelledActor
+        self._max_workers = asked or cluster.default_size
+        self._engine = Engine(cluster, func, self._max_workers, max_tasks_per_child)
 
     @property
     def max_workers(self) -> int:
@@ -254,7 +240,7 @@ class ChunkExecutor(Executor):
     @property
     def size(self) -> int:
         """How many workers there may be at present."""
-        return self._dispatcher.size
+        return self._engine.size
 
     @property
     def actors(self) -> list[Any]:
@@ -263,12 +249,7 @@ class ChunkExecutor(Executor):
         A handle that is kept keeps its actor alive, also after the executor's end, as long as Ray
         is up.
         """
-        if threading.current_thread() is self._thread:
-            return self._dispatcher.handles
-        answer: Future[list[Any]] = Future()
-        self._check_process()
-        self._inbox.admit(Inspect(partial(getattr, self._dispatcher, "handles"), answer))
-        return answer.result()
+        return self._engine.handles
 
     def submit(self, fn: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule ``fn(*args, **kwargs)`` and return its future.
@@ -304,15 +285,7 @@ class ChunkExecutor(Executor):
         ...     executor.submit(divmod, 7, 2).result()
         (3, 1)
         """
-        self._check_process()
-        function = self._submitted(fn)
-        if function.parcel.key == CARRIED_KEY:
-            args = (fn, *args)
-        call = Call(function, Given(args, kwargs), self._limits)
-        if function.view is not None:
-            function.parcel.latest = weakref.ref(call.future)
-        self._inbox.admit(call)
-        return call.future
+        return self._engine.submit(fn, args, kwargs, self._limits)
 
     def map(
         self,
@@ -355,8 +328,9 @@ class ChunkExecutor(Executor):
         path : path-like, optional
             A checkpoint file, made if it is not there. Values that it has are not computed again, and
             each value that comes is written to it at once, however late it is asked for. A value is found by
-            the function (its name, its code, what is bound to it) and by `joblib.hash` of the
-            arguments. Values are pickles: a file must come from somebody you trust. See `Checkpoint`.
+            the function (its name, its code, what is bound to it, the code and the globals that it uses
+            by name) and by `joblib.hash` of the arguments. Values are pickles: a file must come from somebody you
+            trust. See `Checkpoint`.
         key : callable, optional
             Makes a string of a call's arguments, by which its value is found in the checkpoint, for
             arguments that have no hash. Default: none.
@@ -398,10 +372,11 @@ class ChunkExecutor(Executor):
         ...     list(executor.map([1, 2, 3])), list(executor.map(pow, [2, 3], [5, 2]))
         ([1, 2, 3], [32, 9])
         """
-        options = SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
-        if self._stored is not None and not iterables and isinstance(fn, Iterable):
+        options = series_options(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
+        if self._engine.has_stored and not iterables and isinstance(fn, Iterable):
             fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
         elif fn is not None and not callable(fn):
+            check_is_iterable("map", fn)
             fn, iterables = None, (fn, *iterables)
         if buffersize is None and all(map(is_collection, iterables)):
             return self._series(fn, Supply(iterables), options)
@@ -445,8 +420,9 @@ class ChunkExecutor(Executor):
         ...     list(executor.starmap(pow, [(2, 5), (3, 2)]))
         [32, 9]
         """
-        options = SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
+        options = series_options(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
         if iterable is None:
+            check_is_iterable("starmap", fn)
             fn, iterable = None, fn
         if buffersize is None and is_collection(iterable):
             supply = Supply()
@@ -483,16 +459,15 @@ class ChunkExecutor(Executor):
         ...     executor.with_options(call_timeout=60, max_retries=3).submit(pow, 2, 5).result()
         32
         """
+        self._engine.check_not_forked()
         limits = check_limits(
             self._limits.retries if max_retries is None else max_retries,
             self._limits.timeout if call_timeout is None else call_timeout,
         )
-        if limits.timeout is not None and not self._cluster.replaceable:
+        if limits.timeout is not None and not self._engine.cluster.replaceable:
             raise ValueError("call_timeout is for actors that the executor makes itself, and can replace")
-        other = object.__new__(type(self))
-        vars(other).update(vars(self))
-        other._limits = limits
-        other._origin = self  # which ends when it is dropped
+        other = copy(self)  # of the same engine, and of the same kind
+        other._limits = limits  # noqa: SLF001 (its own)
         return other
 
     def cancel(self, future: Future[Any]) -> bool:
@@ -535,12 +510,8 @@ class ChunkExecutor(Executor):
         """
         if not isinstance(future, Future):
             raise TypeError(f"future must be what submit returned, not {future!r}")
-        if future.cancel():
-            return True
-        if not self._cluster.replaceable or not self._ask(partial(self._dispatcher.has, future)):
-            return False
-        self._inbox.post(Cancel(future))
-        return True
+        self._engine.check_not_forked()
+        return future.cancel() or self._engine.cancel(future)
 
     def running(self, *, stacks: bool = False, timeout: float = 2.0) -> list[RunningCall]:
         """Return what runs now.
@@ -571,8 +542,7 @@ class ChunkExecutor(Executor):
         ...     executor.running()
         []
         """
-        candidates = self._ask(partial(find_candidates, self._dispatcher, stacks))
-        return running_calls(candidates, timeout=timeout)
+        return self._engine.running(stacks=stacks, timeout=timeout)
 
     def report(self) -> Report:
         """Return what came of the calls so far: for each function, how many, how long, with how much memory.
@@ -595,7 +565,7 @@ class ChunkExecutor(Executor):
         >>> executor.report().functions[0].calls
         100
         """
-        return self._ask(partial(_report, self._dispatcher))
+        return self._engine.report()
 
     def set_func(self, func: Callable[..., Any]) -> None:
         """Replace the stored function, for the calls that are submitted from now on.
@@ -622,11 +592,7 @@ class ChunkExecutor(Executor):
         """
         if not callable(func):
             raise TypeError(f"func must be callable, not {func!r}")
-        self._check_process()
-        self._inbox.check()
-        function = self._cluster.store(func)
-        self._inbox.admit(ReplaceFunction(function))
-        self._shared.pair = func, function
+        self._engine.set_func(func)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end once the pending ones are finished.
@@ -648,21 +614,7 @@ class ChunkExecutor(Executor):
         Follows `Executor.shutdown
         <https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.Executor.shutdown>`_.
         """
-        if os.getpid() != self._pid:
-            return  # a forked child has nothing to shut down
-        self._inbox.close()
-        self._inbox.post(Close(cancel=cancel_futures))
-        if wait:
-            if threading.current_thread() is self._thread:
-                raise RuntimeError(
-                    "a future's callback cannot wait for the executor's end, which waits for the callback: "
-                    "use shutdown(wait=False)"
-                )
-            try:
-                self._thread.join()
-            except KeyboardInterrupt:
-                self._inbox.post(Close(kill=True))
-                raise
+        self._engine.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def terminate_workers(self) -> None:
         """End the workers at once, whatever they run, and shut down without waiting.
@@ -683,9 +635,9 @@ class ChunkExecutor(Executor):
 
     def kill_workers(self) -> None:
         """End the workers at once, as `terminate_workers` does."""
+        self._engine.check_not_forked()
         self.shutdown(wait=False, cancel_futures=True)
-        if os.getpid() == self._pid:
-            self._inbox.post(Close(kill=True))
+        self._engine.kill()
 
     def __exit__(
         self,
@@ -693,154 +645,25 @@ class ChunkExecutor(Executor):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt) and not self._engine.is_inherited:
             self.kill_workers()
             # Not for the end of Ray, which takes another second: whoever starts it next waits for that, and the
             # interpreter's exit does.
-            deadline = time.monotonic() + _PROMPT
-            self._dispatcher.settled.wait(_PROMPT)
-            for writer in list(self._writers):
-                writer.flush(max(0.0, deadline - time.monotonic()))
+            self._engine.settle(_PROMPT)
         else:
             self.shutdown()
 
-    def __reduce__(self) -> Any:
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
-
-    @property
-    def _stored(self) -> tuple[Callable[..., Any] | None, Function] | None:
-        return self._shared.pair
-
     def _series(
-        self,
-        fn: Callable[..., Any] | None,
-        calls: Iterable[Arguments],
-        options: SeriesOptions,
+        self, fn: Callable[..., Any] | None, calls: Iterable[Arguments], options: SeriesOptions
     ) -> Iterator[Any]:
-        started = time.monotonic()
-        self._check_process()
-        if options.path is None:
-            feed = self._feed(fn, calls, options)
-            bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
-            return results(feed, unordered=options.unordered, timeout=options.timeout, started=started, bar=bar)
-        self._inbox.check()
-        resumption = Resumption(
-            options.path, self._identified(fn), self._identity_of_actors(), options.key, calls, options.buffersize
-        )
-        journal = resumption.begin(self._writers)
-        feed = self._feed(fn, (), replace(options, buffersize=None), journal)
-        return resumption.values(
-            feed,
-            unordered=options.unordered,
-            timeout=options.timeout,
-            started=started,
-            show_progress=options.progress_bar,
-        )
-
-    def _feed(
-        self,
-        fn: Callable[..., Any] | None,
-        calls: Iterable[Arguments],
-        options: SeriesOptions,
-        journal: Journal | None = None,
-    ) -> Feed:
-        if "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit:
-            if options.keeps:
-                raise ValueError("results='refs' cannot be had through a `submit` that was overridden")
-            return FutureFeed(lambda args: self.submit(fn, *args), calls, options.buffersize, journal)
-        function = self._function(fn)
-        if function is None:
-            assert fn is not None
-            function = self._cluster.parcels.for_series(fn, self._pace(fn))
-        if journal is not None and function.parcel.shipment is None and function.fn is not None:
-            function.parcel.shipment = self._cluster.pack_function(function.fn)  # now, as it was identified
-        is_fed_later = options.buffersize is not None or journal is not None
-        return SeriesFeed(
-            self._inbox,
-            replace(function, keeps=True) if options.keeps else function,
-            calls,
-            1 if options.keeps else options.chunksize,
-            options.buffersize,
-            owner=self if is_fed_later else None,
-            journal=journal,
-            limits=self._limits,
-        )
+        is_overridden = "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit
+        submit = self.submit if is_overridden else None
+        return start(Runner(self._engine, self._limits, submit, self._identity_of_actors), fn, calls, options)
 
     def _identity_of_actors(self) -> str:
         """Return what the actors' class, whose methods may change the values, adds to `LabelledActor`."""
-        if self._cluster.replaceable:
-            return class_identity(self._actor_class or LabelledActor)
-        identity: str = self._cluster.ask(self.actors[0], "thread_chunks_identity")
+        cluster = self._engine.cluster
+        if cluster.replaceable:
+            return class_identity(self._actor_class)
+        identity: str = cluster.ask(self.actors[0], "thread_chunks_identity")
         return identity
-
-    def _identified(self, fn: Callable[..., Any] | None) -> Callable[..., Any]:
-        """Return the function that `fn` means, which may be known to the user's actors only."""
-        if fn is None and self._stored is not None:
-            fn = self._stored[0] or self._cluster.ask(self.actors[0], "get_func")
-        if fn is None:
-            raise ValueError("no function: none was stored in the executor, and none is given")
-        return fn
-
-    def _submitted(self, fn: Callable[..., Any] | None) -> Function:
-        function = self._function(fn)
-        if function is None:
-            assert fn is not None
-            function = self._cluster.parcels.for_call(fn, self._pace(fn))
-        return function
-
-    def _pace(self, fn: Any) -> Pace:
-        """Return what is known of the calls of `fn`, or of others with the same function beneath."""
-        if type(fn) is partial:
-            fn = fn.func
-        if type(fn) is MethodType:
-            fn = fn.__func__
-        is_one_of_a_kind = type(fn) in (FunctionType, BuiltinFunctionType) or issubclass(type(fn), type)
-        key = fn if is_one_of_a_kind else type(fn)
-        try:
-            pace = self._paces.get(key)
-            return self._paces.setdefault(key, Pace()) if pace is None else pace
-        except TypeError:  # a metaclass may make its classes unhashable
-            return Pace()
-
-    def _function(self, fn: Callable[..., Any] | None) -> Function | None:
-        """Return the stored function if `fn` means it, and None if it is another one."""
-        if fn is None:
-            if self._stored is None:
-                raise ValueError("no function: none was stored in the executor, and none is given")
-            return self._renewed(*self._stored)
-        check_callable("fn", fn)
-        if self._stored is not None:
-            stored, function = self._stored
-            # A bound method is a new object each time that it is looked up.
-            if fn is stored or (type(fn) is MethodType and fn == stored):
-                return self._renewed(stored, function)
-        return None
-
-    def _renewed(self, fn: Callable[..., Any] | None, function: Function) -> Function:
-        """Return the stored function, with the globals that it uses as they are now."""
-        renewed = self._cluster.parcels.renewed(function)
-        if renewed is not function:
-            self._shared.pair = fn, renewed
-        return renewed
-
-    def _ask(self, question: Callable[[], _T]) -> _T:
-        """Ask the dispatcher; itself, or whoever has its place when it has ended, may answer at once."""
-        if os.getpid() != self._pid:
-            self._check_process()
-        if threading.current_thread() is not self._thread:
-            answer: Future[_T] = Future()
-            if self._inbox.ask(Inspect(question, answer)):
-                return answer.result()
-        return question()
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                f"this executor belongs to process {self._pid}; its forked child {os.getpid()} must make its own"
-            )
-        if not threading.main_thread().is_alive():
-            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-
-
-def _report(dispatcher: Dispatcher) -> Report:
-    return Report(tuple(tally.report(name) for name, tally in sorted(dispatcher.tallies.items())))

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 from checkpointed import finished, killed_run, until
@@ -52,7 +49,6 @@ def test_a_fault_of_the_file_costs_a_warning_once(make, path, tmp_path, fault):
 
 FULL_DISK = """
 import resource, signal, sys, warnings
-sys.path.insert(0, sys.argv[1])
 from fake_cluster import FakeExecutor
 from thread_chunks import Checkpoint, CheckpointFailedWarning
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -60,29 +56,27 @@ def f(x): return bytes(10_000)
 with FakeExecutor(2) as executor, warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
-    assert list(executor.map(f, range(300), path=sys.argv[2])) == [bytes(10_000)] * 300
+    assert list(executor.map(f, range(300), path=sys.argv[1])) == [bytes(10_000)] * 300
     assert [w.category for w in caught] == [CheckpointFailedWarning], caught
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-kept = len(Checkpoint.load(sys.argv[2]))
+kept = len(Checkpoint.load(sys.argv[1]))
 assert kept < 300, kept
 with FakeExecutor(2) as executor:
-    list(executor.map(f, range(300), path=sys.argv[2]))
-assert len(Checkpoint.load(sys.argv[2])) == 300
+    list(executor.map(f, range(300), path=sys.argv[1]))
+assert len(Checkpoint.load(sys.argv[1])) == 300
 """
 
 
-def test_a_full_disk(path):
-    here = str(Path(__file__).parent.parent)
-    subprocess.run([sys.executable, "-c", FULL_DISK, here, str(path)], check=True, cwd=path.parent)
+def test_a_full_disk(python, path):
+    python.run(FULL_DISK, path)
 
 
 # A driver that says which values were written, is killed at some moment, and is followed by another.
 KILLED = """
 import os, pickle, random, signal, sqlite3, sys, time
-sys.path.insert(0, sys.argv[1])
 from fake_cluster import FakeExecutor
 from thread_chunks import Checkpoint
-path, rounds = sys.argv[2], int(sys.argv[3])
+path, rounds = sys.argv[1], int(sys.argv[2])
 CALLS = [x % 300 for x in range(400)]
 def f(x):
     time.sleep(0.0001)
@@ -130,13 +124,12 @@ for number in range(rounds):
 """
 
 
-def test_a_driver_that_is_killed_at_any_moment_loses_nothing(path):
-    here = str(Path(__file__).parent.parent)
-    subprocess.run([sys.executable, "-c", KILLED, here, str(path), "200"], check=True, cwd=path.parent, timeout=500)
+def test_a_driver_that_is_killed_at_any_moment_loses_nothing(python, path):
+    python.run(KILLED, path, 200)
 
 
-def test_what_a_killed_driver_left_in_the_log_is_found(path, caplog):
-    killed_run(path)
+def test_what_a_killed_driver_left_in_the_log_is_found(python, path, caplog):
+    killed_run(python, path)
     caplog.set_level(logging.INFO, "thread_chunks")
     assert len(Checkpoint.load(path)) == 2000
     assert chunk(abs, [[x] for x in range(2000)], path=path) == list(range(2000))
@@ -144,11 +137,10 @@ def test_what_a_killed_driver_left_in_the_log_is_found(path, caplog):
 
 FULL_AT_THE_START = """
 import resource, signal, sys, warnings
-sys.path.insert(0, sys.argv[1])
 from fake_cluster import FakeExecutor
 from thread_chunks import Checkpoint, CheckpointFailedWarning, chunk
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-path = sys.argv[2]
+path = sys.argv[1]
 with FakeExecutor(2) as executor:
     list(executor.map(abs, range(10), path=path))
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
@@ -168,9 +160,8 @@ with FakeExecutor(2) as executor:
 """
 
 
-def test_a_disk_that_is_full_from_the_start(path):
-    here = str(Path(__file__).parent.parent)
-    subprocess.run([sys.executable, "-c", FULL_AT_THE_START, here, str(path)], check=True, cwd=path.parent)
+def test_a_disk_that_is_full_from_the_start(python, path):
+    python.run(FULL_AT_THE_START, path)
 
 
 @pytest.mark.parametrize("own", [False, True])

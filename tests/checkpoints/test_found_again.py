@@ -222,10 +222,10 @@ def test_lazy_runs_say_what_they_found_and_how_long_they_were(make, path, caplog
     list(make(1).map(abs, range(3), path=path))
     values = make(1).map(abs, iter(range(5)), path=path, buffersize=2)
     next(values)
-    assert not Checkpoint.load(path).done
+    assert not Checkpoint.load(path).finished
     assert list(values) == [1, 2, 3, 4]
     assert "3 of 5 values are in" in caplog.text
-    assert Checkpoint.load(path).done
+    assert Checkpoint.load(path).finished
 
 
 def test_a_kept_error_keeps_no_thread(make, path):

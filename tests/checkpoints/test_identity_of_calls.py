@@ -8,12 +8,7 @@ import pytest
 import ray
 from checkpointed import Unhashable, identity, until
 
-from thread_chunks import (
-    Checkpoint,
-    CheckpointStaleWarning,
-    LabelledActor,
-    chunk,
-)
+from thread_chunks import Checkpoint, CheckpointStaleWarning, LabelledActor, chunk
 
 
 def version(x):

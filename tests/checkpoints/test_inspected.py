@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +11,7 @@ import pytest
 from checkpointed import Unhashable, finished, identity, until
 from fake_cluster import FakeExecutor
 
-from thread_chunks import (
-    Checkpoint,
-    PicklingFailed,
-    config,
-)
+from thread_chunks import Checkpoint, PicklingFailed, config
 from thread_chunks.__main__ import main
 
 
@@ -32,7 +26,7 @@ def test_checkpoint_of_a_run(make, path):
     assert found.parameters == [[7, 2], [1, 0], [9, 4], [5, 5]]
     assert found.output == [(3, 1), None, (2, 1), (1, 0)]
     assert found.completed == [True, False, True, True]
-    assert (found.index, found.done, len(found)) == (1, False, 3)
+    assert (found.index, found.done, len(found), found.finished) == (4, 3, 3, False)
     assert list(found) == [([7, 2], (3, 1)), ([9, 4], (2, 1)), ([5, 5], (1, 0))]
     assert found.to_dict() == {
         "parameters": found.parameters,
@@ -43,14 +37,15 @@ def test_checkpoint_of_a_run(make, path):
 
 
 def test_checkpoint_made_by_hand(path):
-    made = Checkpoint("f", [[1, 2], (3,)], [None, None], [True, False], 1, False, path)
+    made = Checkpoint("f", [[1, 2], (3,)], [None, None], [True, False], 2, 1, path)
     for found in (made, Checkpoint.load(path)):
         assert (found.func_name, found.parameters, found.output) == ("f", [[1, 2], [3]], [None, None])
-        assert (found.completed, found.index, found.done, found.path) == ([True, False], 1, False, str(path))
+        assert (found.completed, found.index, found.done, found.path) == ([True, False], 2, 1, str(path))
+        assert not found.finished
         assert list(found) == [([1, 2], None)]
-    assert Checkpoint("f", [], [], [], 0, True).path is None
+    assert Checkpoint("f", [], [], [], 0, 0).path is None
     with pytest.raises(ValueError, match="of different lengths"):
-        Checkpoint("f", [[1]], [], [], 0, True)
+        Checkpoint("f", [[1]], [], [], 0, 0)
     with pytest.raises(FileNotFoundError):
         Checkpoint.load(path.parent / "none")
     with pytest.raises(PicklingFailed):
@@ -104,20 +99,17 @@ def test_status_reads_no_pickle(path, capsys):
     assert "identity: 2 of 2" in capsys.readouterr().out
 
 
-def test_status_watches_until_it_is_interrupted(path):
+def test_status_watches_until_it_is_interrupted(python, path):
     with FakeExecutor(1) as ex:
         list(ex.map(identity, [1, 2], path=path))
     script = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
 runpy.run_module("thread_chunks", run_name="__main__")"""
-    watching = subprocess.Popen(
-        [sys.executable, "-c", script, "status", str(path), "--watch", "--json"], stdout=subprocess.PIPE, text=True
-    )
-    with watching:
-        lines = [json.loads(watching.stdout.readline()) for _ in range(2)]
-        watching.send_signal(2)
-    assert watching.returncode == 0
+    watching = python.start(script, "status", path, "--watch", "--json")
+    lines = [json.loads(watching.stdout.readline()) for _ in range(2)]
+    watching.send_signal(2)
+    assert watching.wait() == 0
     assert lines[1]["functions"][0]["finished"] == 2
 
 
@@ -133,7 +125,7 @@ for _ in range(3):
 """
 
 
-def test_looks_from_within_and_without_leave_the_locks_alone(path, tmp_path):
+def test_looks_from_within_and_without_leave_the_locks_alone(python, path, tmp_path):
     """To close the file otherwise than by SQLite would end its locks, and another process would take it for unused."""
     go = tmp_path / "go"
 
@@ -146,7 +138,7 @@ def test_looks_from_within_and_without_leave_the_locks_alone(path, tmp_path):
         values = ex.map(f, range(100), path=path, chunksize=1)
         until(lambda: finished(path) == 50)  # looks at the file again and again
         list(ex.map(abs, range(0), path=path))
-        subprocess.run([sys.executable, "-c", ANOTHER, str(path)], check=True, stdout=subprocess.DEVNULL)
+        python.run(ANOTHER, path)
         assert Path(f"{path}-wal").exists(), "the other process took the file for unused"
         go.touch()
         assert list(values) == list(range(100))
@@ -162,3 +154,16 @@ def test_saved_again(path):
     with pytest.raises(PicklingFailed):
         Checkpoint("g", [[1]], [Unhashable()], [True], path=path)
     assert Checkpoint.load(path).func_name == "f"
+
+
+def test_what_is_saved_as_by_version_1_is_loaded_as_by_version_1(path):
+    Checkpoint("name", [[1], [2], [3]], [None] * 3, [False] * 3, 2, 0, path)
+    found = Checkpoint.load(path)
+    assert (found.func_name, found.index, found.done, found.finished) == ("name", 2, 0, False)
+    assert (found.parameters, found.output, found.completed) == ([[1], [2], [3]], [None] * 3, [False] * 3)
+
+
+def test_a_run_that_is_over_counts_all_its_calls(make, path):
+    list(make(2).map(abs, range(5), path=path))
+    found = Checkpoint.load(path)
+    assert (found.index, found.done, found.finished) == (5, 5, True)

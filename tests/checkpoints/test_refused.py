@@ -11,11 +11,7 @@ import pytest
 from checkpointed import files_beside, finished, identity, killed_run
 from fake_cluster import FakeExecutor
 
-from thread_chunks import (
-    Checkpoint,
-    CheckpointRefused,
-    chunk,
-)
+from thread_chunks import Checkpoint, CheckpointRefused, chunk
 
 
 def write_foreign(path, statement="CREATE TABLE t (x)"):
@@ -109,8 +105,8 @@ def test_an_empty_file_is_taken_for_a_new_one(path):
     assert finished(path) == 1
 
 
-def test_a_damaged_file_with_a_log_beside_it_is_left_as_it_is(path):
-    killed_run(path)
+def test_a_damaged_file_with_a_log_beside_it_is_left_as_it_is(python, path):
+    killed_run(python, path)
     log = Path(f"{path}-wal")
     path.write_bytes(path.read_bytes()[:100] + os.urandom(5000))
     log.write_bytes(os.urandom(5000))

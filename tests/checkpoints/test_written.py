@@ -5,10 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 from checkpointed import files_beside, finished, identity, until
@@ -80,21 +76,16 @@ def test_what_another_process_finished_before_a_call_starts_is_used(make, execut
 
 WRITERS = """
 import sys
-sys.path.insert(0, sys.argv[1])
 from fake_cluster import FakeExecutor
 def f(x): return [x, x]
 with FakeExecutor(2) as executor:
-    values = list(executor.map(f, range(int(sys.argv[3]), 3000, int(sys.argv[4])), path=sys.argv[2], chunksize=7))
-    assert values == [[x, x] for x in range(int(sys.argv[3]), 3000, int(sys.argv[4]))]
+    values = list(executor.map(f, range(int(sys.argv[2]), 3000, int(sys.argv[3])), path=sys.argv[1], chunksize=7))
+    assert values == [[x, x] for x in range(int(sys.argv[2]), 3000, int(sys.argv[3]))]
 """
 
 
-def test_processes_that_share_a_file(path):
-    here = str(Path(__file__).parent.parent)
-    processes = [
-        subprocess.Popen([sys.executable, "-c", WRITERS, here, str(path), *span], cwd=path.parent)
-        for span in (("0", "1"), ("1000", "1"), ("0", "3"))
-    ]
+def test_processes_that_share_a_file(python, path):
+    processes = [python.start(WRITERS, path, *span) for span in ((0, 1), (1000, 1), (0, 3))]
     assert [process.wait() for process in processes] == [0, 0, 0]
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -104,17 +95,15 @@ def test_processes_that_share_a_file(path):
 
 AT_EXIT = """
 import sys
-sys.path.insert(0, sys.argv[1])
 from fake_cluster import FakeExecutor
 def f(x): return x
 executor = FakeExecutor(2)
-values = executor.map(f, range(500), path=sys.argv[2])
+values = executor.map(f, range(500), path=sys.argv[1])
 """
 
 
-def test_the_end_of_the_program_waits_for_the_disk(path):
-    here = str(Path(__file__).parent.parent)
-    subprocess.run([sys.executable, "-c", textwrap.dedent(AT_EXIT), here, str(path)], check=True, cwd=path.parent)
+def test_the_end_of_the_program_waits_for_the_disk(python, path):
+    python.run(AT_EXIT, path)
     assert finished(path) == 500
 
 
@@ -143,8 +132,8 @@ for number in range(30):
 """
 
 
-def test_processes_that_make_a_file_at_the_same_time(path):
-    processes = [subprocess.Popen([sys.executable, "-c", CREATION, str(path)], cwd=path.parent) for _ in range(4)]
+def test_processes_that_make_a_file_at_the_same_time(python, path):
+    processes = [python.start(CREATION, path) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     for number in range(30):
         connection = sqlite3.connect(f"{path}-{number}")

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 from functions import Unpicklable, square
 
-from thread_chunks import (
-    LabelledActor,
-    PicklingFailed,
-    config,
-)
+from thread_chunks import LabelledActor, PicklingFailed, config
 
 
 @pytest.mark.parametrize(

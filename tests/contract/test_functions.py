@@ -10,11 +10,10 @@ import time
 
 import pytest
 from functions import Counter, Scaled, Unpicklable, keywords, square
+from insides import with_workers
 from ray.exceptions import ObjectLostError
 
-from thread_chunks import (
-    PicklingFailed,
-)
+from thread_chunks import PicklingFailed
 
 
 def test_submit(make):
@@ -149,25 +148,39 @@ def test_function_whose_first_call_could_not_be_sent(make):
     assert stored.submit(None, -1).result() == "-1"
 
 
-def test_functions_are_sent_again_after_a_message_that_failed(make):
-    executor = make(abs, 1)
-    for _ in range(2):
-        assert executor.submit(square, 3).result() == 9
-        assert executor.submit(None, -1).result() == 1
-        (worker,) = executor._dispatcher.workers
-        failed = cf.Future()
-        failed.set_exception(ObjectLostError("", None, ""))
-        worker._replied(failed, None, {}, 0.0)
+def test_functions_are_sent_again_after_a_message_that_failed(executor_class):
+    told, started = with_workers(executor_class)
+    with told(abs, 1) as executor:
+        for _ in range(2):
+            assert executor.submit(square, 3).result() == 9
+            assert executor.submit(None, -1).result() == 1
+            (worker,) = started
+            failed = cf.Future()
+            failed.set_exception(ObjectLostError("", None, ""))
+            worker._replied(failed, None, {}, 0.0)
+
+
+class Weight:
+    """What a function holds, to be counted."""
+
+
+def weights():
+    gc.collect()
+    return sum(type(obj) is Weight for obj in gc.get_objects())
+
+
+def holding_a_weight():
+    weight = Weight()
+    return lambda x: weight and x
 
 
 def test_functions_of_finished_series_are_forgotten(make):
     executor = make(abs, 1)
     for _ in range(5):
-        assert list(executor.map(lambda x: x, range(3))) == [0, 1, 2]
+        assert list(executor.map(holding_a_weight(), range(3))) == [0, 1, 2]
     gc.collect()
     executor.submit(square, 1).result()
-    (worker,) = executor._dispatcher.workers
-    assert len(worker._functions) == 1
+    assert executor.submit(weights).result() == 0
 
 
 def test_what_is_iterable_and_callable(make):

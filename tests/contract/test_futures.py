@@ -12,6 +12,7 @@ import weakref
 
 import pytest
 from functions import note_and_wait, square, wait_for
+from insides import with_thread
 
 
 def test_wait_and_as_completed(make):
@@ -68,7 +69,7 @@ def test_callback_that_exits_when_it_is_cancelled(make, tmp_path):
     def fail(_):
         raise SystemExit
 
-    executor = make(1)
+    executor = make.fresh(1)
     running = executor.submit(note_and_wait, tmp_path, "started", "go")
     waiting = [executor.submit(square, x) for x in range(3)]
     waiting[0].add_done_callback(fail)
@@ -169,8 +170,7 @@ def test_an_error_of_map_that_is_kept_keeps_nothing_else(executor_class, request
     gc.collect()
     request.addfinalizer(gc.enable)
     gc.disable()
-    executor = (Overriding if overridden else executor_class)(2)
-    thread = executor._thread
+    executor, thread = with_thread(Overriding if overridden else executor_class, 2)
     values = executor.map(f, source(), buffersize=4, timeout=0.5 if how == "time-out" else None)
     seen = []
     with pytest.raises((LookupError, cf.TimeoutError)) as caught:

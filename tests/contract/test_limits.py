@@ -13,6 +13,7 @@ from fake_cluster import FakeExecutor
 
 from thread_chunks import CallTimeout, ExecutorBroken, RemoteLabelledActor, WorkerLost, WorkerOutOfMemory
 from thread_chunks._arguments import number_of_bytes
+from thread_chunks._ray.oom import KernelKills
 
 
 def hold(megabytes, seconds):
@@ -111,15 +112,13 @@ def test_options_are_for_an_executor_of_the_same_kind(executor_class):
             executor.submit(square, 1)
 
 
-def test_workers_that_the_kernel_killed_for_memory(caplog):
+def test_workers_that_the_kernel_killed_for_memory(caplog, monkeypatch):
+    monkeypatch.setattr(KernelKills, "take", lambda self: True)  # as if the kernel had killed something since
     with FakeExecutor(2, max_retries=1) as executor:
-        list(executor.map(nap, [0.2] * 2))
-        future = executor.submit(nap, 0.5, "done")
-        wait_for(executor.running)
-        executor._cluster.kernel_kills._known -= 1  # as if the kernel had killed something since
-        (handle,) = executor._ask(lambda: [worker.handle for worker, _ in executor._dispatcher.crew.running])
-        handle.die()
-        assert future.result(60) == "done"
+        futures = [executor.submit(nap, 0.5, "done") for _ in range(2)]
+        wait_for(lambda: len(executor.running()) == 2)
+        executor.actors[0].die()
+        assert [future.result(60) for future in futures] == ["done"] * 2
         assert executor.size == 1
         assert "killed by the kernel" in caplog.text
         assert "chunk_size=1 would fit" in caplog.text

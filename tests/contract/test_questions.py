@@ -8,9 +8,7 @@ import signal
 
 from failing import nap, square, wait_for
 
-from thread_chunks import (
-    Report,
-)
+from thread_chunks import Report
 
 
 def test_what_runs(make):
@@ -55,11 +53,11 @@ def test_questions_of_a_forked_child(make):
             except RuntimeError:
                 refused += 1
         os._exit(refused)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2, "a future that waits is cancelled by itself"
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
 
 
 def test_report(make):
-    executor = make(2)
+    executor = make.fresh(2)
     list(executor.map(square, range(5000)))
     futures = [executor.submit(nap, 0.05 * x) for x in (1, 2, 3)] + [executor.submit(nap, "no number")]
     cf.wait(futures)
@@ -82,4 +80,4 @@ def test_report(make):
 
 
 def test_report_of_an_executor_that_ran_nothing(make):
-    assert make(1).report().functions == ()
+    assert make.fresh(1).report().functions == ()

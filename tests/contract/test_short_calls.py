@@ -11,9 +11,7 @@ import time
 import pytest
 from functions import Scaled, Unpicklable, meet, square, wait_for
 
-from thread_chunks import (
-    PicklingFailed,
-)
+from thread_chunks import PicklingFailed
 
 
 @pytest.mark.parametrize("workers", [2, 3])

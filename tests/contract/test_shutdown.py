@@ -9,6 +9,7 @@ import time
 
 import pytest
 from functions import note_and_wait, square, wait_for
+from insides import with_thread
 
 
 def test_shutdown(make):
@@ -47,13 +48,26 @@ def test_shutdown_cancels(make, tmp_path):
 
 
 def test_dropped_executor_finishes_its_work(executor_class):
-    executor = executor_class(2)
-    thread = executor._thread
+    executor, thread = with_thread(executor_class, 2)
     futures = [executor.submit(square, x) for x in range(20)]
     values = executor.map(square, range(20))
     del executor
     assert [future.result() for future in futures] == [x * x for x in range(20)]
     assert list(values) == [x * x for x in range(20)]
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_the_last_of_the_executors_that_share_workers_ends_them_when_it_is_dropped(executor_class):
+    executor, thread = with_thread(executor_class, 1)
+    other = executor.with_options(max_retries=1)
+    del executor
+    assert other.submit(square, 2).result() == 4
+    assert thread.is_alive()
+    values = other.map(square, iter([3, 4]), buffersize=1)
+    del other
+    assert list(values) == [9, 16], "the iterator was still to be fed"
+    del values
     thread.join(60)
     assert not thread.is_alive()
 

@@ -19,11 +19,7 @@ from functions import (
     square,
 )
 
-from thread_chunks import (
-    PicklingFailed,
-    RemoteTraceback,
-    UnpicklingFailed,
-)
+from thread_chunks import PicklingFailed, RemoteTraceback, UnpicklingFailed
 
 
 class SeveralArguments(Exception):

@@ -12,11 +12,7 @@ import pytest
 from fake_cluster import FakeExecutor
 from functions import Unpicklable, note_and_wait, square, wait_for
 
-from thread_chunks import (
-    ExecutorBroken,
-    LabelledActor,
-    WorkerLost,
-)
+from thread_chunks import ExecutorBroken, LabelledActor, WorkerLost
 
 _local = threading.local()
 
@@ -174,7 +170,7 @@ def test_overridden_get_func(make):
 
 def test_actors_attribute(make):
     assert len(make(square, 3).actors) == 3
-    assert make(3).actors == []
+    assert make.fresh(3).actors == []
 
 
 def test_attributes(make):

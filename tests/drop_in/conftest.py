@@ -3,7 +3,8 @@ from __future__ import annotations
 import functools
 
 import pytest
-from scenarios import play, process_pool
+from executors import Maker
+from scenarios import process_pool
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +13,10 @@ def on_process_pool(tmp_path_factory):
 
     @functools.cache
     def outcome(function):
-        return play(function, process_pool, tmp_path_factory.mktemp("process_pool"))
+        make = Maker(process_pool)
+        try:
+            return function(make, tmp_path_factory.mktemp("process_pool"))
+        finally:
+            make.end()
 
     return outcome

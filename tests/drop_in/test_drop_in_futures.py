@@ -101,5 +101,5 @@ def asyncio_cancels_a_call_that_waits(make, folder):
 
 
 @pytest.mark.parametrize("function", SCENARIOS[__name__], ids=lambda function: function.__name__)
-def test_scenario(function, executor_class, on_process_pool, tmp_path):
-    agree(function, executor_class, on_process_pool, tmp_path)
+def test_scenario(function, make, on_process_pool, tmp_path):
+    agree(function, make, on_process_pool, tmp_path)

@@ -144,5 +144,5 @@ if sys.version_info >= (3, 11):
 
 
 @pytest.mark.parametrize("function", SCENARIOS[__name__], ids=lambda function: function.__name__)
-def test_scenario(function, executor_class, on_process_pool, tmp_path):
-    agree(function, executor_class, on_process_pool, tmp_path)
+def test_scenario(function, make, on_process_pool, tmp_path):
+    agree(function, make, on_process_pool, tmp_path)

@@ -74,5 +74,5 @@ def test_a_context_is_accepted_wherever_the_standard_library_takes_it(make):
 
 
 @pytest.mark.parametrize("function", SCENARIOS[__name__], ids=lambda function: function.__name__)
-def test_scenario(function, executor_class, on_process_pool, tmp_path):
-    agree(function, executor_class, on_process_pool, tmp_path)
+def test_scenario(function, make, on_process_pool, tmp_path):
+    agree(function, make, on_process_pool, tmp_path)

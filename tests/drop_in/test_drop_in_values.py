@@ -114,5 +114,5 @@ def time_out_that_the_function_raises_is_its_own(make, folder):
 
 
 @pytest.mark.parametrize("function", SCENARIOS[__name__], ids=lambda function: function.__name__)
-def test_scenario(function, executor_class, on_process_pool, tmp_path):
-    agree(function, executor_class, on_process_pool, tmp_path)
+def test_scenario(function, make, on_process_pool, tmp_path):
+    agree(function, make, on_process_pool, tmp_path)

@@ -12,10 +12,7 @@ import time
 import pytest
 from failing import nap, note_and_nap, square, times
 
-from thread_chunks import (
-    CallTimeout,
-    WorkerLost,
-)
+from thread_chunks import CallTimeout, WorkerLost
 
 
 def test_a_call_that_ends_its_worker_each_time_takes_nobody_with_it(executor_on_ray, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scripts import descendants, end, start
 
 
-def test_dead_worker_costs_its_call_only(tmp_path):
+def test_dead_worker_costs_its_call_only(joined, tmp_path):
     script = """
     from concurrent.futures.process import BrokenProcessPool
     with ChunkExecutor(2) as executor:
@@ -17,11 +17,11 @@ def test_dead_worker_costs_its_call_only(tmp_path):
                 say(type(error).__name__, "process" in str(error), "call 0 of" in str(error))
             say(other.result(), list(executor.map(abs, range(5))), executor.size)
     """
-    end(start(script, tmp_path))
+    end(start(script, tmp_path, **joined))
     assert (tmp_path / "said").read_text().splitlines() == ["WorkerLost True True", "1 [0, 1, 2, 3, 4] 2"] * 2
 
 
-def test_worker_that_crashes(tmp_path):
+def test_worker_that_crashes(joined, tmp_path):
     script = """
     import ctypes
     with ChunkExecutor(1) as executor:
@@ -32,7 +32,7 @@ def test_worker_that_crashes(tmp_path):
             say(type(error).__name__, "process" in text, os.uname().nodename in text, "SIGSEGV" in text)
         say(executor.submit(abs, -1).result())
     """
-    _, err = end(start(script, tmp_path))
+    _, err = end(start(script, tmp_path, **joined))
     assert (tmp_path / "said").read_text().splitlines() == ["WorkerLost True True True", "1"]
     assert "Segmentation fault" in err  # what a worker leaves says where it was
 

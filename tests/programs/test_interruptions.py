@@ -8,7 +8,7 @@ import time
 from scripts import end, run, start
 
 
-def test_pending_work_is_finished_at_the_interpreters_exit(tmp_path):
+def test_pending_work_is_finished_at_the_interpreters_exit(joined, tmp_path):
     script = """
     executor = ChunkExecutor(2)
     def f(x):
@@ -25,7 +25,7 @@ def test_pending_work_is_finished_at_the_interpreters_exit(tmp_path):
             print(error, flush=True)
     threading.Thread(target=late).start()
     """
-    assert run(script, tmp_path) == ["cannot schedule new futures after interpreter shutdown"]
+    assert run(script, tmp_path, **joined) == ["cannot schedule new futures after interpreter shutdown"]
     assert len(list(tmp_path.glob("done*"))) == 20
 
 
@@ -37,16 +37,16 @@ def test_dropped_at_once(tmp_path):
     assert run(script, tmp_path) == ["[1, 2]", "True"]
 
 
-def test_sys_exit_in_a_call_does_not_end_the_worker(tmp_path):
+def test_sys_exit_in_a_call_does_not_end_the_worker(joined, tmp_path):
     script = """
     with ChunkExecutor(1) as executor:
         pid = executor.submit(os.getpid).result()
         print(repr(executor.submit(sys.exit, 3).exception()), executor.submit(os.getpid).result() == pid)
     """
-    assert run(script, tmp_path) == ["SystemExit(3) True"]
+    assert run(script, tmp_path, **joined) == ["SystemExit(3) True"]
 
 
-def test_forked_child(tmp_path):
+def test_forked_child(joined, tmp_path):
     script = """
     executor = ChunkExecutor(1)
     print(executor.submit(abs, -1).result(), flush=True)
@@ -66,10 +66,10 @@ def test_forked_child(tmp_path):
     print(os.waitpid(pid, 0)[1], executor.submit(abs, -2).result())
     executor.shutdown()
     """
-    assert run(script, tmp_path, PYTHONWARNINGS="ignore::DeprecationWarning") == ["1", "True", "True", "0 2"]
+    assert run(script, tmp_path, **joined, PYTHONWARNINGS="ignore::DeprecationWarning") == ["1", "True", "True", "0 2"]
 
 
-def test_the_users_handler_of_sigterm_stays(tmp_path):
+def test_the_users_handler_of_sigterm_stays(joined, tmp_path):
     script = """
     handler = lambda *_: print("mine", flush=True)
     signal.signal(signal.SIGTERM, handler)
@@ -78,10 +78,10 @@ def test_the_users_handler_of_sigterm_stays(tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
     print(signal.getsignal(signal.SIGTERM) is handler)
     """
-    assert run(script, tmp_path) == ["mine", "True"]
+    assert run(script, tmp_path, **joined) == ["mine", "True"]
 
 
-def test_exit_while_a_call_sleeps(tmp_path):
+def test_exit_while_a_call_sleeps(joined, tmp_path):
     script = """
     from concurrent.futures import ProcessPoolExecutor
     def work():
@@ -93,7 +93,7 @@ def test_exit_while_a_call_sleeps(tmp_path):
         print("end of the program", flush=True)
     """
     lines = ["end of the program", "slept"]
-    assert run(script, tmp_path, STANDARD="1") == run(script, tmp_path) == lines
+    assert run(script, tmp_path, **joined, STANDARD="1") == run(script, tmp_path, **joined) == lines
 
 
 def test_signals_end_a_program_that_waits_outside_of_a_with_block(tmp_path):
@@ -145,7 +145,7 @@ def test_ctrl_c(tmp_path):
     assert (tmp_path / "said").read_text().splitlines() == ["WorkerLost True", "[1]"]
 
 
-def test_ctrl_c_in_a_session_that_goes_on(tmp_path):
+def test_ctrl_c_in_a_session_that_goes_on(joined, tmp_path):
     script = """
     def work(x):
         if x >= 20:
@@ -162,7 +162,7 @@ def test_ctrl_c_in_a_session_that_goes_on(tmp_path):
     say(chunk(work, [[x] for x in range(20)], chunk_size=2, path="checkpoint") == list(range(20)))
     say(chunk(abs, [[-1]]))
     """
-    process = start(script, tmp_path)
+    process = start(script, tmp_path, **joined)
     for _ in range(2):
         deadline = time.monotonic() + 60
         while not (tmp_path / "works").exists() and time.monotonic() < deadline:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 from scripts import PRELUDE, run
 
 
-def test_functions_of_main(tmp_path):
+def test_functions_of_main(joined, tmp_path):
     script = """
     import xml
     import xml.dom.minidom
@@ -50,7 +51,7 @@ def test_functions_of_main(tmp_path):
         except Oops as error:
             print(repr(error), error.b)
     """
-    assert run(script, tmp_path) == [
+    assert run(script, tmp_path, **joined) == [
         "('m', 'm', 2) [('m', 'm', 3)]",
         "True 11 a",
         "[1, 2] [3]",
@@ -60,7 +61,7 @@ def test_functions_of_main(tmp_path):
     ]
 
 
-def test_classes_of_main_that_mention_themselves(tmp_path):
+def test_classes_of_main_that_mention_themselves(joined, tmp_path):
     script = """
     import abc, dataclasses, enum, functools, typing
 
@@ -136,7 +137,7 @@ def test_classes_of_main_that_mention_themselves(tmp_path):
     with ChunkExecutor(lambda n: Money(n) == Money(n), 1) as executor:
         print(list(executor.map([1, 2])))
     """
-    assert run(script, tmp_path) == [
+    assert run(script, tmp_path, **joined) == [
         "True False 0",
         "4 True",
         "7 [1, 3]",
@@ -148,7 +149,7 @@ def test_classes_of_main_that_mention_themselves(tmp_path):
     ]
 
 
-def test_main_is_not_changed_by_what_comes_back(tmp_path):
+def test_main_is_not_changed_by_what_comes_back(joined, tmp_path):
     script = """
     import enum, functools
     G = 1
@@ -181,10 +182,10 @@ def test_main_is_not_changed_by_what_comes_back(tmp_path):
         print(executor.submit(same, same).result() is same, executor.submit(same, Foo).result() is Foo)
     """
     # The driver changed the class after it went out, so its n is sent anew; then it is the worker's own.
-    assert run(script, tmp_path) == ["True True", "5 2", "[6, 7, 8]", "1 True", "True 1", "True True"]
+    assert run(script, tmp_path, **joined) == ["True True", "5 2", "[6, 7, 8]", "1 True", "True 1", "True True"]
 
 
-def test_odd_functions_of_main(tmp_path):
+def test_odd_functions_of_main(joined, tmp_path):
     script = """
     import functools
     lock = threading.Lock()
@@ -215,7 +216,7 @@ def test_odd_functions_of_main(tmp_path):
         parts = lambda f=annotated: (f.__annotations__["x"], f.__defaults__, f.__kwdefaults__)
         print(executor.submit(parts).result(), executor.submit(lambda: annotated.__doc__).result())
     """
-    assert run(script, tmp_path) == [
+    assert run(script, tmp_path, **joined) == [
         "832040 [5, 8]",
         "(7, -2) 4",
         "2",
@@ -223,7 +224,7 @@ def test_odd_functions_of_main(tmp_path):
     ]
 
 
-def test_main_of_a_package(tmp_path):
+def test_main_of_a_package(joined, tmp_path):
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").touch()
     (tmp_path / "package" / "other.py").write_text("V = 5")
@@ -232,6 +233,11 @@ def test_main_of_a_package(tmp_path):
         "with ChunkExecutor(1) as executor: print(executor.submit(f).result())"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "package.program"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "package.program"],
+        cwd=tmp_path,
+        env={**os.environ, **joined},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert (done.stdout, done.returncode) == ("5\n", 0), done.stderr

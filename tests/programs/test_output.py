@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,7 @@ import textwrap
 from scripts import PRELUDE, end, run, start
 
 
-def test_calls_print_where_the_driver_prints(tmp_path):
+def test_calls_print_where_the_driver_prints(joined, tmp_path):
     script = """
     def speak(n):
         print("printed", n)
@@ -24,19 +25,19 @@ def test_calls_print_where_the_driver_prints(tmp_path):
             with ChunkExecutor(1) as inner:
                 inner.submit(print, "nested").result()
         executor.submit(nested).result()
-    ray.init(num_cpus=2, **QUIET)
+    ray.init(**QUIET)
     @ray.remote
     class Mine(LabelledActor):
         pass
     print(chunk(None, [["not shown"]], [Mine.remote(print)]), flush=True)
     """
-    lines, err = end(start(script, tmp_path))
+    lines, err = end(start(script, tmp_path, **joined))
     said = [["printed 1", "shell 1"], ["printed 1", "shell 1"], ["printed 2", "shell 2"]]
     assert lines == ["before", *said[0], *said[1], *said[2], "nested", "[None]"]
     assert err.splitlines() == ["error 1", "error 1", "error 2"]
 
 
-def test_calls_print_into_a_file_in_order(tmp_path):
+def test_calls_print_into_a_file_in_order(joined, tmp_path):
     script = """
     from concurrent.futures import ProcessPoolExecutor
     os.dup2(os.open("out", os.O_WRONLY | os.O_CREAT), 1)
@@ -47,12 +48,12 @@ def test_calls_print_into_a_file_in_order(tmp_path):
         executor.submit(print, "fourth", flush=True).result()
     """
     for environment in ({}, {"STANDARD": "1"}):
-        assert run(script, tmp_path, **environment) == []
+        assert run(script, tmp_path, **joined, **environment) == []
         assert (tmp_path / "out").read_text().split() == ["first", "second", "third", "fourth"]
         (tmp_path / "out").unlink()
 
 
-def test_calls_print_nowhere_when_the_driver_has_no_output(tmp_path):
+def test_calls_print_nowhere_when_the_driver_has_no_output(joined, tmp_path):
     # Its descriptors are something else's by then: Ray's, or the user's data.
     script = """
     with ChunkExecutor(1) as executor:
@@ -63,12 +64,14 @@ def test_calls_print_nowhere_when_the_driver_has_no_output(tmp_path):
     # The first file that is opened gets the descriptor that is free.
     file.write_text(PRELUDE.replace("import gc", "data = open('data', 'w')\nimport gc", 1) + textwrap.dedent(script))
     command = f"exec {sys.executable} {file} >&-"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **joined}, timeout=300
+    )
     assert (done.returncode, done.stderr) == (0, "1 0\n")
     assert (tmp_path / "data").read_text() == ""
 
 
-def test_a_kept_actor_does_not_hold_the_drivers_output(tmp_path):
+def test_a_kept_actor_does_not_hold_the_drivers_output(joined, tmp_path):
     script = """
     chunker = Chunker(print, chunk_size=1, persistent=True)
     chunker([["shown"]])
@@ -77,4 +80,4 @@ def test_a_kept_actor_does_not_hold_the_drivers_output(tmp_path):
     until(lambda: not any(t.name.startswith("thread_chunks") for t in threading.enumerate()))
     chunk(None, [["not shown"]], actors)
     """
-    assert run(script, tmp_path) == ["shown"]
+    assert run(script, tmp_path, **joined) == ["shown"]

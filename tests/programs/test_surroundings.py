@@ -5,7 +5,7 @@ from __future__ import annotations
 from scripts import run
 
 
-def test_executor_inside_a_call_of_another(tmp_path):
+def test_executor_inside_a_call_of_another(joined, tmp_path):
     script = """
     def outer(x):
         with ChunkExecutor(2) as inner:
@@ -15,10 +15,10 @@ def test_executor_inside_a_call_of_another(tmp_path):
         print(list(executor.map(outer, [1, 2])))
     print(up())
     """
-    assert run(script, tmp_path) == ["[([0, 1, 2], True), ([0, 2, 4], True)]", "False"]
+    assert run(script, tmp_path, **joined) == ["[([0, 1, 2], True), ([0, 2, 4], True)]", "False"]
 
 
-def test_workers_take_over_the_drivers_surroundings(tmp_path):
+def test_workers_take_over_the_drivers_surroundings(joined, tmp_path):
     script = """
     import multiprocessing
     executor = ChunkExecutor(1)
@@ -37,13 +37,13 @@ def test_workers_take_over_the_drivers_surroundings(tmp_path):
             print(queue.get(timeout=10))
     executor.shutdown()
     """
-    assert run(script, tmp_path) == ["2 [3]", "True", "5"]
+    assert run(script, tmp_path, **joined) == ["2 [3]", "True", "5"]
 
 
-def test_references_to_objects_in_the_cluster(tmp_path):
+def test_references_to_objects_in_the_cluster(joined, tmp_path):
     script = """
     import numpy as np
-    ray.init(num_cpus=2, **QUIET)
+    ray.init(**QUIET)
     @ray.remote
     def fail(): raise LookupError("upstream")
     array = ray.put(np.arange(200_000))
@@ -60,7 +60,7 @@ def test_references_to_objects_in_the_cluster(tmp_path):
         except LookupError as error:
             print(repr(error))
     """
-    assert run(script, tmp_path) == [
+    assert run(script, tmp_path, **joined) == [
         "('ndarray', 19999900001)",
         "[199999, 199999]",
         "['ObjectRef']",
@@ -70,7 +70,7 @@ def test_references_to_objects_in_the_cluster(tmp_path):
     ]
 
 
-def test_what_a_worker_takes_over_and_what_not(tmp_path):
+def test_what_a_worker_takes_over_and_what_not(joined, tmp_path):
     script = """
     import multiprocessing, subprocess
     from thread_chunks import PicklingFailed
@@ -88,7 +88,7 @@ def test_what_a_worker_takes_over_and_what_not(tmp_path):
     except PicklingFailed as error:
         print("inheritance" in str(error))
     """
-    assert run(script, tmp_path) == ["True -2", "None", "ValueError", "True"]
+    assert run(script, tmp_path, **joined) == ["True -2", "None", "ValueError", "True"]
 
 
 def test_bad_actor_options_are_refused_at_once(tmp_path):
@@ -102,11 +102,11 @@ def test_bad_actor_options_are_refused_at_once(tmp_path):
     assert run(script, tmp_path) == ["True False"] * 2
 
 
-def test_actor_options_and_a_worker_that_cannot_be_placed(tmp_path):
+def test_actor_options_and_a_worker_that_cannot_be_placed(joined, tmp_path):
     script = """
-    ray.init(num_cpus=2, resources={"special": 1}, **QUIET)
+    ray.init(**QUIET)
     with ChunkExecutor(2, actor_options={"resources": {"special": 1}}) as executor:
         pids = set(executor.map(lambda _: (time.sleep(0.01), os.getpid())[1], range(50)))
         print(len(pids), ray.available_resources().get("special", 0))
     """
-    assert run(script, tmp_path) == ["1 0"]
+    assert run(script, tmp_path, **joined) == ["1 0"]

@@ -19,6 +19,7 @@ from .._wire.pickling import PLAIN, Packed, pack, pack_error, unpack
 from .._wire.protocol import CARRIED_KEY, STORED_KEY, Ready, Request, Setup, seal, unseal
 from ..errors import UnpicklingFailed
 from .block import RunningBlock
+from .children import restore_signals_in_children
 from .control import Control
 from .memory import PeakMeter
 from .terminal import Streams
@@ -79,6 +80,7 @@ class Runner:
 
     async def start(self, holder: Holder, setup: Setup, shipment: Packed | Shipment | None) -> Ready:
         """Take over the driver's surroundings, store the function, run the initializer."""
+        restore_signals_in_children()
         _extend_path(setup.paths)
         sys.argv[:] = setup.arguments
         # Ray blocks it, and what the calls start would inherit that, and could not be interrupted.

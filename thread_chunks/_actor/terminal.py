@@ -12,6 +12,8 @@ import os
 import socket
 from contextlib import suppress
 
+from .._system.peers import user_of
+
 # What a worker waits (s) for a driver that accepts its connection and then sends nothing, because it
 # ends, say. It is answered within a millisecond otherwise.
 _PATIENCE = 10
@@ -28,6 +30,9 @@ class Streams:
         with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
             connection.settimeout(_PATIENCE)
             connection.connect(address)
+            # The name is anybody's once the driver has ended: do not print into what a stranger holds.
+            if user_of(connection) != os.getuid():
+                return
             _, received, _, _ = socket.recv_fds(connection, 16, 2)
             if len(received) == 2:
                 self._before = [os.dup(1), os.dup(2)]

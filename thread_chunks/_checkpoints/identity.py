@@ -3,27 +3,25 @@
 A function is known by its name, by its code, and by what is bound to it: values that its closure
 captured, arguments of a `partial`, the object of a method. Of the code counts what it does, and neither
 where it stands nor what is said about it: bytecode with constants and names resolved, defaults, and the
-functions nested in it. Functions and classes that are bound count by their code, too.
+functions nested in it. Functions and classes that are bound count by their code, too. So does what it uses
+by name, see `Reach`.
 """
 
 from __future__ import annotations
 
-import dis
-import hashlib
-import inspect
-import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from types import CodeType, FunctionType, MethodType, ModuleType
+from functools import partial
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-_CONSTANTS = (int, float, complex, bool, str, bytes, type(None))
-_CONTAINERS = (frozenset, tuple, list, dict)
+from .bytecode import describe_code, digest_of
+from .hashing import hash_of
+from .members import functions_of, is_wrapper, name_of
+from .reach import Reach, Reached
 
-_FAST = re.compile("(?:LOAD|STORE)_FAST(?:_BORROW)?")
-_JUMPS = frozenset((*dis.hasjabs, *dis.hasjrel))
+_CONSTANTS = (int, float, complex, bool, str, bytes, type(None))
 
 _IS_HEAP_TYPE = 1 << 9  # of a class that a class statement made, in most cases
 
@@ -34,16 +32,33 @@ class _Plain:
 
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
 
-_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, which Python has from 3.13 on
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A function's name for people, and digests (in hexadecimal, or empty) of its code and of what is bound to it."""
+    """What a value is found by beside the arguments. All digests are in hexadecimal.
+
+    Attributes
+    ----------
+    name : str
+        The function's name for people.
+    code : str
+        A digest of its code, and of what it uses by name.
+    bound : str
+        A digest of what is bound to it; empty if nothing is.
+    own_code : str
+        A digest of its code alone, which is the `code` in files of older versions.
+    parts : tuple of (str, str)
+        What `code` is made of: what it is called, as in "the code of `f`", and its digest.
+    uses : tuple of str
+        Those of the parts that are code or values of the user's and that the function uses by name.
+    """
 
     name: str
     code: str
     bound: str
+    own_code: str = ""
+    parts: tuple[tuple[str, str], ...] = ()
+    uses: tuple[str, ...] = ()
 
 
 def identify(fn: Callable[..., Any], wrapper: str = "") -> Identity:
@@ -56,45 +71,28 @@ def identify(fn: Callable[..., Any], wrapper: str = "") -> Identity:
     """
     parts = _Parts()
     name = parts.add_callable(fn)
-    return Identity(name, _digest([*parts.code, wrapper]), _digest(parts.bound) if parts.bound else "")
+    home, own_name = parts.place or name.rpartition(".")[::2]
+    reached = parts.follow(home)
+    own_code = digest_of([*parts.code, wrapper])
+    own_parts = {f"the code of `{own_name}`": digest_of(parts.code), "the class of the actors": wrapper}
+    return Identity(
+        name,
+        digest_of([own_code, *(text for part in reached.parts for text in part)]) if reached.parts else own_code,
+        digest_of(parts.bound) if parts.bound else "",
+        own_code,
+        (*own_parts.items(), *reached.parts),
+        reached.users,
+    )
 
 
 def identify_class(cls: type, base: type) -> str:
-    """Return a digest of what a class adds to a base."""
+    """Return a digest of what a class adds to a base, and of what its methods use by name."""
     parts = _Parts()
     for known in (cls, *base.__mro__):  # their methods refer to them by `super`
         parts.visit(known)
     parts.add_class(cls, base)
-    return _digest([*parts.code, *parts.bound])
-
-
-def hash_of(obj: Any) -> str:
-    """Return joblib's hash of an object, in hexadecimal.
-
-    Raises
-    ------
-    TypeError
-        If it has none, for whatever reason, with the reason as its cause.
-    """
-    from joblib import hash as joblib_hash  # late: it takes a while, and only checkpoints need it
-
-    try:
-        # joblib sorts sets, and not frozensets, whose order is another one in each process.
-        found: str = joblib_hash(_without_frozensets(obj))
-    except Exception as error:
-        raise TypeError(f"an object of type {type(obj).__qualname__!r} cannot be hashed: {error}") from error
-    return found
-
-
-def _without_frozensets(obj: Any) -> Any:
-    """Return an object with a set for each frozenset that it is, or that stands in its tuples, lists and dicts."""
-    if type(obj) is frozenset:
-        return "frozenset", set(obj)
-    if type(obj) in (tuple, list) and any(type(item) in _CONTAINERS for item in obj):
-        return type(obj)(map(_without_frozensets, obj))
-    if type(obj) is dict and any(type(item) in _CONTAINERS for item in obj.values()):
-        return {key: _without_frozensets(item) for key, item in obj.items()}
-    return obj
+    reached = parts.follow(cls.__module__).parts
+    return digest_of([*parts.code, *parts.bound, *(text for part in reached for text in part)])
 
 
 class _Parts:
@@ -103,6 +101,8 @@ class _Parts:
     def __init__(self) -> None:
         self.code: list[str] = []
         self.bound: list[str] = []
+        self.met: list[Any] = []  # functions and classes in what is bound, which count by their names there
+        self.place: tuple[str, str] | None = None  # module and name of the first function
         self._seen: dict[int, tuple[int, Any]] = {}  # by id: which one it was, and the object, which keeps its id
 
     def add_callable(self, fn: Any) -> str:
@@ -121,18 +121,19 @@ class _Parts:
             return name
         if isinstance(fn, FunctionType):
             self._add_function(fn)
+            self.place = self.place or (fn.__module__, fn.__qualname__)
             return f"{fn.__module__}.{fn.__qualname__}"
         if isinstance(fn, type):
             self.add_class(fn, object)
-            return _name_of(fn)
+            return name_of(fn)
         if _has_python_call(fn):
             name = self.add_callable(type(fn))
             self.bound.extend(self._describe_object(fn))
             return name
-        if _is_wrapper(fn):  # by `functools.lru_cache`, which has no other state
-            self.code.append(_name_of(type(fn)))
+        if is_wrapper(fn):  # by `functools.lru_cache`, which has no other state
+            self.code.append(name_of(type(fn)))
             return self.add_callable(fn.__wrapped__)
-        self.bound.append(hash_of(fn))  # of what is written in C: it has a name, or cannot be hashed
+        self.bound.append(self._hash(fn))  # of what is written in C: it has a name, or cannot be hashed
         owner = getattr(fn, "__objclass__", None) or getattr(fn, "__self__", None)
         module = getattr(fn, "__module__", None) or getattr(owner, "__module__", None) or "builtins"
         return f"{module}.{getattr(fn, '__qualname__', None) or getattr(fn, '__name__', type(fn).__qualname__)}"
@@ -142,14 +143,22 @@ class _Parts:
         for part in cls.__mro__:
             if part in base.__mro__:
                 continue
-            self.code.append(_name_of(part))
+            self.code.append(name_of(part))
             for name, member in sorted(vars(part).items()):
-                for function in _functions_of(member):
+                for function in functions_of(member):
                     self.code.append(name)
                     if self.visit(function) is None:
                         self._add_function(function)
                 if not name.startswith("_") and type(member) in _CONSTANTS:
                     self.code.append(f"{name} = {member!r}")
+
+    def follow(self, home: str) -> Reached:
+        """Return what the functions use by name; names of the module `home` are written without it."""
+        reach = Reach(home)
+        reach.add_known(obj for _, obj in self._seen.values())
+        for obj in self.met:
+            reach.note(obj)
+        return reach.follow()
 
     def visit(self, obj: Any) -> str | None:
         """Return which of the objects that were visited this is; None the first time."""
@@ -158,12 +167,15 @@ class _Parts:
         self._seen[id(obj)] = len(self._seen), obj
         return None
 
+    def _hash(self, obj: Any) -> str:
+        return hash_of(obj, self.met.append)
+
     def _bind(self, obj: Any) -> None:
         """Add an object to what is bound, or raise TypeError."""
         self.bound.extend(self._describe(obj))
 
     def _add_function(self, fn: FunctionType) -> None:
-        self.code.extend(_describe_code(fn.__code__))
+        self.code.extend(describe_code(fn.__code__))
         for default in (*(fn.__defaults__ or ()), *sorted((fn.__kwdefaults__ or {}).items())):
             self._add_value(default, f"a default of {fn.__qualname__}", self.code)
         for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
@@ -192,7 +204,7 @@ class _Parts:
                 yield from self._describe(item)
         elif type(value) is dict and any(map(_may_hold_code, value.values())):
             yield f"dict of {len(value)}"
-            hashes = {hash_of(key): key for key in value}
+            hashes = {self._hash(key): key for key in value}
             for digest in sorted(hashes):  # whatever the order in which they came in
                 yield digest
                 yield from self._describe(value[hashes[digest]])
@@ -210,15 +222,11 @@ class _Parts:
             yield self.add_callable(type(value))
             yield from self._describe(dict(sorted(vars(value).items())))
         else:
-            yield hash_of(value)
+            yield self._hash(value)
 
 
 def _is_code(value: Any) -> bool:
-    return isinstance(value, (FunctionType, MethodType, partial, type)) or _is_wrapper(value) or _has_python_call(value)
-
-
-def _is_wrapper(value: Any) -> bool:
-    return "__wrapped__" in (getattr(value, "__dict__", None) or ())
+    return isinstance(value, (FunctionType, MethodType, partial, type)) or is_wrapper(value) or _has_python_call(value)
 
 
 def _has_python_call(value: Any) -> bool:
@@ -240,76 +248,3 @@ def _is_plain_object(value: Any) -> bool:
 
 def _may_hold_code(value: Any) -> bool:
     return type(value) in (list, tuple, dict) or _is_code(value) or _is_plain_object(value)
-
-
-def _functions_of(member: Any) -> Iterator[FunctionType]:
-    """Yield the functions that a member of a class consists of."""
-    if isinstance(member, property):
-        candidates: tuple[Any, ...] = (member.fget, member.fset, member.fdel)
-    elif isinstance(member, cached_property):
-        candidates = (member.func,)
-    else:  # a static or class method; one that `functools` made of another
-        member = getattr(member, "__func__", None) or getattr(member, "func", member)
-        candidates = (inspect.unwrap(member) if _is_wrapper(member) else member,)
-    yield from (function for function in candidates if isinstance(function, FunctionType))
-
-
-def _name_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _describe_code(code: CodeType) -> Iterator[str]:
-    """Yield what code does, without its lines, its file and its docstring."""
-    yield repr((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & ~_HAS_DOCSTRING))
-    yield repr((code.co_varnames, code.co_freevars, code.co_cellvars))
-    # By what the instructions mean, and where they stand among those that mean anything: their numbers count the
-    # constants, of which the docstring is one, and what is on one line may be made into one instruction.
-    bytecode = dis.Bytecode(code)
-    instructions = list(bytecode)
-    places = {0: 0}  # by offset
-    described: list[tuple[str, Any, int]] = []
-    for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
-        places[instruction.offset] = len(described)
-        of_a_class = _is_of_a_class(instruction) or (following is not None and _is_of_a_class(following))
-        if instruction.opname != "NOP" and not of_a_class:
-            described.extend(_apart(instruction))
-    for name, value, opcode in described:
-        yield name
-        if isinstance(value, CodeType):
-            yield from _describe_code(value)
-        elif opcode in dis.hasconst:
-            yield from _describe_constant(value)
-        else:
-            yield repr(places.get(value) if opcode in _JUMPS else value)
-    for entry in getattr(bytecode, "exception_entries", ()):  # from Python 3.11 on
-        yield repr([places.get(offset) for offset in (entry.start, entry.end, entry.target)])
-
-
-def _apart(instruction: dis.Instruction) -> list[tuple[str, Any, int]]:
-    """Return name, argument and code of an instruction; those of both if it does the work of two (from 3.13 on)."""
-    names = _FAST.findall(instruction.opname)
-    if len(names) == 2:
-        return [(name, value, instruction.opcode) for name, value in zip(names, instruction.argval, strict=True)]
-    return [(instruction.opname, instruction.argval, instruction.opcode)]
-
-
-def _is_of_a_class(instruction: dis.Instruction) -> bool:
-    """Whether it stores what a nested class knows of its place or its docstring; the value was loaded just before."""
-    return instruction.opname == "STORE_NAME" and instruction.argval in ("__doc__", "__firstlineno__")
-
-
-def _describe_constant(value: Any) -> Iterator[str]:
-    yield type(value).__name__
-    if isinstance(value, (tuple, frozenset)):
-        described = [" ".join(_describe_constant(item)) for item in value]
-        yield from sorted(described) if isinstance(value, frozenset) else described
-    else:
-        yield repr(value)
-
-
-def _digest(parts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "big") + encoded)
-    return digest.hexdigest()[:32]

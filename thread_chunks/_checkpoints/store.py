@@ -3,13 +3,16 @@
 ::
 
    functions   id, name, code, bound               an `Identity`
+   parts       function, what, digest              what its `code` is made of; older versions did not write these
    runs        id, function, started, total        one for each series
    calls       run, position, key, pickle          what a run consists of, with the arguments if they are small
    outcomes    id, function, key, run, finished, crc, pickle
    pieces      id, outcome, buffer, crc, data      of outcomes that are large, whose `pickle` is NULL
+   begun       run, calls                          of runs that were written as a whole; not in every file
 
 The *key* of a call is the digest of its arguments (16 bytes) and how many calls of its run before it had
-the same ones (4 bytes). Rows are only ever added. Many processes may read and write at the same time.
+the same ones (4 bytes). Rows are only ever added. One thing is changed: a function that an older version wrote
+gets the `code` of the first one that takes its values. Many processes may read and write at the same time.
 
 While SQLite has the file open, nothing in the process may open it otherwise: to close it again would end
 SQLite's locks, and let another process take the file for unused.
@@ -17,20 +20,22 @@ SQLite's locks, and let another process take the file for unused.
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
-from urllib.parse import quote
 from zlib import crc32
 
 from .._wire.pickling import Packed
 from ..errors import CheckpointRefused
 from .identity import Identity
-from .probe import APPLICATION, PATIENCE, VERSION, look_at
+from .probe import APPLICATION, PATIENCE, STEPS, VERSION, guard, is_of_the_file, look_at, real_path, uri
 from .rows import CallRow, ValueRow, cut
+from .schema import BEGUN, PARTS, SCHEMA
 
 _T = TypeVar("_T")
 
@@ -40,22 +45,6 @@ _NAP = 0.1
 # Size of the file's pages (bytes), the largest that SQLite has. With 32 KiB large values take twice the time; small
 # transactions take no longer.
 _PAGE = 64 * 1024
-
-_SCHEMA = """
-CREATE TABLE functions (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL, bound TEXT NOT NULL, UNIQUE (name, code, bound));
-CREATE TABLE runs (id INTEGER PRIMARY KEY, function INTEGER NOT NULL, started REAL NOT NULL, total INTEGER);
-CREATE TABLE calls (
-    run INTEGER NOT NULL, position INTEGER NOT NULL, key BLOB NOT NULL, pickle BLOB,
-    PRIMARY KEY (run, position)) WITHOUT ROWID;
-CREATE TABLE outcomes (
-    id INTEGER PRIMARY KEY, function INTEGER NOT NULL, key BLOB NOT NULL, run INTEGER NOT NULL, finished REAL NOT NULL,
-    crc INTEGER, pickle BLOB, UNIQUE (function, key));
-CREATE TABLE pieces (
-    id INTEGER PRIMARY KEY, outcome INTEGER NOT NULL, buffer INTEGER NOT NULL, crc INTEGER NOT NULL,
-    data BLOB NOT NULL);
-CREATE INDEX pieces_of_outcomes ON pieces (outcome);
-"""
 
 
 @dataclass(slots=True, frozen=True)
@@ -79,7 +68,7 @@ def open_store(path: str | os.PathLike[str], *, must_exist: bool = False) -> Sto
     OSError
         If it cannot be opened or made.
     """
-    path = os.path.abspath(path)  # the working directory may change
+    path = real_path(path)  # the working directory, and where a link leads, may change
     if must_exist and not os.path.exists(path):
         raise FileNotFoundError(f"there is no checkpoint {path}")
     if not os.path.isdir(os.path.dirname(path)):
@@ -116,10 +105,10 @@ class Store:
         self.path = path
         self.read_only = read_only
         self._pid = os.getpid()
-        uri = f"file:{quote(path)}?" + ("mode=ro&immutable=1" if read_only else "mode=rwc")
+        name = uri(path, "mode=ro&immutable=1" if read_only else "mode=rwc")
         try:
             self._connection = sqlite3.connect(
-                uri, timeout=_NAP, isolation_level=None, check_same_thread=False, uri=True
+                name, timeout=_NAP, isolation_level=None, check_same_thread=False, uri=True
             )
         except sqlite3.OperationalError as error:
             raise OSError(f"the checkpoint {path} cannot be opened: {error}") from error
@@ -140,7 +129,7 @@ class Store:
             # In one transaction of the older kind of journal, so that the file is all there or empty.
             with self._transaction("EXCLUSIVE"):
                 if self._number("SELECT count(*) FROM sqlite_master") == 0:  # nobody else was quicker
-                    for statement in _SCHEMA.split(";"):
+                    for statement in SCHEMA.split(";"):
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
                     self._connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -160,10 +149,17 @@ class Store:
         return self._try(add)
 
     def _add_run(self, identity: Identity, total: int | None) -> Run:
-        names = (identity.name, identity.code, identity.bound)
-        self._connection.execute("INSERT OR IGNORE INTO functions (name, code, bound) VALUES (?, ?, ?)", names)
-        function = self.function(identity)
-        assert function is not None
+        self._connection.execute(PARTS)
+        function = self._number_of(identity)
+        if function is None and (function := self.unclaimed(identity)) is not None:
+            self._connection.execute("UPDATE functions SET code = ? WHERE id = ?", (identity.code, function))
+        if function is None:
+            names = (identity.name, identity.code, identity.bound)
+            insert = "INSERT INTO functions (name, code, bound) VALUES (?, ?, ?)"
+            function = self._connection.execute(insert, names).lastrowid
+            assert function is not None
+        parts = [(function, *part) for part in identity.parts]
+        self._connection.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?, ?)", parts)
         row = (function, time.time(), total)
         run = self._connection.execute("INSERT INTO runs (function, started, total) VALUES (?, ?, ?)", row).lastrowid
         assert run is not None
@@ -174,12 +170,17 @@ class Store:
         query = "UPDATE runs SET total = ? WHERE id = ? AND total IS NULL"
         self._try(lambda: self._connection.execute(query, (total, run.id)))
 
-    def add_finished(self, identity: Identity, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
-        """Write a whole run, all or nothing."""
+    def add_finished(
+        self, identity: Identity, calls: Sequence[CallRow], values: Sequence[ValueRow], begun: int
+    ) -> None:
+        """Write a whole run, of which so many calls were begun, all or nothing."""
 
         def add() -> None:
             with self._transaction("IMMEDIATE"):
-                self._write(self._add_run(identity, len(calls)), calls, values)
+                run = self._add_run(identity, len(calls))
+                self._write(run, calls, values)
+                self._connection.execute(BEGUN)
+                self._connection.execute("INSERT INTO begun VALUES (?, ?)", (run.id, begun))
 
         self._try(add)
 
@@ -217,9 +218,27 @@ class Store:
 
     def function(self, identity: Identity) -> int | None:
         """Return the number of a function, if there is anything of it."""
+        found = self._number_of(identity)
+        return self.unclaimed(identity) if found is None else found
+
+    def unclaimed(self, identity: Identity) -> int | None:
+        """Return the number of a function that an older version wrote, who did not note what it uses by name.
+
+        Its values are those of whoever asks first; the next run that is added makes them so.
+        """
+        found = self._number_of(replace(identity, code=identity.own_code))
+        return None if found is None or found == self._number_of(identity) or self.parts(found) else found
+
+    def _number_of(self, identity: Identity) -> int | None:
         query = "SELECT id FROM functions WHERE name = ? AND code = ? AND bound = ?"
         row = self._row(query, identity.name, identity.code, identity.bound)
         return None if row is None else int(row[0])
+
+    def parts(self, function: int) -> dict[str, str]:
+        """Return what a function's code is made of; nothing if an older version wrote it."""
+        if self._number("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'parts'") == 0:
+            return {}
+        return dict(self._rows("SELECT what, digest FROM parts WHERE function = ?", function))
 
     def find(self, function: int, key: bytes) -> int | None:
         """Return the number of a call's outcome, if there is one."""
@@ -234,6 +253,8 @@ class Store:
         buffers: list[bytearray] = []
         query = "SELECT buffer, crc, data FROM pieces WHERE outcome = ? ORDER BY id"
         for buffer, crc, data in self._rows(query, outcome):
+            if not self._whole(buffer) <= len(buffers):
+                raise self._damaged("a value is not what was written")
             if buffer == len(buffers):
                 buffers.append(bytearray())
             buffers[buffer] += self._intact(crc, data)
@@ -258,18 +279,20 @@ class Store:
         """Return how many outcomes of a function there are."""
         return self._number("SELECT count(*) FROM outcomes WHERE function = ?", function)
 
-    def count_stale(self, identity: Identity) -> int:
-        """Return how many outcomes there are of functions of the same name with another code."""
+    def stale(self, identity: Identity) -> list[tuple[int, int]]:
+        """Return functions of the same name with another code that have outcomes, and how many; the latest first."""
         query = """
-            SELECT count(*) FROM outcomes WHERE function IN (SELECT id FROM functions WHERE name = ? AND code != ?)"""
-        return self._number(query, identity.name, identity.code)
+            SELECT function, count(*) FROM outcomes
+            WHERE function IN (SELECT id FROM functions WHERE name = ? AND code != ?)
+            GROUP BY function ORDER BY max(id) DESC"""
+        return self._rows(query, identity.name, identity.code)
 
     def last_runs(self) -> list[Run]:
         """Return the last run of each function, the latest at the end."""
         query = """
             SELECT max(runs.id), function, name, started, total FROM runs JOIN functions ON functions.id = function
             GROUP BY function ORDER BY 1"""
-        return [Run(*row) for row in self._rows(query)]
+        return [self._run(*row) for row in self._rows(query)]
 
     def calls(self, run: Run) -> Iterator[tuple[bytes | None, int | None]]:
         """Yield, for each call of a run, the pickle of its arguments, and the number of its outcome; None without."""
@@ -277,7 +300,17 @@ class Store:
             SELECT calls.pickle, outcomes.id FROM calls
             LEFT JOIN outcomes ON outcomes.function = ? AND outcomes.key = calls.key
             WHERE calls.run = ? ORDER BY position"""
-        yield from self._rows(query, run.function, run.id)
+        for data, outcome in self._rows(query, run.function, run.id):
+            if not (data is None or type(data) is bytes):
+                raise self._damaged("arguments are not what was written")
+            yield data, outcome
+
+    def begun(self, run: Run) -> int | None:
+        """Return how many calls of a run were begun, if whoever wrote the whole run has said so."""
+        if self._row("SELECT 1 FROM sqlite_master WHERE name = 'begun'") is None:
+            return None
+        row = self._row("SELECT calls FROM begun WHERE run = ?", run.id)
+        return None if row is None else self._whole(row[0])
 
     def finished(self, run: Run) -> int:
         """Return how many calls of a run are finished."""
@@ -289,7 +322,30 @@ class Store:
     def latest(self, function: int, count: int) -> list[float]:
         """Return when the latest outcomes of a function came (s since the epoch), the latest first; at most `count`."""
         query = "SELECT finished FROM outcomes WHERE function = ? ORDER BY id DESC LIMIT ?"
-        return [when for (when,) in self._rows(query, function, count)]
+        times = [when for (when,) in self._rows(query, function, count)]
+        if not set(map(type, times)) <= {float}:
+            raise self._damaged("a time is not what was written")
+        return times
+
+    @contextmanager
+    def bounded(self) -> Iterator[None]:
+        """Refuse a file, within, that takes far more CPU time than one of its size can."""
+        self._connection.set_progress_handler(guard(self.path), STEPS)
+        try:
+            yield
+        finally:
+            self._connection.set_progress_handler(None, 0)
+
+    def _run(self, number: Any, function: Any, name: Any, started: Any, total: Any) -> Run:
+        is_sound = type(name) is str and type(started) is float and math.isfinite(started)
+        if not is_sound or not (total is None or (type(total) is int and total >= 0)):
+            raise self._damaged("a run is not what was written")
+        return Run(self._whole(number), self._whole(function), name, started, total)
+
+    def _whole(self, number: Any) -> int:
+        if type(number) is not int:
+            raise self._damaged("a text is where a number should be")
+        return number
 
     def _transaction(self, kind: str) -> _Transaction:
         return _Transaction(self._connection, kind)
@@ -303,7 +359,7 @@ class Store:
             except sqlite3.OperationalError as error:
                 text = str(error)
                 if "locked" not in text or time.monotonic() > deadline:
-                    if text.startswith("no such"):
+                    if is_of_the_file(error):
                         raise self._damaged(error) from error
                     raise OSError(f"the checkpoint {self.path} cannot be used: {error}") from error
             except sqlite3.DatabaseError as error:
@@ -321,7 +377,7 @@ class Store:
         return int(self._row(query, *parameters)[0])
 
     def _intact(self, crc: int | None, data: bytes) -> bytes:
-        if crc32(data) != crc:
+        if type(data) is not bytes or crc32(data) != crc:
             raise self._damaged("a value is not what was written")
         return data
 

@@ -1,11 +1,13 @@
-"""What the dispatcher asks of the cluster."""
+"""What the dispatcher, and the executors themselves, ask of the cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Protocol
+from typing import Any, Protocol
 
 from .._calls.blocks import Block
+from .._calls.functions import Function
+from .._wire.parcels import Parcels
 from ..errors import ExecutorBroken
 from .messages import Message
 from .worker import Worker
@@ -49,3 +51,26 @@ class Cluster(Protocol):
 
     def close(self) -> None:
         """Let go of everything. No worker is used after this."""
+
+
+class WholeCluster(Cluster, Protocol):
+    """What executors ask of it, beside what their dispatcher does."""
+
+    stored: Function  # the stored function; without one, what the user's actors hold
+    parcels: Parcels  # makes all other functions ready to travel
+
+    @property
+    def default_size(self) -> int:
+        """How many workers there are where the user does not say."""
+
+    def store(self, func: Callable[..., Any]) -> Function:
+        """Make `func` the stored function of all workers, those to come included."""
+
+    def pack_function(self, func: Callable[..., Any]) -> Any:
+        """Return the shipment of a function, see `Parcel`."""
+
+    def may_wait(self) -> bool:
+        """Return whether the thread that asks may wait for the end: it does not start or stop the cluster itself."""
+
+    def ask(self, handle: Any, question: str) -> Any:
+        """Return what a method of an actor returns, after what it runs now."""

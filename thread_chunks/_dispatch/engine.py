@@ -1,4 +1,4 @@
-"""The dispatchers' threads, and what becomes of them at the end of the program."""
+"""The engine: a dispatcher, its thread, and what the executors that share them share; and the end of the program."""
 
 from __future__ import annotations
 
@@ -6,14 +6,264 @@ import atexit
 import os
 import sys
 import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError  # another one before Python 3.11
+from contextlib import suppress
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, TypeVar
 
+from .._calls.calls import Call, Given, Limits
+from .._calls.functions import Function
+from .._calls.pace import Pace
 from .._checkpoints.writer import Writer
+from .._wire.protocol import CARRIED_KEY
+from ..report import Report, RunningCall
+from .cluster import WholeCluster
 from .dispatcher import Dispatcher
 from .inbox import Inbox
-from .messages import Close
+from .messages import Cancel, Close, Inspect, ReplaceFunction, StartAll
+from .running import find_candidates, running_calls
+
+_T = TypeVar("_T")
+
+# For how long a finalizer waits at most (s). Ray takes about one to stop; some seconds on a busy machine. More, and a
+# thread that holds what the end needs (the lock of a module that is imported, say) stands still for longer.
+_PATIENCE = 10.0
 
 # The threads that have not ended, and the way to their dispatchers.
 _threads: dict[threading.Thread, Inbox] = {}
+
+
+class Engine:
+    """Run the calls of the executors that share it.
+
+    The executors refer to it, and so does a series that is fed as its consumer goes on. Neither its thread nor its
+    dispatcher does: once the last executor is dropped, what was admitted is finished, and the thread ends.
+
+    Parameters
+    ----------
+    cluster : WholeCluster
+        Where the workers come from. The engine closes it at its end.
+    func : callable or None
+        The stored function. With None, there is one only if the workers are the user's actors, which hold it.
+    size : int
+        How many workers there may be.
+    max_tasks : int or None
+        As for `Dispatcher`.
+
+    Attributes
+    ----------
+    cluster : WholeCluster
+    inbox : Inbox
+        The way to the dispatcher.
+    writers : set of Writer
+        The threads that write to checkpoints. The engine's thread ends after them.
+    """
+
+    def __init__(
+        self, cluster: WholeCluster, func: Callable[..., Any] | None, size: int, max_tasks: int | None
+    ) -> None:
+        self.cluster = cluster
+        self.inbox = Inbox()
+        self.writers: set[Writer] = set()
+        # The stored function: as the user gave it, and as the dispatcher knows it. Both are replaced at once.
+        self._stored = None if func is None and cluster.replaceable else (func, cluster.stored)
+        self._paces: weakref.WeakKeyDictionary[Any, Pace] = weakref.WeakKeyDictionary()
+        self._pid = os.getpid()
+        self._dispatcher = Dispatcher(cluster, self.inbox, size, max_tasks)
+        try:
+            self._thread = start_thread(self._dispatcher, self.inbox, self.writers)
+        except BaseException:
+            cluster.close()
+            raise
+        drop = (self._dispatcher, self.inbox, self._thread, cluster.may_wait, self._pid)
+        weakref.finalize(self, close_dropped, *drop).atexit = False
+        if self._stored is not None:
+            self.inbox.admit(StartAll())
+
+    def __reduce__(self) -> Any:
+        raise TypeError("cannot pickle a 'ChunkExecutor' object: to use an executor inside a call, make one there")
+
+    def submit(
+        self, fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any], limits: Limits
+    ) -> Future[Any]:
+        """Let a call in, and return its future."""
+        self.check_process()
+        function = self._submitted(fn)
+        if function.parcel.key == CARRIED_KEY:
+            args = (fn, *args)
+        call = Call(function, Given(args, kwargs), limits)
+        if function.view is not None:
+            function.parcel.latest = weakref.ref(call.future)
+        self.inbox.admit(call)
+        return call.future
+
+    def cancel(self, future: Future[Any]) -> bool:
+        """Cancel a call that was sent; return False if it is over, or of another engine, or cannot be cancelled."""
+        if not self.cluster.replaceable or not self._ask(partial(self._dispatcher.has, future)):
+            return False
+        self.inbox.post(Cancel(future))
+        return True
+
+    @property
+    def size(self) -> int:
+        """How many workers there may be at present."""
+        return self._dispatcher.size
+
+    @property
+    def handles(self) -> list[Any]:
+        """The handles of all workers. Raises as `Inbox.admit` if the engine was shut down."""
+        if threading.current_thread() is self._thread:
+            return self._dispatcher.handles
+        answer: Future[list[Any]] = Future()
+        self.check_process()
+        self.inbox.admit(Inspect(partial(getattr, self._dispatcher, "handles"), answer))
+        return answer.result()
+
+    def running(self, *, stacks: bool, timeout: float) -> list[RunningCall]:
+        """Return what runs now, as `ChunkExecutor.running`."""
+        return running_calls(self._ask(partial(find_candidates, self._dispatcher, stacks)), timeout=timeout)
+
+    def report(self) -> Report:
+        """Return what came of the calls so far."""
+        return self._ask(partial(_report, self._dispatcher))
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether there is a stored function."""
+        return self._stored is not None
+
+    def set_func(self, func: Callable[..., Any]) -> None:
+        """Replace the stored function, for the calls that are submitted from now on."""
+        self.check_process()
+        self.inbox.check()
+        function = self.cluster.store(func)
+        self.inbox.admit(ReplaceFunction(function))
+        self._stored = func, function
+
+    def original(self, fn: Callable[..., Any] | None) -> Callable[..., Any]:
+        """Return the function that `fn` means, which may be known to the user's actors only."""
+        if fn is None and self._stored is not None:
+            fn = self._stored[0] or self.cluster.ask(self.handles[0], "get_func")
+        if fn is None:
+            raise ValueError("no function: none was stored in the executor, and none is given")
+        return fn
+
+    def function_of_series(self, fn: Callable[..., Any] | None) -> Function:
+        """Return the function of a series: the stored one if `fn` means it, else one that is sent for the series."""
+        function = self._meant(fn)
+        if function is None:
+            assert fn is not None
+            function = self.cluster.parcels.for_series(fn, self._pace(fn))
+        return function
+
+    def _submitted(self, fn: Callable[..., Any] | None) -> Function:
+        function = self._meant(fn)
+        if function is None:
+            assert fn is not None
+            function = self.cluster.parcels.for_call(fn, self._pace(fn))
+        return function
+
+    def _meant(self, fn: Callable[..., Any] | None) -> Function | None:
+        """Return the stored function if `fn` means it, and None if it is another one."""
+        if fn is None:
+            if self._stored is None:
+                raise ValueError("no function: none was stored in the executor, and none is given")
+            return self._renewed(*self._stored)
+        if not callable(fn):
+            raise TypeError(f"fn must be callable, not {fn!r}")
+        if self._stored is not None:
+            func, function = self._stored
+            # A bound method is a new object each time that it is looked up.
+            if fn is func or (type(fn) is MethodType and fn == func):
+                return self._renewed(func, function)
+        return None
+
+    def _renewed(self, func: Callable[..., Any] | None, function: Function) -> Function:
+        """Return the stored function, with the globals that it uses as they are now."""
+        renewed = self.cluster.parcels.renewed(function)
+        if renewed is not function:
+            self._stored = func, renewed
+        return renewed
+
+    def _pace(self, fn: Any) -> Pace:
+        """Return what is known of the calls of `fn`, or of others with the same function beneath."""
+        if type(fn) is partial:
+            fn = fn.func
+        if type(fn) is MethodType:
+            fn = fn.__func__
+        is_one_of_a_kind = type(fn) in (FunctionType, BuiltinFunctionType) or issubclass(type(fn), type)
+        key = fn if is_one_of_a_kind else type(fn)
+        try:
+            pace = self._paces.get(key)
+            return self._paces.setdefault(key, Pace()) if pace is None else pace
+        except TypeError:  # a metaclass may make its classes unhashable
+            return Pace()
+
+    def shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
+        """Take no more calls, and end once the pending ones are finished."""
+        if self.is_inherited:
+            return  # a forked child has nothing to shut down
+        self.inbox.close()
+        self.inbox.post(Close(cancel=cancel_futures))
+        if wait:
+            if threading.current_thread() is self._thread:
+                raise RuntimeError(
+                    "a future's callback cannot wait for the executor's end, which waits for the callback: "
+                    "use shutdown(wait=False)"
+                )
+            try:
+                self._thread.join()
+            except KeyboardInterrupt:
+                self.inbox.post(Close(kill=True))
+                raise
+
+    def kill(self) -> None:
+        """End the workers at once, whatever they run."""
+        if os.getpid() == self._pid:
+            self.inbox.post(Close(kill=True))
+
+    def settle(self, timeout: float) -> None:
+        """Wait, at most `timeout` seconds, until each call has its outcome, and the values are on disk."""
+        deadline = time.monotonic() + timeout
+        self._dispatcher.settled.wait(timeout)
+        for writer in list(self.writers):
+            writer.flush(max(0.0, deadline - time.monotonic()))
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked, and the engine is its parent's."""
+        return os.getpid() != self._pid
+
+    def check_not_forked(self) -> None:
+        """Raise RuntimeError in a forked child."""
+        if self.is_inherited:
+            raise RuntimeError(
+                f"this executor belongs to process {self._pid}; its forked child {os.getpid()} must make its own"
+            )
+
+    def check_process(self) -> None:
+        """Raise RuntimeError in a forked child, and once the interpreter shuts down."""
+        self.check_not_forked()
+        if not threading.main_thread().is_alive():
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    def _ask(self, question: Callable[[], _T]) -> _T:
+        """Ask the dispatcher; itself, or whoever has its place when it has ended, may answer at once."""
+        self.check_not_forked()
+        if threading.current_thread() is not self._thread:
+            answer: Future[_T] = Future()
+            if self.inbox.ask(Inspect(question, answer)):
+                return answer.result()
+        return question()
+
+
+def _report(dispatcher: Dispatcher) -> Report:
+    return Report(tuple(tally.report(name) for name, tally in sorted(dispatcher.tallies.items())))
 
 
 def start_thread(dispatcher: Dispatcher, inbox: Inbox, writers: set[Writer]) -> threading.Thread:
@@ -29,6 +279,9 @@ def start_thread(dispatcher: Dispatcher, inbox: Inbox, writers: set[Writer]) -> 
         finally:
             del _threads[threading.current_thread()]
 
+    # Anew, so that it runs before the exit hook of Ray, which the first executor imports.
+    atexit.unregister(_finish_all)
+    atexit.register(_finish_all)
     thread = threading.Thread(target=run, name="thread_chunks-dispatcher", daemon=True)
     _threads[thread] = inbox
     try:
@@ -39,13 +292,30 @@ def start_thread(dispatcher: Dispatcher, inbox: Inbox, writers: set[Writer]) -> 
     return thread
 
 
-def close_dropped(inbox: Inbox, pid: int) -> None:
-    """End the dispatcher of an executor that was dropped, unless this is a forked child."""
-    if os.getpid() == pid:
-        inbox.post(Close())
+def close_dropped(
+    dispatcher: Dispatcher, inbox: Inbox, thread: threading.Thread, may_wait: Callable[[], bool], pid: int
+) -> None:
+    """End the dispatcher of an engine that was dropped, unless this is a forked child; wait if nothing is pending.
+
+    A finalizer calls it, on any thread, wherever that is. So it waits for nothing that waits for this thread: it does
+    not wait on the package's own threads, nor where `may_wait` says no; what else there may be, it does not wait for
+    longer than `_PATIENCE`.
+    """
+    if os.getpid() != pid:
+        return
+    inbox.post(Close())
+    if threading.current_thread().name.startswith("thread_chunks") or not may_wait():
+        return
+    deadline = time.monotonic() + _PATIENCE
+    is_over: Future[bool] = Future()
+    if inbox.ask(Inspect(partial(getattr, dispatcher, "finished"), is_over)):
+        with suppress(TimeoutError, FutureTimeoutError):
+            if is_over.result(_PATIENCE):
+                thread.join(max(0.0, deadline - time.monotonic()))
+    else:
+        thread.join(_PATIENCE)
 
 
-@atexit.register  # after Ray registered its hook, and so run before it
 def _finish_all() -> None:
     threads = dict(_threads)
     # Of an error that ended the program, the interpreter leaves the type here. Of a program that goes

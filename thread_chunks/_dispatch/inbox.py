@@ -21,7 +21,8 @@ class Inbox:
 
     def __init__(self) -> None:
         self._messages: Mailbox[Message] = Mailbox()
-        self._gate = threading.Lock()
+        # Re-entrant: a signal handler or a finalizer may submit, or close, while its thread is in here.
+        self._gate = threading.RLock()
         # These are written under the gate, and never go back. So `check` may read them without it, before each call of
         # a series that is fed: at the worst it lets a call pass that comes too late, and the end of the series says so.
         self._closed = False

@@ -8,14 +8,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 
 from .._calls.blocks import Block
 from .._calls.functions import Function, Parcel, name_of
-from .._wire import pickling as _wire
 from .._wire.ledger import Ledger
 from .._wire.parcels import Parcels
 from .._wire.pickling import Packed, pack
@@ -23,6 +21,7 @@ from .._wire.protocol import STORED_KEY
 from .oom import KernelKills
 from .options import DEFAULTS, PLACING, REFUSED
 from .runtime import RayRuntime
+from .session import is_busy_here
 from .terms import Terms, pack_function, share
 from .worker import Post, RayWorker
 
@@ -34,18 +33,6 @@ _MISSES = 8
 # Ray does not keep the order of what is sent (s). Less, and one that is slow to start may run the next executor's calls
 # with an older function; more, and one that cannot start holds up the end.
 _SETTLING = 60.0
-
-
-def _resolve(reference: ObjectRef[Any]) -> Any:
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        raise error.cause from error
-
-
-_wire.references.of_values = ObjectRef
-_wire.references.others = (ActorHandle,)
-_wire.references.resolve = _resolve
 
 
 class RayCluster:
@@ -197,6 +184,11 @@ class RayCluster:
     def default_size(self) -> int:
         """How many workers there are where the user does not say."""
         return self._runtime.default_size
+
+    @staticmethod
+    def may_wait() -> bool:
+        """Return whether the thread that asks may wait for an executor's end: it does not start or stop Ray itself."""
+        return not is_busy_here()
 
     @property
     def alive(self) -> bool:

@@ -7,14 +7,18 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import ray
-import ray.util.client
 
 from .. import config
 from ..errors import ExecutorBroken
+from .keeper import Keeper, StartFailed, wait_for_others
+from .surroundings import fit
+from .unstable import is_client
 
 # Options of ``ray.init`` that it refuses when it connects to a cluster that runs already.
 _OPTIONS_OF_NEW_CLUSTERS = frozenset(
@@ -24,6 +28,9 @@ _OPTIONS_OF_NEW_CLUSTERS = frozenset(
 
 # How long the other side may take to answer (s). Ray itself would try for minutes.
 _PATIENCE = 10.0
+
+# What Ray says when another thread has called ``ray.init`` first.
+_TWICE = "called ray.init twice"
 
 _NO_CLIENT = (
     "Ray Client ('ray://') is not supported, as actors have no concurrency groups there: run the program on a "
@@ -35,41 +42,109 @@ _NO_TOKEN = (
 )
 
 
-def connect() -> bool:
-    """Start Ray, or connect to the cluster of `config` or of ``RAY_ADDRESS``. Returns whether it was started.
+@dataclass(slots=True, frozen=True)
+class Connection:
+    """How Ray came to be up.
+
+    Attributes
+    ----------
+    keeper : Keeper or None
+        The thread that Ray's processes live with; None if another thread of the program started them.
+    ours : bool
+        Whether ``ray.init`` was called here, and not by the user.
+    local : bool
+        Whether it started Ray here, and did not connect to a cluster.
+    """
+
+    keeper: Keeper | None
+    ours: bool
+    local: bool
+
+
+def connect() -> Connection:
+    """Start Ray, or connect to the cluster of `config` or of ``RAY_ADDRESS``.
 
     Raises
     ------
     ExecutorBroken
-        If Ray cannot be started, or nobody answers at its address, for a reason of the system.
+        If Ray cannot be started, or nothing answers at its address, for a reason of the system.
     ValueError
-        If the address is none.
+        If the address is not one of a Ray cluster.
     """
     options = dict(config.ray_config)
     # Ray's own default is to connect to any cluster that was once started on this machine.
-    address = options.get("address") or os.environ.get("RAY_ADDRESS") or "local"
-    if address != "local":
+    address = options["address"] = options.get("address") or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        options.setdefault("num_cpus", config.usable_cpus)
+        options.setdefault("_node_name", f"thread_chunks-{uuid4().hex}")
+    else:
         _check_address(address)
         options = {name: value for name, value in options.items() if name not in _OPTIONS_OF_NEW_CLUSTERS}
-    # Ray takes SIGTERM for itself, to raise SystemExit, and a `with` block would then wait for all
-    # that is pending. Without, it ends the program at once, as one with a `ProcessPoolExecutor`.
-    handler = signal.getsignal(signal.SIGTERM)
+    connection = None
     try:
+        if address == "local":
+            fit(options)
         with _ctrl_c_later():
-            ray.init(**{**options, "address": address})
-    except OSError as error:
-        # Programs take an OSError for "no multiprocessing here", and go on with threads.
-        failed = "started" if address == "local" else f"reached at {address}"
-        reason = _NO_TOKEN if "AuthToken" in str(error.__cause__) else error
-        raise ExecutorBroken(f"Ray cannot be {failed}: {reason}") from error
-    except BaseException:  # as of Ctrl-C, when Ray is up
-        with _ctrl_c_later():
-            ray.shutdown()
+            connection = _init(options)
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, UnicodeError):  # else an option of the user's is wrong
+            raise
+        raise _broken(address, error) from error
+    except Exception as error:
+        # An OSError among them: programs take one for "no multiprocessing here", and go on with threads.
+        raise _broken(address, error) from error
+    except BaseException:  # as of Ctrl-C
+        if connection is not None and connection.ours:
+            with _ctrl_c_later():
+                ray.shutdown()
         raise
-    finally:
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-    return bool(address == "local")
+    return connection
+
+
+def _init(options: dict[str, Any]) -> Connection:
+    """Call ``ray.init``, and find out what came of it.
+
+    Another thread may begin one meanwhile: both start processes. The first one that comes to connect may connect to
+    the processes of the other, and the second one fails.
+    """
+    name = options.get("_node_name")
+    Keeper.check()
+    wait_for_others()
+    while not ray.is_initialized():
+        keeper = Keeper(options)
+        try:
+            keeper.start()
+        except StartFailed:
+            raise
+        except BaseException as error:
+            wait_for_others()
+            if name is not None and _is_up(name):
+                return Connection(keeper, ours=False, local=True)
+            keeper.end()
+            if not ray.is_initialized() and _TWICE not in str(error):
+                ray.shutdown()
+                raise
+        else:
+            if name is None or _is_up(name):
+                return Connection(keeper, ours=True, local=name is not None)
+            wait_for_others()
+            ray.shutdown()  # its processes would end with the thread of the other ``ray.init``, which has failed
+            keeper.end()
+    return Connection(None, ours=False, local=False)
+
+
+def _is_up(name: str) -> bool:
+    """Return whether Ray is connected to the node of that name."""
+    with suppress(Exception):  # Ray's, if it goes down meanwhile
+        nodes: list[dict[str, Any]] = ray.nodes() if ray.is_initialized() else []  # type: ignore[no-untyped-call]
+        return any(node["NodeName"] == name for node in nodes)
+    return False
+
+
+def _broken(address: str, error: Exception) -> ExecutorBroken:
+    failed = "started" if address == "local" else f"reached at {address}"
+    reason = _NO_TOKEN if "AuthToken" in str(error.__cause__) else error
+    return ExecutorBroken(f"Ray cannot be {failed}: {reason}")
 
 
 @contextmanager
@@ -100,7 +175,7 @@ def reach(address: str, patience: float) -> None:
 
 def check_connection() -> None:
     """Raise ValueError if what Ray is connected by, whoever did it, cannot be used."""
-    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+    if is_client():
         raise ValueError(_NO_CLIENT)
 
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.experimental import get_local_object_locations
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .connecting import reach
+from .unstable import draining_nodes, sizes_by_node
 
 # How long Ray's head may take to say which nodes are leaving (s).
 _PATIENCE = 3
@@ -60,7 +60,7 @@ class Nodes:
         self._workers = Counter(workers)
         if len(self._alive) > 1:
             with suppress(Exception):  # then it is as it was; whether Ray answers is found out elsewhere
-                self.leaving = _draining()
+                self.leaving = draining_nodes(ray.get_runtime_context().gcs_address, _PATIENCE)
         else:  # there is nowhere else to go
             self.leaving = frozenset()
         self._looked = time.monotonic()
@@ -121,20 +121,11 @@ class Nodes:
         if not references:
             return ""
         sizes: Counter[str] = Counter()
-        for place in get_local_object_locations(references).values():
-            for node in place["node_ids"]:
-                sizes[node] += place["object_size"] or 0
+        for places, size in sizes_by_node(references):
+            for node in places:
+                sizes[node] += size
         node, size = max(sizes.items(), key=lambda item: item[1], default=("", 0))
         return node if size >= _LARGE else ""
-
-
-def _draining() -> frozenset[str]:
-    # Here, as Ray has no other public way to tell, and no promise that this one stays.
-    from ray.autoscaler.v2.sdk import get_cluster_status
-
-    status = get_cluster_status(ray.get_runtime_context().gcs_address, timeout=_PATIENCE)
-    nodes = (*status.active_nodes, *status.idle_nodes)
-    return frozenset(node.node_id for node in nodes if node.node_id and node.node_status == "DRAINING")
 
 
 def on(node: str) -> NodeAffinitySchedulingStrategy:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TextIO
 from uuid import uuid4
 
-_CREDENTIALS = struct.Struct("iII")  # process, user, group
+from .._system.peers import user_of
+
+# How long to wait (s) when there is no descriptor left for a worker that asks. Shorter, and it takes time from the
+# program; longer, and the worker gives up, or its first call waits.
+_PAUSE = 0.05
 
 
 class Outlet:
@@ -28,6 +30,8 @@ class Outlet:
 
     def __init__(self) -> None:
         self.address = f"\0thread_chunks-{uuid4().hex}"  # no file: it goes away with this process
+        self._over = threading.Event()
+        self._nothing = os.open(os.devnull, os.O_WRONLY)  # now: later there may be no descriptor left for it
         self._listener = socket.socket(socket.AF_UNIX)
         try:
             self._listener.bind(self.address)
@@ -36,39 +40,35 @@ class Outlet:
             self._thread.start()
         except BaseException:
             self._listener.close()
+            os.close(self._nothing)
             raise
 
     def close(self) -> None:
         """Hand out nothing any more."""
+        self._over.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # which wakes `accept`; closing alone does not
         self._thread.join()
+        os.close(self._nothing)
 
     def _serve(self) -> None:
         with self._listener:
             while True:
                 try:
                     connection, _ = self._listener.accept()
-                except OSError:  # it was closed, or there is no descriptor left; later workers are refused at once
-                    return
+                except OSError:
+                    # Closed, or no descriptor is left just now. The worker that connects waits longer than this.
+                    if self._over.wait(_PAUSE):
+                        return
+                    continue
                 with connection, suppress(OSError):  # the worker may have died since it connected
                     self._answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        if _CREDENTIALS.unpack(credentials)[1] == os.getuid():
-            with _streams() as descriptors:
-                socket.send_fds(connection, [b"streams"], descriptors)
-
-
-@contextmanager
-def _streams() -> Iterator[list[int]]:
-    """Provide the descriptors of this process's standard output and error, or of nothing where it has none."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    try:
-        yield [stream if stream is not None else nothing for stream in map(_descriptor, (1, 2), _OWN)]
-    finally:
-        os.close(nothing)
+        if user_of(connection) == os.getuid():
+            # Where this process has no such stream, the worker gets one that goes nowhere.
+            streams = [stream if stream is not None else self._nothing for stream in map(_descriptor, (1, 2), _OWN)]
+            socket.send_fds(connection, [b"streams"], streams)
 
 
 # Python's own, from its start: None if the program was started without. What has their descriptors then

@@ -6,23 +6,27 @@ share it. The last one to leave a session that the package started ends it.
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import ray
-import ray.dag  # Ray imports it as it ends, and then Python forgets that Ctrl-C ended the program
 
-from .connecting import check_connection, connect, reach
+from . import presence
+from .connecting import Connection, check_connection, connect, reach
+from .keeper import Keeper, wait_for_others
 from .outlet import Outlet
+from .unstable import import_early
 
 # How long Ray's head may take to answer (s).
 _PATIENCE = 3.0
 
+_NOT_OURS = Connection(None, ours=False, local=False)
+
 _lock = threading.Lock()
-_inherited = False  # whether this process was forked while Ray was up
+_holder: int | None = None  # which thread has the lock
 _current: Session | None = None  # under the lock: the one that was joined last
 
 
@@ -33,6 +37,7 @@ class Session:
     identity: str
     ours: bool  # the package began it, and no persistent executor wants it to go on
     local: bool  # the package started Ray for it, on this machine
+    keeper: Keeper | None  # the thread that Ray's processes live with, if it is the package's
     users: int = 0
     outlet: Outlet | None = None  # where workers get this process's standard output and error
 
@@ -53,13 +58,22 @@ class Session:
 
     def leave(self) -> None:
         """Use Ray no more; the last user of what the package started stops it."""
-        with _lock:
+        with _held():
             self.users -= 1
             if self.users == 0 and self.outlet is not None:
                 self.outlet.close()
                 self.outlet = None
-            if self.users == 0 and self.ours and self.alive:
-                ray.shutdown()
+            if self.users == 0 and self.ours:
+                wait_for_others()
+                if self.alive:
+                    ray.shutdown()
+                self.end()
+
+    def end(self) -> None:
+        """Let the thread end that Ray's processes live with, as Ray is down."""
+        if self.keeper is not None:
+            self.keeper.end()
+            self.keeper = None
 
 
 def join(*, persistent: bool) -> Session:
@@ -68,25 +82,26 @@ def join(*, persistent: bool) -> Session:
     Raises
     ------
     ExecutorBroken
-        If Ray cannot be started, or nobody answers at its address, for a reason of the system.
+        If Ray cannot be started, or nothing answers at its address, for a reason of the system.
     ValueError
         If its address is none, or the user has connected by Ray Client.
     RuntimeError
         In a process that was forked while Ray was up: Ray cannot be used there.
     """
     global _current
-    if _inherited:
+    if presence.was_forked:
         raise RuntimeError(
             "this process was forked while Ray was up, and Ray cannot be used in such a child: "
             "fork before the first executor is made, or start the process by 'spawn'"
         )
-    with _lock:
-        is_up = ray.is_initialized()
-        if is_up:
+    with _held():
+        connection = _NOT_OURS if ray.is_initialized() else connect()
+        if not connection.ours:
             check_connection()
-        is_local = not is_up and connect()
         if _current is None or _current.identity != _identity():
-            _current = Session(_identity(), ours=not is_up, local=is_local)
+            if _current is not None:
+                _current.end()  # the user has shut it down
+            _current = Session(_identity(), connection.ours, connection.local, connection.keeper)
         if _current.outlet is None:
             with suppress(OSError, RuntimeError):  # then workers print into Ray's files
                 _current.outlet = Outlet()
@@ -96,17 +111,33 @@ def join(*, persistent: bool) -> Session:
         return _current
 
 
+def is_busy_here() -> bool:
+    """Return whether the thread that asks is in the middle of `join` or `Session.leave`, as a finalizer may be."""
+    return _holder == threading.get_ident()
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    global _holder
+    with _lock:
+        _holder = threading.get_ident()
+        try:
+            yield
+        finally:
+            _holder = None
+
+
 def _identity() -> str:
     context = ray.get_runtime_context()
     return f"{context.get_node_id()}/{context.get_job_id()}"
 
 
 def _after_fork() -> None:
-    global _inherited, _lock
-    _lock = threading.Lock()
-    _inherited = ray.is_initialized()
-    # Ray's exit hook waits for ever in a forked child, which has none of its threads.
-    atexit.unregister(ray.shutdown)
+    global _lock, _holder
+    if _lock.locked():  # Ray comes up or goes down
+        presence.was_forked = True
+    _lock, _holder = threading.Lock(), None
 
 
+import_early()
 os.register_at_fork(after_in_child=_after_fork)

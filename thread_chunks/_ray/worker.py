@@ -309,6 +309,8 @@ class RayWorker:
             block = next((block for block, sent in self._sent.items() if sent.token == excess.token), None)
         if excess.token is not None:
             text += f", while it ran call {excess.label}" + ("" if block is None else f" of {block.function.name}")
+        else:
+            text += ", before it ran a call: give more than a worker has for itself when it is idle"
         self._post(Exceeded(self, WorkerOutOfMemory(text), block))
 
     def _collect(self, reply: Reply, sent: Sent, seconds: float = 0.0) -> Callable[[], Outcomes]:

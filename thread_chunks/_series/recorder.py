@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 
 from .._calls.calls import Arguments, Outcomes
-from .._checkpoints.identity import hash_of
+from .._checkpoints.hashing import hash_of
 from .._checkpoints.rows import CallRow, ValueRow, to_row
 from .._checkpoints.store import Run, Store
 from .._checkpoints.writer import Writer

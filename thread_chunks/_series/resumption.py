@@ -17,7 +17,8 @@ from typing import Any
 from .._calls.calls import Arguments
 from .._calls.mailbox import Mailbox
 from .._calls.series import Checkpointed, Outbox
-from .._checkpoints.identity import hash_of, identify
+from .._checkpoints.hashing import hash_of
+from .._checkpoints.identity import Identity, identify
 from .._checkpoints.rows import CallRow, make_key, to_bytes
 from .._checkpoints.store import Run, open_store
 from .._checkpoints.writer import Writer, not_written
@@ -33,6 +34,9 @@ _log = logging.getLogger("thread_chunks")
 # So many calls are handed to the writer together.
 _ROWS = 1000
 
+# So many differences are named in a warning.
+_LISTED = 5
+
 Key = Callable[..., str]
 
 
@@ -43,10 +47,8 @@ class Resumption:
     ----------
     path : path-like
         The file.
-    fn : callable
-        The function, which is part of what a value is found by.
-    wrapper : str
-        A digest of what the class of the actors adds to `LabelledActor`, or nothing; another part.
+    identity : Identity
+        That of the function, which is part of what a value is found by.
     key : callable or None
         Makes a string of a call's arguments, by which its value is found; None: `joblib.hash`.
     calls : iterable of tuple
@@ -59,19 +61,18 @@ class Resumption:
     CheckpointRefused
         If the file is no checkpoint.
     TypeError
-        If the function or a call cannot be identified.
+        If a call cannot be identified.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        fn: Callable[..., Any],
-        wrapper: str,
+        identity: Identity,
         key: Key | None,
         calls: Iterable[Arguments],
         buffersize: int | None,
     ) -> None:
-        self._identity = identify(fn, wrapper)
+        self._identity = identity
         self._key = key
         self._buffersize = buffersize
         self._draws = _Draws(endless=buffersize is not None)
@@ -102,14 +103,8 @@ class Resumption:
 
     def begin(self, writers: set[Writer]) -> Recorder | NoRecorder:
         """Note the run in the file, and return where the outcomes are to go; `writers` gets the thread that writes."""
-        is_new = self._function is None or self._store.count(self._function) == 0
-        if is_new and (stale := self._store.count_stale(self._identity)):
-            warnings.warn(
-                f"{self._store.path} has {stale} values of {self._identity.name} with another code. "
-                "They are kept, and not used",
-                CheckpointStaleWarning,
-                stacklevel=4,  # whoever called `map`
-            )
+        if (text := self._doubts()) is not None:
+            warnings.warn(text, CheckpointStaleWarning, stacklevel=5)  # whoever called `map`
         path = self._store.path
         try:
             if self._store.read_only:
@@ -119,6 +114,26 @@ class Resumption:
         except OSError as error:
             self._recorder = NoRecorder(not_written(path, error))
         return self._recorder
+
+    def _doubts(self) -> str | None:
+        """Return what to tell the user of values whose code is another one, or may be."""
+        store, identity = self._store, self._identity
+        there = 0 if self._function is None else store.count(self._function)
+        if there:
+            if not identity.uses or self._function != store.unclaimed(identity):
+                return None
+            return (
+                f"{store.path} has {there} values of {identity.name} of an older version of thread_chunks, which did "
+                f"not note what the function uses: {_listed(identity.uses)}. They are taken for values of what is "
+                "there now. If it has changed since they were computed, use another file"
+            )
+        if not (stale := store.stale(identity)):
+            return None
+        differences = [_differences(store.parts(function), dict(identity.parts)) for function, _ in stale]
+        return (
+            f"{store.path} has {sum(count for _, count in stale)} values of {identity.name} with another code or other "
+            f"globals: {_listed(min(differences, key=len))}. They are kept, and not used"
+        )
 
     def values(
         self, feed: Feed, *, unordered: bool, timeout: float | None, started: float, show_progress: bool
@@ -222,7 +237,7 @@ class Resumption:
 
     def _digest(self, args: Arguments) -> bytes:
         if self._key is None:
-            if any(issubclass(type(value), references.of_values) for value in args):
+            if any(issubclass(type(value), references().of_values) for value in args):
                 raise TypeError("a reference to an object of the cluster means nothing to the next run")
             return bytes.fromhex(hash_of(args))
         key = self._key(*args)
@@ -241,10 +256,13 @@ def finished_values(
 ) -> list[Any] | None:
     """Return the values of calls that are all finished, for which no executor is needed; None if some are not."""
     with closing(open_store(path)) as store:
-        function = store.function(identify(fn))
+        if store.last_outcome() < len(calls):
+            return None
+        identity = identify(fn)  # which takes time if it uses large arrays
+        function = store.function(identity)
         if function is None or store.count(function) < len(calls):
             return None
-    resumption = Resumption(path, fn, "", key, calls, None)
+    resumption = Resumption(path, identity, key, calls, None)
     if not resumption.complete:
         return None
     writers: set[Writer] = set()
@@ -253,6 +271,19 @@ def finished_values(
     for writer in list(writers):
         writer.join()
     return values
+
+
+def _differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Return what differs between what the codes of two functions are made of, in words."""
+    if not old:
+        return ["its code differs"]
+    changed = [what for what, digest in new.items() if old.get(what, digest) != digest]
+    return [f"{what} differs" for what in changed or sorted(old.keys() ^ new.keys())]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = [] if len(texts) <= _LISTED else [f"and {len(texts) - _LISTED} more"]
+    return ", ".join([*texts[:_LISTED], *more])
 
 
 def _shortened(args: Arguments) -> str:

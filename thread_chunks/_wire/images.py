@@ -99,7 +99,7 @@ def _apply(update: Update) -> None:
 
 
 def _resolved(shipped: Any) -> Any:
-    return references.resolve(shipped) if isinstance(shipped, references.of_values) else shipped
+    return references().resolve(shipped) if isinstance(shipped, references().of_values) else shipped
 
 
 def _prepare(name: str, attributes: dict[str, Any]) -> None:

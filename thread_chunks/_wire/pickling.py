@@ -66,9 +66,9 @@ class _NoReference:
     pass
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class References:
-    """What refers to something in the cluster; set by the module that knows Ray.
+    """What refers to something in the cluster.
 
     Instances of `of_values` stand for a value, which `resolve` gets. Those of `others` only have to be
     carried by Ray, which counts them.
@@ -79,7 +79,23 @@ class References:
     resolve: Callable[[Any], Any] = lambda reference: reference
 
 
-references = References()
+_NO_REFERENCES = References()
+_found: References | None = None
+_find: Callable[[], References | None] | None = None  # None: nothing knows Ray
+
+
+def find_references_by(find: Callable[[], References | None]) -> None:
+    """Let the room that knows Ray say what references are; `find` returns None as long as there can be none."""
+    global _find
+    _find = find
+
+
+def references() -> References:
+    """Return what refers to something in the cluster."""
+    global _found
+    if _found is None and _find is not None:
+        _found = _find()
+    return _NO_REFERENCES if _found is None else _found
 
 
 @dataclass(slots=True)
@@ -96,6 +112,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(file, protocol=5, buffer_callback=_keeper(packed.buffers))
         self._references = packed.references
         self._reducer = reducer
+        known = references()
+        self._carried = (known.of_values, *known.others)
 
     def persistent_id(self, obj: Any) -> Any:
         if (key := self._reducer.global_of(obj)) is not None:
@@ -103,7 +121,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         # By `type`, here as elsewhere: an object may lie about its `__class__`, or raise.
         if type(obj) is _Argument:
             self._references.append((obj.reference, True))
-        elif issubclass(type(obj), (references.of_values, *references.others)):
+        elif issubclass(type(obj), self._carried):
             self._references.append((obj, False))
         else:
             return None
@@ -206,7 +224,7 @@ class _Limited(io.BytesIO):
 
 def unpack_stream(packed: Packed) -> Iterator[Any]:
     """Yield what `pack_stream` pickled."""
-    referents = [references.resolve(ref) if as_value else ref for ref, as_value in packed.references]
+    referents = [references().resolve(ref) if as_value else ref for ref, as_value in packed.references]
     unpickler = _Unpickler(packed.data, packed.buffers, referents)
     while True:
         try:
@@ -243,7 +261,7 @@ def unpack(packed: Packed, *, writable: bool = True) -> Any:
     Exception
         What the computation of a referenced value raised, as it was raised.
     """
-    referents = [references.resolve(ref) if as_value else ref for ref, as_value in packed.references]
+    referents = [references().resolve(ref) if as_value else ref for ref, as_value in packed.references]
     try:
         buffers = [bytearray(buffer) for buffer in packed.buffers] if writable else packed.buffers
         if referents:
@@ -339,11 +357,12 @@ def _keeper(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
 
 
 def _with_arguments_marked(args: Arguments, kwargs: dict[str, Any]) -> tuple[Arguments, dict[str, Any]]:
-    if not any(issubclass(type(value), references.of_values) for value in chain(args, kwargs.values())):
+    of_values = references().of_values
+    if not any(issubclass(type(value), of_values) for value in chain(args, kwargs.values())):
         return args, kwargs
 
     def marked(value: Any) -> Any:
-        return _Argument(value) if issubclass(type(value), references.of_values) else value
+        return _Argument(value) if issubclass(type(value), of_values) else value
 
     return tuple(map(marked, args)), {name: marked(value) for name, value in kwargs.items()}
 

@@ -12,7 +12,6 @@ import psutil
 import pytest
 import ray
 import ray.util.client
-from clusters import LocalCluster
 from scripts import end, run, start
 
 from thread_chunks import ChunkExecutor
@@ -29,12 +28,6 @@ def spread(executor, workers):  # how many of them are on each node, the fewest 
     until(lambda: seen.update(executor.map(lambda _: (os.getpid(), here()), range(workers))) or len(seen) == workers)
     return sorted(Counter(node for _, node in seen).values())
 """
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with LocalCluster() as cluster:
-        yield cluster
 
 
 @pytest.fixture
@@ -171,7 +164,7 @@ with ChunkExecutor(1, actor_options={"enable_task_events": True}) as executor:
     assert on(script) == [*refused, "True", "True", "True", "blue", "False", "1 True"]
 
 
-def test_room(tmp_path):
+def test_room(cluster, tmp_path):
     """Those that fit work; a line says how many wait; nodes that come are used, and their loss is survived."""
     script = """
 import logging
@@ -185,7 +178,7 @@ until(lambda: "not up" in open("log").read())
 say("2 of 6 workers" in open("log").read(), "'num_cpus': 1" in open("log").read())
 list(running)
 say("add")
-until(lambda: len(ray.nodes()) == 3)
+until(lambda: sum(node["Alive"] for node in ray.nodes()) == 3)
 say(until(lambda: len(set(executor.map(here, [0.1] * 20, chunksize=1))) == 3))
 values = executor.map(lambda x: (time.sleep(0.02), x)[1], range(500), chunksize=1)
 next(values)
@@ -193,17 +186,16 @@ say("remove")
 say(list(values) == list(range(1, 500)), executor.size)
 executor.shutdown()
 """
-    with LocalCluster() as cluster:
-        process = start(PRELUDE + script, tmp_path, **cluster.environment)
-        wait_for(tmp_path, "add")
-        node = cluster.add(num_cpus=2)
-        wait_for(tmp_path, "remove")
-        cluster.remove(node)
-        end(process)
+    process = start(PRELUDE + script, tmp_path, **cluster.environment)
+    wait_for(tmp_path, "add")
+    node = cluster.add(num_cpus=2)
+    wait_for(tmp_path, "remove")
+    cluster.remove(node)
+    end(process)
     assert said(tmp_path) == ["True True", "add", "True", "remove", "True 6"]
 
 
-def test_node_that_is_lost_costs_what_it_ran(tmp_path):
+def test_node_that_is_lost_costs_what_it_ran(cluster, tmp_path):
     script = """
 from thread_chunks import WorkerLost
 executor = ChunkExecutor(4)
@@ -222,17 +214,16 @@ with ChunkExecutor(2) as another:
     say(list(another.map(abs, [-1, -2])))
 executor.shutdown()
 """
-    with LocalCluster() as cluster:
-        process = start(PRELUDE + script, tmp_path, **cluster.environment)
-        wait_for(tmp_path, "remove")
-        cluster.remove(cluster.second)
-        end(process)
+    process = start(PRELUDE + script, tmp_path, **cluster.environment)
+    wait_for(tmp_path, "remove")
+    cluster.remove(cluster.second)
+    end(process)
     assert said(tmp_path) == ["[1, 3]", "remove", "True True", "[1, 2]"]
     ran = [line for file in tmp_path.glob("ran*") for line in file.read_text().split()]
     assert len(ran) == len(set(ran)), "none ran twice"
 
 
-def test_node_that_is_drained_gets_no_new_calls(tmp_path):
+def test_node_that_is_drained_gets_no_new_calls(cluster, tmp_path):
     script = """
 executor = ChunkExecutor(4)
 print(spread(executor, 4))
@@ -249,8 +240,8 @@ print([future.result() for future in after].count(second))
 print(spread(executor, 4))
 executor.shutdown()
 """
-    with LocalCluster() as cluster:
-        lines, _ = end(start(PRELUDE + script, tmp_path, **cluster.environment))
+    lines, _ = end(start(PRELUDE + script, tmp_path, **cluster.environment))
+    cluster.remove(cluster.second)
     assert lines == ["[1, 3]", "0", "3", "0", "[4]"]
 
 
@@ -320,7 +311,26 @@ with ChunkExecutor(1) as executor:  # but not Ray
     ]
 
 
-def test_package_that_is_not_installed_on_a_node(tmp_path):
+@pytest.mark.parametrize("module", ["ray.experimental", "ray.autoscaler.v2.sdk", "ray.util.client", "ray.dag"])
+def test_no_module_of_ray_that_may_change_is_needed(on, module):
+    script = """
+import builtins
+original, missed = builtins.__import__, set()
+def hiding(name, globals=None, *args, **kwargs):
+    if name == os.environ["HIDDEN"] and globals["__name__"].startswith("thread_chunks."):
+        missed.add(name)
+        raise ImportError(name)
+    return original(name, globals, *args, **kwargs)
+builtins.__import__ = hiding
+ray.init(**QUIET)
+with ChunkExecutor(4) as executor:
+    references = list(executor.map(lambda x: np.full(500_000, float(x)), range(4), results="refs"))
+    print(list(executor.map(lambda array: float(array[0]), references)), *missed)
+"""
+    assert on(script, HIDDEN=module) == [f"[0.0, 1.0, 2.0, 3.0] {module}"]
+
+
+def test_package_that_is_not_installed_on_a_node(cluster, tmp_path):
     stub = tmp_path / "without" / "thread_chunks"
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'thread_chunks'\")")
@@ -338,9 +348,8 @@ config.ray_config["runtime_env"] = {"py_modules": [thread_chunks]}
 with ChunkExecutor(1, actor_options=there) as executor:
     print(executor.submit(abs, -1).result())
 """
-    with LocalCluster() as cluster:
-        cluster.add(num_cpus=1, resources={"bare": 1}, env_vars={"PYTHONPATH": str(stub.parent)})
-        out, err = end(start(PRELUDE + script, tmp_path, **cluster.environment))
+    cluster.add(num_cpus=1, resources={"bare": 1}, env_vars={"PYTHONPATH": str(stub.parent)})
+    out, err = end(start(PRELUDE + script, tmp_path, **cluster.environment))
     assert out == ["ExecutorBroken True True", "1"]
     assert "a worker was lost before it was of use" in err
 

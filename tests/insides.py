@@ -1,0 +1,32 @@
+"""Ways to what an executor is made of, without its private attributes: its thread, and the workers of its cluster."""
+
+from __future__ import annotations
+
+import threading
+
+from fake_cluster import FakeCluster, FakeExecutor
+
+from thread_chunks._ray.cluster import RayCluster
+
+
+def with_thread(make, *args, **kwargs):
+    """Return an executor, and the thread of its dispatcher."""
+    before = set(threading.enumerate())
+    executor = make(*args, **kwargs)
+    (thread,) = {thread for thread in threading.enumerate() if thread.name == "thread_chunks-dispatcher"} - before
+    return executor, thread
+
+
+def with_workers(executor_class):
+    """Return a class of executors of the same kind, and the list of all workers that their clusters have started."""
+    started = []
+
+    class Telling(FakeCluster if issubclass(executor_class, FakeExecutor) else RayCluster):
+        def start_worker(self, post):
+            started.append(super().start_worker(post))
+            return started[-1]
+
+    class Told(executor_class, cluster=Telling):
+        pass
+
+    return Told, started

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+import ray
+from clusters import LocalCluster
+
+
+@pytest.fixture
+def joined(ray_up):
+    """What a program finds the tests' Ray by, where it would prove nothing that it starts one itself."""
+    return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "token"}
+
+
+@pytest.fixture(scope="session")
+def all_clusters():
+    with LocalCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(all_clusters):
+    """A cluster of several nodes; what a test adds or removes is undone."""
+    yield all_clusters
+    all_clusters.restore()

@@ -1,0 +1,101 @@
+"""When `del` returns, Ray is down if it was the dropped object's to stop."""
+
+from __future__ import annotations
+
+import pytest
+from scripts import run
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "Chunker(abs, chunk_size=2, path='file')",
+        "ChunkExecutor(2)",
+    ],
+)
+def test_ray_is_down_when_del_returns(tmp_path, make):
+    script = f"""
+    def use(thing):
+        return thing([[-1], [-2]]) if isinstance(thing, Chunker) else list(thing.map(abs, [-1, -2]))
+    gc.disable()  # no circle may hold what is deleted
+    for how in ("del", "gc", "unused", "failed"):
+        thing = {make}
+        if how == "failed":
+            try:
+                thing([["x"]]) if isinstance(thing, Chunker) else thing.submit(abs, "x").result()
+            except TypeError:
+                pass
+        elif how != "unused":
+            assert use(thing) == [1, 2]
+        if how == "gc":
+            cycle = [thing]
+            cycle.append(cycle)
+            del cycle, thing
+            assert up()
+            gc.collect()
+        else:
+            del thing
+        print(how, up())
+    ray.init(address="local", num_cpus=1, **QUIET)
+    time.sleep(1.5)
+    print(up())
+    ray.shutdown()
+    """
+    assert run(script, tmp_path) == ["del False", "gc False", "unused False", "failed False", "True"]
+
+
+def test_ray_is_down_after_the_with_block(tmp_path):
+    script = """
+    with Chunker(abs, chunk_size=2) as chunker:
+        chunker([[-1]])
+    print(up())
+    with Chunker(abs, chunk_size=2, persistent=True) as chunker:
+        chunker([[-1]])
+    print(up())
+    """
+    assert run(script, tmp_path) == ["False", "True"]
+
+
+def test_what_is_pending_is_not_waited_for(tmp_path):
+    script = """
+    executor = ChunkExecutor(1)
+    executor.submit(abs, 1).result()
+    future = executor.submit(lambda: time.sleep(1) or 5)
+    del executor
+    print(future.done())
+    print(future.result(), until(lambda: not up()))
+    """
+    assert run(script, tmp_path) == ["False", "5 True"]
+
+
+def test_a_finalizer_on_a_thread_of_the_package_waits_for_nothing(tmp_path):
+    script = """
+    dropped = []
+    def drop(future):
+        dropped.pop()
+    executor = ChunkExecutor(1)
+    dropped.append(executor)
+    executor.submit(abs, 1).result()
+    future = executor.submit(time.sleep, 0.1)
+    future.add_done_callback(drop)
+    del executor
+    future.result()
+    start = time.monotonic()
+    print(until(lambda: not dropped and not up()))
+    from thread_chunks._dispatch import engine
+    print(time.monotonic() - start < engine._PATIENCE)
+    """
+    assert run(script, tmp_path) == ["True", "True"]
+
+
+def test_a_finalizer_in_the_middle_of_the_start_of_ray_does_not_wait_for_itself(tmp_path):
+    script = """
+    from thread_chunks._ray import session
+    executor = ChunkExecutor(1)
+    executor.submit(abs, 1).result()
+    with session._held():
+        del executor  # whose end needs the lock
+        print(up())
+    print(until(lambda: not up()))
+    """
+    assert run(script, tmp_path) == ["True", "True"]

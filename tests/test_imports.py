@@ -1,0 +1,110 @@
+"""What is imported, and when: nothing that takes long before it is needed."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import thread_chunks
+
+LARGE = ("ray", "numpy", "joblib", "tqdm")
+
+
+def run(program, *argv):
+    """Return the lines that a fresh process prints."""
+    command = [sys.executable, "-c", program, *map(str, argv)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def large_ones_of(program, *argv):
+    """Return which of the large packages a fresh process has imported when the program is over."""
+    tail = f"\nimport sys\nprint('imported', *[name for name in {LARGE} if name in sys.modules])"
+    return run(program + tail, *argv)[-1].split()[1:]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import thread_chunks",
+        "from thread_chunks import Checkpoint, ChunkExecutor, Chunker, LabelledActor, WorkerLost, chunk, config",
+        "import thread_chunks.__main__",
+        "import thread_chunks; dir(thread_chunks), thread_chunks.__all__",
+        "import thread_chunks; thread_chunks.chunk(abs, [])",
+        "import thread_chunks, pickle; pickle.dumps([thread_chunks.ChunkExecutor, thread_chunks.LabelledActor])",
+    ],
+)
+def test_the_package_alone_imports_nothing_large(program):
+    assert large_ones_of(program) == []
+
+
+def test_the_command_line_imports_nothing_large(tmp_path):
+    thread_chunks.Checkpoint("f", [[1], [2]], [1, None], [True, False], path=tmp_path / "a.checkpoint")
+    program = "import sys; from thread_chunks.__main__ import main; assert main(['status', sys.argv[1]]) == 0"
+    assert large_ones_of(program, tmp_path / "a.checkpoint") == []
+
+
+@pytest.mark.parametrize("names", ["RemoteLabelledActor", "*"])
+def test_what_needs_ray_imports_it(names):
+    assert "ray" in large_ones_of(f"from thread_chunks import {names}\nRemoteLabelledActor.options(num_cpus=0)")
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="Chonker"):
+        thread_chunks.Chonker  # noqa: B018
+
+
+def test_names_are_listed_before_they_are_asked_for():
+    (names,) = run("import thread_chunks; print(*dir(thread_chunks))")
+    assert set(thread_chunks.__all__) <= set(names.split())
+
+
+@pytest.mark.parametrize("name", sorted(set(thread_chunks.__all__) - {"config", "RemoteLabelledActor"}))
+def test_public_names_are_pickled_by_reference(name):
+    assert pickle.loads(pickle.dumps(getattr(thread_chunks, name))) is getattr(thread_chunks, name)
+
+
+def test_a_reference_has_no_digest_though_no_executor_was_made(tmp_path):
+    # The file has all that `chunk` is asked for, as far as can be told without a look at the arguments.
+    program = """
+import sys
+import thread_chunks
+
+path = sys.argv[1]
+if sys.argv[2] == "first":
+    thread_chunks.config.ray_config["num_cpus"] = 1
+    print(thread_chunks.chunk(abs, [[-1]], chunk_size=1, progress_bar=False, path=path))
+else:
+    import ray
+
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        thread_chunks.chunk(abs, [[ray.put(-1)]], chunk_size=1, progress_bar=False, path=path)
+    except TypeError as error:
+        print(error)
+"""
+    path = tmp_path / "a.checkpoint"
+    assert run(program, path, "first") == ["[1]"]
+    assert "a reference to an object of the cluster means nothing to the next run" in run(program, path, "then")[-1]
+
+
+def test_a_child_that_was_forked_while_ray_was_up_before_any_executor_was_made():
+    program = """
+import os
+import ray
+import thread_chunks
+
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+if (child := os.fork()) == 0:
+    try:
+        thread_chunks.ChunkExecutor(1)
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    assert "forked while Ray was up" in run(program)[-1]

@@ -1,0 +1,29 @@
+"""The tables of a checkpoint file. `store` says what they hold."""
+
+from __future__ import annotations
+
+SCHEMA = """
+CREATE TABLE functions (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL, bound TEXT NOT NULL, UNIQUE (name, code, bound));
+CREATE TABLE runs (id INTEGER PRIMARY KEY, function INTEGER NOT NULL, started REAL NOT NULL, total INTEGER);
+CREATE TABLE calls (
+    run INTEGER NOT NULL, position INTEGER NOT NULL, key BLOB NOT NULL, pickle BLOB,
+    PRIMARY KEY (run, position)) WITHOUT ROWID;
+CREATE TABLE outcomes (
+    id INTEGER PRIMARY KEY, function INTEGER NOT NULL, key BLOB NOT NULL, run INTEGER NOT NULL, finished REAL NOT NULL,
+    crc INTEGER, pickle BLOB, UNIQUE (function, key));
+CREATE TABLE pieces (
+    id INTEGER PRIMARY KEY, outcome INTEGER NOT NULL, buffer INTEGER NOT NULL, crc INTEGER NOT NULL,
+    data BLOB NOT NULL);
+CREATE INDEX pieces_of_outcomes ON pieces (outcome);
+"""
+
+# Made where it is needed; versions without it read the other tables.
+BEGUN = "CREATE TABLE IF NOT EXISTS begun (run INTEGER PRIMARY KEY, calls INTEGER NOT NULL)"
+
+
+# Not in the schema: a file that an older version made has none. Whoever adds a run adds the table. An older version
+# does not look at it. It finds none of the functions that use anything by name, and so takes no value for another one.
+PARTS = """
+CREATE TABLE IF NOT EXISTS parts (
+    function INTEGER NOT NULL, what TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (function, what)) WITHOUT ROWID"""

@@ -1,0 +1,165 @@
+"""Digests of values that are the same in every process, whatever `PYTHONHASHSEED`.
+
+`joblib.hash` pickles a value and hashes the pickle. It sorts the items of sets and dicts, but not those of
+frozensets, and not those that have no total order. Here the pickler itself puts them in order, at any depth.
+Where the digest of `joblib.hash` does not depend on the process, it stays as it is, because files are full of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from itertools import pairwise
+from operator import itemgetter
+from types import FunctionType, ModuleType
+from typing import Any, ClassVar
+
+from joblib.hashing import Hasher, NumpyHasher
+
+from .._wire.pickling import references
+
+_CONTAINERS = (frozenset, tuple, list, dict)
+
+_CODE = (FunctionType, type, ModuleType, type(lru_cache(abs)))
+
+# Gets each function, class and module of a value, and each reference to the cluster. Returns what stands for it, or
+# None if its name does.
+Meet = Callable[[Any], "str | None"]
+
+
+def stable_hash(obj: Any, meet: Meet | None = None) -> str:
+    """Return a hash of an object, in hexadecimal. What pickling it raises is raised."""
+    digest: str = _hasher(meet).hash(_without_frozensets(obj))
+    return digest
+
+
+def _hasher(meet: Meet | None) -> Any:
+    hasher = _NumpyHasher() if "numpy" in sys.modules else _Hasher()
+    if meet is not None:
+        hasher.meet = meet
+        hasher.kinds = (*_CODE, references().of_values, *references().others)
+    return hasher
+
+
+def _without_frozensets(obj: Any) -> Any:
+    """Return an object with a set for each frozenset that it is, or that stands in its tuples, lists and dicts.
+
+    The pickler needs no such help, but the digests in existing files were made like this.
+    """
+    if type(obj) is frozenset:
+        return "frozenset", set(obj)
+    if type(obj) is tuple and len(obj) == 2 and type(obj[0]) is str and obj[0] == "frozenset" and type(obj[1]) is set:
+        return _Replaced("tuple", *obj)  # no frozenset, but as one looks by now
+    if type(obj) in (tuple, list) and any(type(item) in _CONTAINERS for item in obj):
+        return type(obj)(map(_without_frozensets, obj))
+    if type(obj) is dict and any(type(item) in _CONTAINERS for item in obj.values()):
+        return {key: _without_frozensets(item) for key, item in obj.items()}
+    return obj
+
+
+class _Replaced:
+    """Stands in a pickle for what must look like nothing of the user's."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+
+class _Stable:
+    """What is added to joblib's picklers."""
+
+    meet: Meet | None = None
+    kinds: tuple[type, ...] = ()  # what it gets
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return what `pickle.Pickler.reducer_override` returns."""
+        if isinstance(obj, (frozenset, set)) and type(obj) is not set:
+            return self._reduce_set(obj)
+        if self.meet is not None and isinstance(obj, self.kinds):
+            digest = self.meet(obj)
+            return NotImplemented if digest is None else (_Replaced, ("code", digest))
+        return NotImplemented
+
+    def _reduce_set(self, obj: Any) -> Any:
+        items = self._in_order(obj)
+        if type(obj) is frozenset:
+            return frozenset, (items,)
+        reduced = obj.__reduce_ex__(3)
+        if isinstance(reduced, str):
+            return reduced
+        make, args, *state = reduced
+        return make, tuple(items if _holds_all(arg, obj) else arg for arg in args), *state
+
+    def _in_order(self, items: Iterable[Any]) -> list[Any]:
+        ordered = _sorted(items)
+        if ordered is None:
+            ordered = self._sorted_by_digest(items)
+        # The pickle of such a set is the same in each process, and in files: it is in the order of the hashes.
+        return list(frozenset(ordered)) if all(map(_has_fixed_hash, ordered)) else ordered
+
+    def save_set(self, obj: set[Any]) -> None:
+        """Save an exact set."""
+        items: Any = _sorted(obj)
+        if items is None and all(map(_has_fixed_hash, obj)):
+            items = set(self._sorted_by_digest(obj))
+            try:
+                sorted(items)  # as joblib does
+            except TypeError:
+                items = None
+        if items is None:
+            items = list(map(self._digest, obj))  # as joblib does where items cannot be sorted
+        super().save_set(items)  # type: ignore[misc]
+
+    dispatch: ClassVar[dict[type, Callable[..., None]]] = {**Hasher.dispatch, set: save_set}
+
+    def _batch_setitems(self, items: Iterable[tuple[Any, Any]], *args: Any) -> None:
+        pairs = list(items)
+        ordered: Any = _sorted(pairs, key=itemgetter(0))
+        if ordered is None:
+            digests = [(self._digest(key), value) for key, value in pairs]
+            ordered = _sorted(digests, key=itemgetter(0))
+        if ordered is None:  # some keys are alike
+            ordered = sorted(digests, key=lambda pair: (pair[0], self._digest(pair[1])))
+        super(Hasher, self)._batch_setitems(iter(ordered), *args)  # type: ignore[misc]
+
+    def _sorted_by_digest(self, items: Iterable[Any]) -> list[Any]:
+        return sorted(items, key=self._digest)
+
+    def _digest(self, obj: Any) -> str:
+        digest: str = _hasher(self.meet).hash(obj)
+        return digest
+
+
+class _Hasher(_Stable, Hasher):  # type: ignore[misc]
+    pass
+
+
+class _NumpyHasher(_Stable, NumpyHasher):  # type: ignore[misc]
+    pass
+
+
+def _sorted(items: Iterable[Any], key: Callable[[Any], Any] | None = None) -> list[Any] | None:
+    """Return items in their order if they have only one: of any two, one is less. None otherwise."""
+    try:
+        ordered = sorted(items, key=key)
+        keys = ordered if key is None else list(map(key, ordered))
+        return ordered if all(one < other for one, other in pairwise(keys)) else None
+    except Exception:  # whatever a class makes of `<`
+        return None
+
+
+def _has_fixed_hash(obj: Any) -> bool:
+    """Whether `hash` of an object is the same in each process."""
+    if type(obj) in (tuple, frozenset):
+        return all(map(_has_fixed_hash, obj))
+    return type(obj) in (bool, int, float, complex) and obj == obj  # that of NaN is its address
+
+
+def _holds_all(arg: Any, items: Any) -> bool:
+    """Whether an argument is a list of the items of a set."""
+    if type(arg) not in (list, tuple) or len(arg) != len(items):
+        return False
+    try:
+        return all(item in items for item in arg)
+    except TypeError:  # it has no hash
+        return False

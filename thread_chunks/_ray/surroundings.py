@@ -1,0 +1,143 @@
+"""What Ray needs of the machine before it is started here: a token, and a directory for its sockets and logs."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .._system.limits import address_space, room_for_threads
+
+# The longest path that Ray makes below its directory, for the socket of its object store. The first part names the
+# session by date, time and process, at most a number of seven digits.
+_LONGEST_BELOW = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
+
+# The longest path of a Unix socket (bytes): 103 on macOS.
+_LONGEST_PATH = 103 if os.uname().sysname == "Darwin" else 107
+
+# So much room (bytes) Ray's logs of a short run take. Less, and Ray's processes fail as they write them.
+_LEAST_ROOM = 32 * 2**20
+
+# With fewer threads Ray never comes up: its own processes have some 140 where no worker runs. Where there are a few
+# more, it depends on the machine.
+_LEAST_THREADS = 100
+
+# A worker has so many bytes of addresses beside those of the object store.
+_LEAST_ADDRESSES = 3 * 2**29
+
+_SHARED_MEMORY = "/dev/shm"
+
+
+def fit(options: dict[str, Any]) -> None:
+    """Fit options of ``ray.init`` to this machine, where Ray's own defaults would fail on it.
+
+    Raises
+    ------
+    OSError
+        If Ray cannot be started here at all.
+    """
+    if (room := room_for_threads()) < _LEAST_THREADS:
+        raise OSError(
+            f"it needs more than {_LEAST_THREADS} processes and threads, and only {max(0, room):.0f} more are allowed. "
+            "Raise the limit (`ulimit -u`, or that of the container or service)"
+        )
+    if (addresses := address_space()) < math.inf:
+        if addresses < _LEAST_ADDRESSES:
+            raise OSError(
+                f"the address space of a process is limited to {addresses / 2**20:,.0f} MiB, and Ray's processes need "
+                f"{_LEAST_ADDRESSES / 2**20:,.0f} MiB. Raise the limit (`ulimit -v unlimited`)"
+            )
+        # Each of Ray's processes maps all of the object store: by default, 30 % of the memory.
+        store = min((addresses - _LEAST_ADDRESSES) / 2 + 80 * 2**20, psutil.virtual_memory().total * 0.3)
+        options.setdefault("object_store_memory", int(store))
+    show_token()
+    if "_temp_dir" not in options and (directory := find_directory()) is not None:
+        options["_temp_dir"] = directory
+    if os.path.isdir(_SHARED_MEMORY) and not _takes_files(Path(_SHARED_MEMORY)):
+        options.setdefault("_plasma_directory", options.get("_temp_dir") or next(_directories()))
+
+
+def show_token() -> None:
+    """Put a token for Ray into the environment, where Ray cannot keep one in the home directory.
+
+    Ray's processes know each other by a token. Ray makes one in ``~/.ray/auth_token`` when it is first started, and
+    fails where there is no home directory, or where that cannot be written to.
+    """
+    is_shown = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    is_wanted = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+    if is_wanted and not is_shown and not _home_keeps_token():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # for good: Ray remembers it until the process ends
+
+
+def _home_keeps_token() -> bool:
+    home = os.environ.get("HOME", "")
+    if not os.path.isabs(home):  # parts of Ray do not look into the database of users
+        return False
+    directory = Path(home) / ".ray"
+    with suppress(OSError, ValueError):
+        if (directory / "auth_token").exists():
+            return bool((directory / "auth_token").read_text().strip())
+        directory.mkdir(parents=True, exist_ok=True)
+        return _takes_files(directory)
+    return False
+
+
+def find_directory() -> str | None:
+    """Return where Ray may put its sockets and logs; None for where it does by itself.
+
+    Raises
+    ------
+    OSError
+        If there is no directory for it. The error says what is wrong with each.
+    """
+    # As Ray has it; a directory of the user's own is the last resort, as Ray's is in everybody's.
+    reasons = []
+    for number, directory in enumerate(_directories()):
+        if (reason := _fault_of(directory)) is None:
+            return None if number == 0 else directory
+        reasons.append(f"{directory} {reason}")
+    raise OSError(
+        f"it has no directory for its sockets and logs: {'; '.join(reasons)}. Set RAY_TMPDIR to a short path of a "
+        "directory that this user may write to"
+    )
+
+
+def _directories() -> Iterator[str]:
+    own = f"ray-{os.getuid()}"
+    bases = [os.environ[name] for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ][:1] or ["/tmp"]
+    yield os.path.join(bases[0], "ray")
+    for base in (bases[0], "/tmp", "/var/tmp", "/dev/shm"):
+        yield os.path.join(base, own)
+
+
+def _fault_of(directory: str) -> str | None:
+    """Return why Ray cannot use a directory, which is made if it does not exist."""
+    if not os.path.isabs(directory):
+        return "is not an absolute path"
+    if not directory.isascii():
+        return "has characters beyond ASCII"
+    if len(directory) + _LONGEST_BELOW > _LONGEST_PATH:
+        return f"is longer than {_LONGEST_PATH - _LONGEST_BELOW} bytes, so that its sockets have no names"
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        return f"cannot be made ({error.strerror})"
+    if not _takes_files(Path(directory)):
+        return "cannot be written to"
+    if shutil.disk_usage(directory).free < _LEAST_ROOM:
+        return f"has less than {_LEAST_ROOM // 2**20} MiB left"
+    return None
+
+
+def _takes_files(directory: Path) -> bool:
+    with suppress(OSError), tempfile.NamedTemporaryFile(dir=directory, buffering=0) as file:
+        return file.write(b"thread_chunks") > 0
+    return False

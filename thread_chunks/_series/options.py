@@ -1,0 +1,39 @@
+"""What `map` and `starmap` take by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypedDict
+
+
+@dataclass(slots=True, frozen=True)
+class SeriesOptions:
+    """What `map` and `starmap` take by name, validated."""
+
+    timeout: float | None = None
+    chunksize: int | None = None
+    buffersize: int | None = None
+    unordered: bool = False
+    progress_bar: bool = False
+    path: str | os.PathLike[str] | None = None
+    key: Callable[..., str] | None = None
+    results: str = "values"
+
+    @property
+    def keeps(self) -> bool:
+        """Whether values stay in the cluster."""
+        return self.results == "refs"
+
+
+class SeriesKeywords(TypedDict, total=False):
+    """The same for type checkers, but for `results`, by which the overloads are told apart."""
+
+    timeout: float | None
+    chunksize: int | None
+    buffersize: int | None
+    unordered: bool
+    progress_bar: bool
+    path: str | os.PathLike[str] | None
+    key: Callable[..., str] | None

@@ -1,0 +1,3 @@
+"""The version, which the build and the command line read."""
+
+__version__ = "2.0.0"
