@@ -195,14 +195,15 @@ def pack_stream(items: Iterable[Any], reducer: Reducer, limit: int | None = None
     Raises
     ------
     Exception
-        As it comes; `OverflowError` if there are more than `limit` bytes.
+        As it comes. With a `limit`, `OverflowError` if there are more bytes, or if there is a reference to the cluster:
+        that may be of a session that is over, which only a call that uses it should learn.
     """
     packed = Packed(b"", kind="globals")
     file = io.BytesIO() if limit is None else _Limited(limit)
     pickler = _Pickler(file, packed, reducer)
     for item in items:
         pickler.dump(item)
-        if limit is not None and packed.size > limit:
+        if limit is not None and (packed.size > limit or packed.references):
             raise OverflowError
     packed.data = file.getvalue()
     _end(packed)
