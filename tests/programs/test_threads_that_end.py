@@ -73,7 +73,10 @@ def test_a_connection_outlives_the_thread_that_made_an_executor(tmp_path):
     cluster = start(
         """
         print(ray.init(num_cpus=2, **QUIET).address_info["gcs_address"], flush=True)
-        time.sleep(600)
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt:
+            ray.shutdown()
         """,
         tmp_path,
         RAY_AUTH_MODE="disabled",
@@ -84,7 +87,7 @@ def test_a_connection_outlives_the_thread_that_made_an_executor(tmp_path):
         assert run(script, tmp_path, **environment) == ["True", "False []"]
     finally:
         cluster.send_signal(signal.SIGINT)
-        end(cluster, returncode=-signal.SIGINT)
+        end(cluster)
 
 
 def test_the_handler_of_sigterm_stays_where_a_thread_makes_the_executor(tmp_path):
