@@ -72,7 +72,7 @@ class RunningBlock:
         return self._began
 
     def note_long(self, seconds: float) -> None:
-        """Take note of the call that has just run, and took long."""
+        """Keep duration and memory of the call that has just run, and took long."""
         self._long[len(self.values)] = seconds, self._peak.take(time.perf_counter())
 
     def give_up(self) -> None:

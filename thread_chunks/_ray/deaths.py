@@ -9,8 +9,8 @@ from ..errors import WorkerLost, WorkerOutOfMemory
 
 _NOT_INSTALLED = (
     "thread_chunks is not installed on its node: install it there, for the Python that Ray was started with; or ship "
-    "it, by config.ray_config['runtime_env'] = {'py_modules': [thread_chunks], 'pip': ['joblib', 'tqdm']}, before Ray "
-    "is up"
+    "it, by config.ray_config['runtime_env'] = {'py_modules': [thread_chunks], 'pip': ['joblib', 'psutil', 'tqdm']}, "
+    "before Ray is up"
 )
 
 # So much is shown of what Ray says of a lack of memory, which is pages (characters).

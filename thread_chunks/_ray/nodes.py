@@ -110,7 +110,7 @@ class Nodes:
         return node in self._answering
 
     def leave_place(self, node: str) -> None:
-        """Take note that a worker has gone."""
+        """Count one worker fewer on a node."""
         self._workers[node] -= 1
 
     def home_of(self, arguments: Iterable[Any]) -> str:

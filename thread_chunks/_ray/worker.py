@@ -137,7 +137,7 @@ class RayWorker:
         return f"process {self.pid} on {self.host}" if self.host else "not started yet"
 
     def run(self, block: Block) -> bool:
-        """Send a block, as `_messages.Worker` says."""
+        """Send a block, as `Worker` says."""
         start = time.perf_counter()
         key = block.function.parcel.key
         calls, failures = pack_calls(block.calls, block.keywords, carried=key == CARRIED_KEY)
@@ -182,7 +182,7 @@ class RayWorker:
         return self._line.add(send) and shipment is None and size <= _LARGEST_FOLLOWED
 
     def surrender(self, block: Block) -> None:
-        """Ask for what there is of the block, as `_messages.Worker` says."""
+        """Ask for what there is of the block, as `Worker` says."""
         sent = self._sent_of(block)
         if sent is None or not self._runtime.alive:
             return
@@ -194,7 +194,7 @@ class RayWorker:
             self._when_done(reply, lambda future: self._surrendered(future, block, sent))
 
     def look(self, block: Block, with_stack: bool) -> Future[Look] | None:
-        """Ask what runs, as `_messages.Worker` says."""
+        """Ask what runs, as `Worker` says."""
         sent = self._sent_of(block)
         if sent is None or not (self._terms.ours and self._runtime.alive):
             return None

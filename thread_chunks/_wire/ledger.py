@@ -109,7 +109,6 @@ class _Bundling(Reducer):
         self._objects = objects
         self._queue = deque(keys)
         self._used: dict[Key, set[Key]] = {}
-        self._any_name: dict[Key, bool] = {}
         self.versions: dict[Key, Version] = {}
         self._mine = set(self._queue)
         self._key: Key = (MAIN, "")
