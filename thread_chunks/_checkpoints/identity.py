@@ -18,7 +18,7 @@ from typing import Any
 
 from .bytecode import describe_code, digest_of
 from .hashing import hash_of
-from .members import functions_of, is_wrapper, name_of
+from .members import functions_of, is_wrapper, name_of, original
 from .reach import Reach, Reached
 
 _CONSTANTS = (int, float, complex, bool, str, bytes, type(None))
@@ -107,6 +107,7 @@ class _Parts:
 
     def add_callable(self, fn: Any) -> str:
         """Add a callable of any kind, and return its name."""
+        fn = original(fn)
         if (which := self.visit(fn)) is not None:
             return which
         if isinstance(fn, partial):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,17 @@ from types import CellType, FunctionType
 from typing import Any
 
 from .modules import is_users, module_of
+
+# As they are before anybody replaces one. Ray does so with `print`, when it first prints what a worker says.
+_BUILTINS = dict(vars(builtins))
+
+
+def original(obj: Any) -> Any:
+    """Return the builtin that an object has replaced since the package was imported; any other object as it is."""
+    if type(obj) is not FunctionType:
+        return obj
+    name = next((name for name, value in vars(builtins).items() if value is obj), "")
+    return _BUILTINS.get(name, obj)
 
 
 def functions_of(member: Any) -> Iterator[FunctionType]:

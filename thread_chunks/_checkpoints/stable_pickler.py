@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from joblib.hashing import Hasher, NumpyHasher
 
 from .._wire.pickling import references
+from .members import original
 
 _CONTAINERS = (frozenset, tuple, list, dict)
 
@@ -70,6 +71,10 @@ class _Stable:
 
     meet: Meet | None = None
     kinds: tuple[type, ...] = ()  # what it gets
+
+    def save(self, obj: Any) -> None:
+        """Save an object. A builtin counts as what it was, whoever has replaced it."""
+        super().save(original(obj))  # type: ignore[misc]
 
     def reducer_override(self, obj: Any) -> Any:
         """Return what `pickle.Pickler.reducer_override` returns."""
