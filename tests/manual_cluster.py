@@ -192,7 +192,7 @@ class Driver:
                 self.dispatcher.ring(self.now)
 
     def submit(self, name, **limits):
-        call = Call(self.function, Given((self.argument(name),), {}), Limits(**limits))
+        call = Call(self.function, Given((self.argument(name),)), Limits(**limits))
         self.inbox.admit(call)
         self.pump()
         return call.future
@@ -275,7 +275,7 @@ def answer(worker, running, seconds):
 
 def batch(driver, names, **limits):
     """Submit calls that may travel together; return their futures."""
-    calls = [Call(driver.function, Given((Argument(name),), {}), Limits(**limits)) for name in names]
+    calls = [Call(driver.function, Given((Argument(name),)), Limits(**limits)) for name in names]
     for call in calls:
         driver.inbox.admit(call)
     driver.pump()

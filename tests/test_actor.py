@@ -20,7 +20,7 @@ def request(key, xs, forget=()):
 
 
 def request_of(key, calls, forget=()):
-    packed, errors = pack_calls(calls, None)
+    packed, errors = pack_calls(calls)
     assert errors == {}
     return Request(TOKEN, 0, key, packed, list(forget), None, True)
 

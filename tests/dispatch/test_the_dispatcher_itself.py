@@ -25,7 +25,7 @@ def test_failure_of_the_dispatcher_itself_resolves_everything(caplog):
     driver.inbox.post("nonsense")  # falls through, does no harm
     worker = driver.cluster.started[0]
     driver.inbox.post(Finished(worker, worker.block, lambda: 1 / 0))
-    late = Call(driver.function, Given((Argument("late"),), {}))
+    late = Call(driver.function, Given((Argument("late"),)))
     driver.inbox.admit(late)
     answer = Future()
     driver.inbox.admit(Inspect(lambda: driver.dispatcher.size, answer))

@@ -52,16 +52,15 @@ class Batch:
 class Block:
     """The calls that go to a worker in one message; the first has label `first`.
 
-    `keywords` has an item for each call, or is None where no call has any. `fixed` is whether its length is none of
-    the pace's business: the user chose it, or its only call was lost, or failed to be sent, and is sent alone. `runs`
-    is how often its call was run already and lost with a worker. All belongs to the dispatcher's thread.
+    `fixed` is whether its length is none of the pace's business: the user chose it, or its only call was lost, or
+    failed to be sent, and is sent alone. `runs` is how often its call was run already and lost with a worker. All
+    belongs to the dispatcher's thread.
     """
 
     function: Function
     receiver: Receiver
     first: int
     calls: list[Arguments]
-    keywords: list[dict[str, Any]] | None = None
     fixed: bool = False
     limits: Limits = UNLIMITED
     runs: int = 0
@@ -77,8 +76,6 @@ class Block:
             if first <= start < stop <= last:
                 self.open[index : index + 1] = [span for span in ((first, start), (stop, last)) if span[0] < span[1]]
         self.calls[start:stop] = [()] * (stop - start)
-        if self.keywords is not None:
-            self.keywords[start:stop] = [{}] * (stop - start)
 
     def deliver(self, outcomes: Outcomes) -> None:
         """Hand outcomes to whoever waits for them."""
@@ -152,20 +149,16 @@ class Block:
         """Take the first `length` calls off the block, which waits; return them as a block of their own."""
         first = self._part(0, length)
         del self.calls[:length]
-        if self.keywords is not None:
-            del self.keywords[:length]
         self.first += length
         self.open = [(0, len(self.calls))]
         return first
 
     def _part(self, start: int, stop: int) -> Block:
-        keywords = None if self.keywords is None else self.keywords[start:stop]
         return Block(
             self.function,
             self.receiver,
             self.first + start,
             self.calls[start:stop],
-            keywords,
             self.fixed,
             self.limits,
             self.runs,

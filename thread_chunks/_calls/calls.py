@@ -18,6 +18,29 @@ _log = logging.getLogger("thread_chunks")
 Arguments = tuple[Any, ...]
 
 
+@dataclass(slots=True, eq=False)
+class Extras:
+    """What a call has beside its positional arguments: the last of them, where there is anything.
+
+    So a call that has nothing of the kind carries nothing for it, through queues, blocks and messages.
+    """
+
+    keywords: dict[str, Any]
+
+
+_NO_EXTRAS = Extras({})
+
+
+def extended(args: Arguments, keywords: dict[str, Any]) -> Arguments:
+    """Return the arguments of a call, those by keyword included."""
+    return (*args, Extras(keywords)) if keywords else args
+
+
+def parts_of(args: Arguments) -> tuple[Arguments, Extras]:
+    """Return the positional arguments of a call, and what it has beside them."""
+    return (args[:-1], args[-1]) if args and type(args[-1]) is Extras else (args, _NO_EXTRAS)
+
+
 @dataclass(slots=True, frozen=True)
 class Limits:
     """What a call may take: so many seconds (None: any), and so many more runs after its worker was lost."""
@@ -58,11 +81,10 @@ class Given:
     """What a call is made with. Apart from the call, so that the future can refer to it without a cycle."""
 
     args: Arguments
-    kwargs: dict[str, Any]
 
     def drop(self, _: Future[Any] | None = None) -> None:
         """Let go of it: the future is resolved, though the call may still wait in the queue."""
-        self.args, self.kwargs = (), {}
+        self.args = ()
 
 
 @dataclass(slots=True, eq=False)

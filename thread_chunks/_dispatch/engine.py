@@ -16,7 +16,7 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, TypeVar
 
-from .._calls.calls import Call, Given, Limits
+from .._calls.calls import Call, Given, Limits, extended
 from .._calls.functions import Function
 from .._calls.pace import Pace
 from .._checkpoints.writer import Writer
@@ -96,7 +96,7 @@ class Engine:
         function = self._submitted(fn)
         if function.parcel.key == CARRIED_KEY:
             args = (fn, *args)
-        call = Call(function, Given(args, kwargs), limits)
+        call = Call(function, Given(extended(args, kwargs)), limits)
         if function.view is not None:
             function.parcel.latest = weakref.ref(call.future)
         self.inbox.admit(call)

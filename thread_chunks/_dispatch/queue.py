@@ -175,9 +175,7 @@ class Queue:
                 calls.append(following)
         if not calls:
             return None
-        given = [call.given for call in calls]
-        keywords = [g.kwargs for g in given] if any(g.kwargs for g in given) else None
-        return Block(call.function, Batch([*calls]), 0, [g.args for g in given], keywords, limits=call.limits)
+        return Block(call.function, Batch([*calls]), 0, [c.given.args for c in calls], limits=call.limits)
 
     def _unqueue(self, series: Series) -> None:
         # The feeding thread appends a call, then reads `queued`; here it is written, then the calls

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .._calls.calls import Arguments
+from .._calls.calls import Arguments, parts_of
 from .._wire.protocol import CARRIED_KEY
 from ..report import RunningCall
 from .dispatcher import Dispatcher
@@ -23,7 +23,6 @@ class Candidate:
     is_carried: bool  # the first argument of each call is its function
     first: int
     calls: list[Arguments]
-    keywords: list[dict[str, Any]] | None
     oldest: int  # the first call of which no outcome is known
     began: float
     host: str
@@ -46,13 +45,10 @@ def find_candidates(dispatcher: Dispatcher, stacks: bool) -> list[Candidate]:
         if block.open:
             answer = worker.look(block, stacks)
             is_carried = block.function.parcel.key == CARRIED_KEY
-            # Copies, as the dispatcher goes on.
-            calls, keywords = list(block.calls), None if block.keywords is None else list(block.keywords)
-            name, oldest = block.function.name, block.open[0][0]
+            # A copy, as the dispatcher goes on.
+            calls, name, oldest = list(block.calls), block.function.name, block.open[0][0]
             began, host, pid = current.began, worker.host, worker.pid
-            candidates.append(
-                Candidate(name, is_carried, block.first, calls, keywords, oldest, began, host, pid, answer)
-            )
+            candidates.append(Candidate(name, is_carried, block.first, calls, oldest, began, host, pid, answer))
     return candidates
 
 
@@ -67,11 +63,10 @@ def _running_call(candidate: Candidate, deadline: float) -> RunningCall | None:
     if index >= len(candidate.calls):
         return None
     args = candidate.calls[index][1:] if candidate.is_carried else candidate.calls[index]
-    kwargs = {} if candidate.keywords is None else candidate.keywords[index]
     return RunningCall(
         candidate.function,
         candidate.first + index,
-        short_form(args, kwargs),
+        short_form(args),
         candidate.host,
         candidate.pid,
         seconds,
@@ -80,6 +75,8 @@ def _running_call(candidate: Candidate, deadline: float) -> RunningCall | None:
     )
 
 
-def short_form(args: Arguments, kwargs: dict[str, Any]) -> str:
+def short_form(args: Arguments) -> str:
     """Return arguments as they are written in a call, shortened."""
-    return ", ".join([*map(reprlib.repr, args), *(f"{name}={reprlib.repr(value)}" for name, value in kwargs.items())])
+    positional, extras = parts_of(args)
+    named = (f"{name}={reprlib.repr(value)}" for name, value in extras.keywords.items())
+    return ", ".join([*map(reprlib.repr, positional), *named])

@@ -13,6 +13,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 
 from .._calls.blocks import Block
+from .._calls.calls import parts_of
 from .._calls.functions import Function, Parcel, name_of
 from .._wire.ledger import Ledger
 from .._wire.parcels import Parcels
@@ -150,9 +151,9 @@ class RayCluster:
 
     def home_of(self, block: Block) -> str:
         """Return the node that has most of what the first call of a block needs, if that is large."""
-        keywords = {} if block.keywords is None else block.keywords[0]
+        args, extras = parts_of(block.calls[0])
         with suppress(Exception):  # Ray's, when it is gone
-            return self._runtime.nodes.home_of((*block.calls[0], *keywords.values()))
+            return self._runtime.nodes.home_of((*args, *extras.keywords.values()))
         return ""
 
     @property

@@ -140,7 +140,7 @@ class RayWorker:
         """Send a block, as `Worker` says."""
         start = time.perf_counter()
         key = block.function.parcel.key
-        calls, failures = pack_calls(block.calls, block.keywords, carried=key == CARRIED_KEY)
+        calls, failures = pack_calls(block.calls, carried=key == CARRIED_KEY)
         if len(failures) == len(block.calls):
             self._post(Finished(self, block, partial(Outcomes, [None] * len(failures), dict(failures))))
             return False

@@ -24,7 +24,7 @@ from typing import Any
 
 import cloudpickle
 
-from .._calls.calls import Arguments
+from .._calls.calls import Arguments, parts_of
 from ..errors import PicklingFailed, RemoteTraceback, UnpicklingFailed
 from .exceptions import reduce_exception
 from .homes import find_homes
@@ -274,20 +274,20 @@ def unpack(packed: Packed, *, writable: bool = True) -> Any:
 
 
 def pack_calls(
-    calls: list[Arguments], keywords: list[dict[str, Any]] | None, *, carried: bool = False
+    calls: list[Arguments], *, carried: bool = False
 ) -> tuple[bytes | list[Packed | None], dict[int, PicklingFailed]]:
     """Pickle the calls of a block; those that cannot be are None, with their errors by index.
 
     `carried`: the first argument of each is its function.
     """
-    if keywords is None:
-        arguments = list(chain.from_iterable(calls))
-        if PLAIN.issuperset(map(type, arguments)):
-            return _pack_plain(calls, arguments), {}
-        keywords = [{}] * len(calls)
+    arguments = list(chain.from_iterable(calls))
+    if PLAIN.issuperset(map(type, arguments)):
+        return _pack_plain(calls, arguments), {}
     packed: list[Packed | None] = []
     errors = {}
-    for index, (args, kwargs) in enumerate(zip(calls, keywords, strict=True)):
+    for index, call in enumerate(calls):
+        args, extras = parts_of(call)
+        kwargs = extras.keywords
         try:
             packed.append(pack(_with_arguments_marked(args, kwargs)))
         except PicklingFailed as error:
