@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from itertools import count
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -116,27 +116,21 @@ def number_of_bytes(size: SupportsIndex | str) -> int:
     return size
 
 
-def series_options(
-    timeout: float | None,
-    chunksize: int | None,
-    buffersize: int | None,
-    unordered: bool,
-    progress_bar: bool,
-    path: str | os.PathLike[str] | None,
-    key: Callable[..., str] | None,
-    results: str,
-) -> SeriesOptions:
-    """Return what `map` and `starmap` take by name; raise TypeError or ValueError if it makes no sense."""
-    check_positive("chunksize", chunksize)
-    check_positive("buffersize", buffersize)
-    if timeout is not None and not isinstance(timeout, SupportsFloat):
-        raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"timeout must not be negative: {timeout!r}")
-    if key is not None and path is None:
+def series_options(method: str, **given: Any) -> SeriesOptions:
+    """Return what `map` or `starmap` was given by name; raise TypeError or ValueError if it makes no sense."""
+    if unknown := given.keys() - {field.name for field in fields(SeriesOptions)}:
+        raise TypeError(f"{method}() got an unexpected keyword argument {min(unknown)!r}")
+    options = SeriesOptions(**given)
+    check_positive("chunksize", options.chunksize)
+    check_positive("buffersize", options.buffersize)
+    if options.timeout is not None and not isinstance(options.timeout, SupportsFloat):
+        raise TypeError(f"timeout must be a number of seconds, not {options.timeout!r}")
+    if options.timeout is not None and not options.timeout >= 0:
+        raise ValueError(f"timeout must not be negative: {options.timeout!r}")
+    if options.key is not None and options.path is None:
         raise ValueError("key is for checkpoints: give path too")
-    if results not in ("values", "refs"):
-        raise ValueError(f"results must be 'values' or 'refs', not {results!r}")
-    if results == "refs" and (chunksize is not None or path is not None):
+    if options.results not in ("values", "refs"):
+        raise ValueError(f"results must be 'values' or 'refs', not {options.results!r}")
+    if options.results == "refs" and (options.chunksize is not None or options.path is not None):
         raise ValueError("results='refs' goes with neither chunksize (calls travel one by one) nor path")
-    return SeriesOptions(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
+    return options

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from . import config
-from ._arguments import argument_lists, number_of_workers
+from ._arguments import argument_lists, number_of_workers, series_options
+from ._series.options import Row
 from ._series.resumption import finished_values
 from .executor import ChunkExecutor
 
@@ -24,38 +25,55 @@ _U = TypeVar("_U")
 @overload
 def chunk(
     func: Callable[..., _T],
-    parameters: Iterable[Iterable[Any]],
+    parameters: Iterable[Row],
     actors: Sequence[Any] | None = None,
     chunk_size: int | None = None,
     progress_bar: bool | None = None,
     path: str | os.PathLike[str] | None = None,
     *,
     key: Callable[..., str] | None = None,
+    return_exceptions: Literal[False] = False,
 ) -> list[_T]: ...
 
 
 @overload
 def chunk(
+    func: Callable[..., _T],
+    parameters: Iterable[Row],
+    actors: Sequence[Any] | None = None,
+    chunk_size: int | None = None,
+    progress_bar: bool | None = None,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    key: Callable[..., str] | None = None,
+    return_exceptions: bool,
+) -> list[_T | BaseException]: ...
+
+
+@overload
+def chunk(
     func: None,
-    parameters: Iterable[Iterable[Any]],
+    parameters: Iterable[Row],
     actors: Sequence[Any],
     chunk_size: int | None = None,
     progress_bar: bool | None = None,
     path: str | os.PathLike[str] | None = None,
     *,
     key: Callable[..., str] | None = None,
+    return_exceptions: bool = False,
 ) -> list[Any]: ...
 
 
 def chunk(
     func: Callable[..., Any] | None,
-    parameters: Iterable[Iterable[Any]],
+    parameters: Iterable[Row],
     actors: Sequence[Any] | None = None,
     chunk_size: int | None = None,
     progress_bar: bool | None = None,
     path: str | os.PathLike[str] | None = None,
     *,
     key: Callable[..., str] | None = None,
+    return_exceptions: bool = False,
 ) -> list[Any]:
     """Return ``[func(*parameters[0]), func(*parameters[1]), ...]``, computed in parallel.
 
@@ -81,6 +99,9 @@ def chunk(
     key : callable, optional
         Makes a string of a call's arguments, by which its value is found in the checkpoint. Default:
         `joblib.hash` of them is used.
+    return_exceptions : bool, optional
+        Let the exception of a call that failed stand in its place, and go on; as for `ChunkExecutor.map`. Default:
+        False.
 
     Returns
     -------
@@ -96,13 +117,15 @@ def chunk(
     CheckpointRefused
         The file at `path` is no checkpoint.
     Exception
-        What a call raised. The calls that have not started are then cancelled.
+        What a call raised, unless `return_exceptions` is True. The calls that have not started are then cancelled.
 
     Examples
     --------
     >>> from thread_chunks import chunk
     >>> chunk(pow, [[2, 5], [3, 2]], chunk_size=2, progress_bar=False)
     [32, 9]
+    >>> chunk(divmod, [[7, 2], [7, 0]], chunk_size=2, progress_bar=False, return_exceptions=True)
+    [(3, 1), ZeroDivisionError('integer division or modulo by zero')]
     """
     if func is None and actors is None:
         raise ValueError("chunk needs func, or actors that hold one")
@@ -110,15 +133,20 @@ def chunk(
     workers = number_of_workers(chunk_size, None, actors)
     if not calls:
         return []
-    shown = _shown(progress_bar)
+    options: dict[str, Any] = {
+        "progress_bar": _shown(progress_bar),
+        "path": path,
+        "key": key,
+        "return_exceptions": return_exceptions,
+    }
     if path is not None and func is not None and actors is None:
-        values = finished_values(path, func, key, calls, show_progress=shown)
+        values = finished_values(func, calls, series_options("chunk", **options))
         if values is not None:
             return values
     with ChunkExecutor(chunk_size=workers, actors=actors) as executor:
         if func is not None:
             executor.set_func(func)  # only now, so that no more workers are started than there are calls
-        return list(executor.starmap(calls, progress_bar=shown, path=path, key=key))
+        return list(executor.starmap(calls, **options))
 
 
 class Chunker(Generic[_T]):
@@ -212,33 +240,60 @@ class Chunker(Generic[_T]):
     @overload
     def __call__(
         self,
-        parameters: Iterable[Iterable[Any]],
+        parameters: Iterable[Row],
         func: None = None,
         progress_bar: bool | None = None,
         path: str | os.PathLike[str] | None = None,
         *,
         key: Callable[..., str] | None = None,
+        return_exceptions: Literal[False] = False,
     ) -> list[_T]: ...
 
     @overload
     def __call__(
         self,
-        parameters: Iterable[Iterable[Any]],
+        parameters: Iterable[Row],
+        func: None = None,
+        progress_bar: bool | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        key: Callable[..., str] | None = None,
+        return_exceptions: bool,
+    ) -> list[_T | BaseException]: ...
+
+    @overload
+    def __call__(
+        self,
+        parameters: Iterable[Row],
         func: Callable[..., _U],
         progress_bar: bool | None = None,
         path: str | os.PathLike[str] | None = None,
         *,
         key: Callable[..., str] | None = None,
+        return_exceptions: Literal[False] = False,
     ) -> list[_U]: ...
+
+    @overload
+    def __call__(
+        self,
+        parameters: Iterable[Row],
+        func: Callable[..., _U],
+        progress_bar: bool | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        key: Callable[..., str] | None = None,
+        return_exceptions: bool,
+    ) -> list[_U | BaseException]: ...
 
     def __call__(
         self,
-        parameters: Iterable[Iterable[Any]],
+        parameters: Iterable[Row],
         func: Callable[..., Any] | None = None,
         progress_bar: bool | None = None,
         path: str | os.PathLike[str] | None = None,
         *,
         key: Callable[..., str] | None = None,
+        return_exceptions: bool = False,
     ) -> list[Any]:
         """Return the function's values for `parameters`, as `chunk` does.
 
@@ -253,6 +308,8 @@ class Chunker(Generic[_T]):
         path : path-like, optional
             A checkpoint file. Default: as the `Chunker`.
         key : callable, optional
+            As for `chunk`.
+        return_exceptions : bool, optional
             As for `chunk`.
 
         Returns
@@ -271,7 +328,9 @@ class Chunker(Generic[_T]):
         shown = _shown(self.progress_bar if progress_bar is None else progress_bar)
         if path is None and self.path is not None:
             path = os.path.join(self._directory, os.fsdecode(self.path))
-        return list(self._executor.starmap(calls, progress_bar=shown, path=path, key=key))
+        return list(
+            self._executor.starmap(calls, progress_bar=shown, path=path, key=key, return_exceptions=return_exceptions)
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from copy import copy
-from itertools import count
 from multiprocessing.context import BaseContext
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, SupportsIndex, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, SupportsIndex, TypeVar, overload
 
-from ._arguments import (
-    argument_list,
-    argument_lists,
-    check_callable,
-    check_is_iterable,
-    check_limits,
-    check_positive,
-    number_of_bytes,
-    number_of_workers,
-    series_options,
-)
+from ._arguments import check_callable, check_limits, check_positive, number_of_bytes, number_of_workers
 from ._calls.calls import Arguments
-from ._calls.supply import Supply, is_collection
 from ._dispatch.cluster import WholeCluster
 from ._dispatch.engine import Engine
+from ._maps import Maps
 from ._ray import presence  # noqa: F401 (it hears of Ray that the user imports, and of forks, from now on)
-from ._series.options import SeriesKeywords, SeriesOptions
+from ._series.options import SeriesOptions
 from ._series.start import Runner, start
 from .actor import LabelledActor, class_identity
 from .report import Report, RunningCall
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack  # which are in `typing` from Python 3.11 on
-
-    from ._ray.references import ObjectRef
+    from typing_extensions import Self  # which is in `typing` from Python 3.11 on
 
 __all__ = ["ChunkExecutor"]
 
@@ -55,7 +41,7 @@ def _ray_cluster(*args: Any, **kwargs: Any) -> WholeCluster:
     return RayCluster(*args, **kwargs)
 
 
-class ChunkExecutor(Executor):
+class ChunkExecutor(Maps):
     """A `ProcessPoolExecutor` whose workers are Ray actors.
 
     Calls run in parallel, at most `chunk_size` at a time, in processes of this machine or of a
@@ -301,249 +287,6 @@ class ChunkExecutor(Executor):
         """
         return self._engine.submit(fn, args, kwargs, self._limits)
 
-    @overload
-    def map(
-        self,
-        fn: Callable[..., _T],
-        *iterables: Iterable[Any],
-        results: Literal["values"] = "values",
-        **options: Unpack[SeriesKeywords],
-    ) -> Iterator[_T]: ...
-
-    @overload
-    def map(
-        self,
-        fn: Callable[..., _T],
-        *iterables: Iterable[Any],
-        results: Literal["refs"],
-        **options: Unpack[SeriesKeywords],
-    ) -> Iterator[ObjectRef[_T]]: ...
-
-    @overload
-    def map(
-        self,
-        fn: Iterable[Any] | None,
-        *iterables: Iterable[Any],
-        results: Literal["values"] = "values",
-        **options: Unpack[SeriesKeywords],
-    ) -> Iterator[Any]: ...
-
-    @overload
-    def map(
-        self,
-        fn: Iterable[Any] | None,
-        *iterables: Iterable[Any],
-        results: Literal["refs"],
-        **options: Unpack[SeriesKeywords],
-    ) -> Iterator[ObjectRef[Any]]: ...
-
-    def map(
-        self,
-        fn: Any,
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        unordered: bool = False,
-        progress_bar: bool = False,
-        path: str | os.PathLike[str] | None = None,
-        key: Callable[..., str] | None = None,
-        results: Literal["values", "refs"] = "values",
-    ) -> Iterator[Any]:
-        """Return an iterator over ``fn(*args)`` for each ``args`` of ``zip(*iterables)``.
-
-        Parameters
-        ----------
-        fn : callable or None
-            The function; None for the stored one. If it is not callable, it is taken for the first
-            iterable, and the function is the stored one: ``executor.map(xs)``. It is sent to a
-            worker once for the series; a callable with a state (a bound method, say) starts each
-            call with the state that it had.
-        *iterables
-            Where the arguments come from; the shortest one ends the series.
-        timeout : float, optional
-            Seconds from now after which the iterator raises `TimeoutError`. Default: none.
-        chunksize : int, optional
-            Calls that are sent to a worker in one message, and stay together there. Default: as
-            many as fill about 100 ms (5 ms for each worker, if there are more than twenty), by what the calls of
-            the function took before.
-        buffersize : int, optional
-            Lets at most so many calls wait, run, or be finished and not yet consumed, beside the
-            one whose value is being asked for; the iterables are then consumed step by step, and
-            may be infinite. Default: none, all of the iterables is consumed at once.
-        unordered : bool, optional
-            Yield values as they come, and not in the order of the calls. Default: False.
-        progress_bar : bool, optional
-            Show a bar that counts finished calls. Default: False.
-        path : path-like, optional
-            A checkpoint file, made if it is not there. Values that it has are not computed again, and
-            each value that comes is written to it at once, however late it is asked for. A value is found by
-            the function (its name, its code, what is bound to it, the code and the globals that it uses
-            by name) and by `joblib.hash` of the arguments. Values are pickles: a file must come from somebody you
-            trust. See `Checkpoint`.
-        key : callable, optional
-            Makes a string of a call's arguments, by which its value is found in the checkpoint, for
-            arguments that have no hash. Default: none.
-        results : {"values", "refs"}, optional
-            With "refs", values stay in the cluster, where they were made, and what is yielded are their Ray
-            ``ObjectRef``. As an argument of another call such a reference arrives as its value, which need
-            not fit into the driver's memory. It is lost with its node, and when Ray is shut down. Calls then travel one
-            by one. Default: "values".
-
-        Returns
-        -------
-        iterator
-            Of values, or of references to them. It raises what a call raised; then, or when it is closed or
-            dropped, the calls that have not started are cancelled.
-
-        Raises
-        ------
-        TimeoutError
-            From the iterator, if the next value does not come in time.
-        CheckpointRefused
-            If the file at `path` is no checkpoint, or damaged, or of a newer version.
-        TypeError
-            If arguments cannot be hashed, before anything is run; with `buffersize`, from the iterator.
-        ValueError
-            If `chunksize` or `buffersize` is less than 1 or `timeout` is negative, or if options contradict each other.
-        RuntimeError
-            After `shutdown`.
-
-        Notes
-        -----
-        Follows `Executor.map
-        <https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.Executor.map>`_
-        of Python 3.14, on each Python.
-
-        Examples
-        --------
-        >>> from thread_chunks import ChunkExecutor
-        >>> with ChunkExecutor(lambda x, y=0: x + y, chunk_size=2) as executor:
-        ...     list(executor.map([1, 2, 3])), list(executor.map(pow, [2, 3], [5, 2]))
-        ([1, 2, 3], [32, 9])
-        """
-        options = series_options(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
-        if self._engine.has_stored and not iterables and isinstance(fn, Iterable):
-            fn, iterables = None, (fn,)  # an enumeration, say, which could be called as well
-        elif fn is not None and not callable(fn):
-            check_is_iterable("map", fn)
-            fn, iterables = None, (fn, *iterables)
-        if buffersize is None and all(map(is_collection, iterables)):
-            return self._series(fn, Supply(iterables), options)
-        return self._series(fn, zip(*iterables, strict=False), options)
-
-    @overload
-    def starmap(
-        self,
-        fn: Callable[..., _T],
-        iterable: Iterable[Iterable[Any]],
-        /,
-        *,
-        results: Literal["values"] = "values",
-        **options: Unpack[SeriesKeywords],
-    ) -> Iterator[_T]: ...
-
-    @overload
-    def starmap(
-        self,
-        fn: Callable[..., _T],
-        iterable: Iterable[Iterable[Any]],
-        /,
-        *,
-        results: Literal["refs"],
-        **options: Unpack[SeriesKeywords],
-    ) -> Iterator[ObjectRef[_T]]: ...
-
-    @overload
-    def starmap(
-        self,
-        fn: None,
-        iterable: Iterable[Iterable[Any]],
-        /,
-        *,
-        results: Literal["values"] = "values",
-        **options: Unpack[SeriesKeywords],
-    ) -> Iterator[Any]: ...
-
-    @overload
-    def starmap(
-        self,
-        fn: None,
-        iterable: Iterable[Iterable[Any]],
-        /,
-        *,
-        results: Literal["refs"],
-        **options: Unpack[SeriesKeywords],
-    ) -> Iterator[ObjectRef[Any]]: ...
-
-    @overload
-    def starmap(
-        self,
-        iterable: Iterable[Iterable[Any]],
-        /,
-        *,
-        results: Literal["values"] = "values",
-        **options: Unpack[SeriesKeywords],
-    ) -> Iterator[Any]: ...
-
-    @overload
-    def starmap(
-        self,
-        iterable: Iterable[Iterable[Any]],
-        /,
-        *,
-        results: Literal["refs"],
-        **options: Unpack[SeriesKeywords],
-    ) -> Iterator[ObjectRef[Any]]: ...
-
-    def starmap(
-        self,
-        fn: Any,
-        iterable: Iterable[Iterable[Any]] | None = None,
-        /,
-        *,
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        unordered: bool = False,
-        progress_bar: bool = False,
-        path: str | os.PathLike[str] | None = None,
-        key: Callable[..., str] | None = None,
-        results: Literal["values", "refs"] = "values",
-    ) -> Iterator[Any]:
-        """Return an iterator over ``fn(*args)`` for each ``args`` of `iterable`.
-
-        The other parameters, and what is returned and raised, are those of `map`.
-
-        Parameters
-        ----------
-        fn : callable or None
-            The function; None, or left out, for the stored one.
-        iterable : iterable of iterables
-            An argument list for each call.
-
-        Raises
-        ------
-        TypeError
-            If an item of `iterable` is not a list of arguments.
-
-        Examples
-        --------
-        >>> from thread_chunks import ChunkExecutor
-        >>> with ChunkExecutor(2) as executor:
-        ...     list(executor.starmap(pow, [(2, 5), (3, 2)]))
-        [32, 9]
-        """
-        options = series_options(timeout, chunksize, buffersize, unordered, progress_bar, path, key, results)
-        if iterable is None:
-            check_is_iterable("starmap", fn)
-            fn, iterable = None, fn
-        if buffersize is None and is_collection(iterable):
-            supply = Supply()
-            supply.extend(argument_lists(cast(Iterable[Any], iterable)))
-            return self._series(fn, supply, options)
-        return self._series(fn, map(argument_list, cast(Iterable[Any], iterable), count()), options)
-
     def with_options(self, *, max_retries: int | None = None, call_timeout: float | None = None) -> Self:
         """Return this executor with other limits for its calls: the same workers, and the same end.
 
@@ -766,6 +509,10 @@ class ChunkExecutor(Executor):
             self._engine.settle(_PROMPT)
         else:
             self.shutdown()
+
+    @property
+    def _has_stored(self) -> bool:
+        return self._engine.has_stored
 
     def _series(
         self, fn: Callable[..., Any] | None, calls: Iterable[Arguments], options: SeriesOptions

@@ -11,8 +11,8 @@ __all__ = ["Bar", "progress"]
 class Bar(Protocol):
     """Counts finished calls, as a context manager."""
 
-    def update(self, n: int) -> object:
-        """Count `n` more calls."""
+    def update(self, n: int, failed: int = 0) -> object:
+        """Count `n` more calls, `failed` of which failed."""
 
     def __enter__(self) -> Bar: ...
 
@@ -25,7 +25,7 @@ class Bar(Protocol):
 
 
 class _NoBar:
-    def update(self, n: int) -> None:
+    def update(self, n: int, failed: int = 0) -> None:
         pass
 
     def __enter__(self) -> _NoBar:
@@ -41,8 +41,12 @@ class _TqdmBar:
         from tqdm.auto import tqdm
 
         self._tqdm = tqdm(total=total, initial=initial, unit="call")
+        self._failed = 0
 
-    def update(self, n: int) -> None:
+    def update(self, n: int, failed: int = 0) -> None:
+        if failed:
+            self._failed += failed
+            self._tqdm.set_postfix(failed=self._failed, refresh=False)
         self._tqdm.update(n)
 
     def __enter__(self) -> _TqdmBar:

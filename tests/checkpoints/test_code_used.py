@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 from thread_chunks import Checkpoint, CheckpointStaleWarning, chunker
+from thread_chunks._series.options import SeriesOptions
 from thread_chunks._series.resumption import finished_values
 
 
@@ -112,4 +113,4 @@ def test_chunk_finds_all_without_an_executor_unless_a_helper_has_changed(make, p
     map_all(make, path, define())
     monkeypatch.setattr(chunker, "ChunkExecutor", lambda *_, **__: pytest.fail("an executor is made"))
     assert chunker.chunk(define(), [[2], [1]], path=path) == [3, 2]
-    assert finished_values(path, define(limit=2), None, [(1,), (2,)], show_progress=False) is None
+    assert finished_values(define(limit=2), [(1,), (2,)], SeriesOptions(path=path)) is None

@@ -49,6 +49,15 @@ assert_type(executor.starmap(None, rows), Iterator[Any])
 assert_type(executor.starmap(None, rows, results="refs"), Iterator[ObjectRef[Any]])
 assert_type(executor.starmap(rows), Iterator[Any])
 assert_type(executor.starmap(rows, results="refs", timeout=3.0), Iterator[ObjectRef[Any]])
+assert_type(executor.map(simulate, [1.0], return_exceptions=True), Iterator[str | BaseException])
+assert_type(executor.map(simulate, [1.0], with_arguments=True), Iterator[tuple[tuple[Any, ...], str]])
+assert_type(executor.starmap(simulate, rows, return_exceptions=True, unordered=True), Iterator[str | BaseException])
+assert_type(
+    executor.starmap(simulate, rows, return_exceptions=True, with_arguments=True),
+    Iterator[tuple[Any, str | BaseException]],
+)
+is_lenient = bool(rows)
+assert_type(executor.map(simulate, [1.0], return_exceptions=is_lenient), Iterator[Any])
 executor.map(simulate, [1.0], chunk_size=3)  # type: ignore[call-overload]
 executor.map(simulate, [1.0], results="references")  # type: ignore[call-overload]
 executor.starmap(simulate)  # type: ignore[call-overload]
@@ -72,7 +81,10 @@ assert_type(gather(executor), list[str])
 actors = [RemoteLabelledActor.remote(simulate)]
 assert_type(chunk(simulate, [[1.0, 2]]), list[str])
 assert_type(chunk(simulate, rows, chunk_size=2, progress_bar=False, path="a", key=str), list[str])
+assert_type(chunk(simulate, rows, return_exceptions=True), list[str | BaseException])
 assert_type(chunk(None, rows, actors), list[Any])
+assert_type(chunk(None, rows, actors, return_exceptions=True), list[Any])
+assert_type(Chunker(simulate)(rows, return_exceptions=True), list[str | BaseException])
 assert_type(Chunker(simulate), Chunker[str])
 assert_type(Chunker(simulate, chunk_size=2)(rows), list[str])
 assert_type(Chunker(simulate)(rows, len), list[int])

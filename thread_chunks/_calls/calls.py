@@ -41,6 +41,12 @@ def parts_of(args: Arguments) -> tuple[Arguments, Extras]:
     return (args[:-1], args[-1]) if args and type(args[-1]) is Extras else (args, _NO_EXTRAS)
 
 
+def row_of(args: Arguments) -> Arguments | dict[str, Any]:
+    """Return the arguments of a call of a series in the form that users know: a tuple, or those by keyword."""
+    positional, extras = parts_of(args)
+    return extras.keywords or positional
+
+
 @dataclass(slots=True, frozen=True)
 class Limits:
     """What a call may take: so many seconds (None: any), and so many more runs after its worker was lost."""

@@ -17,7 +17,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 from .._calls.calls import Call, Given, Limits, extended
-from .._calls.functions import Function
+from .._calls.functions import Function, name_of
 from .._calls.pace import Pace
 from .._checkpoints.writer import Writer
 from .._wire.protocol import CARRIED_KEY
@@ -152,6 +152,12 @@ class Engine:
         if fn is None:
             raise ValueError("no function: none was stored in the executor, and none is given")
         return fn
+
+    def name_of(self, fn: Callable[..., Any] | None) -> str:
+        """Return the name of the function that `fn` means, for messages."""
+        if fn is None:
+            return "the stored function" if self._stored is None else self._stored[1].name
+        return name_of(fn)
 
     def function_of_series(self, fn: Callable[..., Any] | None) -> Function:
         """Return the function of a series: the stored one if `fn` means it, else one that is sent for the series."""

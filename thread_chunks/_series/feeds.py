@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
 from .._calls.calls import UNLIMITED, Arguments, Limits, Outcomes
@@ -23,6 +23,7 @@ class Feed(Protocol):
     outbox: Outbox
     admitted: int
     lazy: bool  # whether `refill` has anything to do
+    arguments: dict[int, Arguments] | None  # those of calls whose values were not yielded, by label, if they are wanted
 
     def refill(self) -> None:
         """Let one more call in, if the input has one."""
@@ -51,6 +52,8 @@ class SeriesFeed:
         Where values are kept.
     limits : Limits
         What the calls may take.
+    with_arguments : bool
+        Whether the arguments are wanted beside the values.
     """
 
     def __init__(
@@ -64,10 +67,14 @@ class SeriesFeed:
         owner: object,
         journal: Journal | None = None,
         limits: Limits = UNLIMITED,
+        with_arguments: bool = False,
     ) -> None:
         self.outbox: Outbox = Mailbox()
         self.admitted = 0
         self.lazy = buffersize is not None
+        self.arguments: dict[int, Arguments] | None = {} if with_arguments else None
+        if with_arguments and isinstance(calls, Supply):
+            calls = chain(calls)  # each is looked at as it is let in
         self._owner = owner
         self._inbox = inbox
         self._rest = iter(()) if isinstance(calls, Supply) else iter(calls)
@@ -84,6 +91,8 @@ class SeriesFeed:
             except BaseException:
                 self.abandon()
                 raise
+            if buffersize is None:
+                self._rest = iter(())  # a `zip` refers to what came from it first
 
     def refill(self) -> None:
         """Let one more call in, if the input has one."""
@@ -95,10 +104,14 @@ class SeriesFeed:
         if self._series is not None:
             self._inbox.post(Abandon(self._series))
         self._owner, self._rest, self._series, self.outbox = None, iter(()), None, Mailbox()
+        if self.arguments is not None:
+            self.arguments.clear()
 
     def add(self, args: Arguments) -> None:
         """Let a call in that is not of the input."""
         assert self._series is not None
+        if self.arguments is not None:
+            self.arguments[self.admitted] = args
         if self.admitted:
             self._inbox.feed(self._series, args)
         else:
@@ -116,10 +129,13 @@ class FutureFeed:
         calls: Iterable[Arguments],
         buffersize: int | None,
         journal: Journal | None = None,
+        *,
+        with_arguments: bool = False,
     ) -> None:
         self.outbox: Outbox = Mailbox()
         self.admitted = 0
         self.lazy = buffersize is not None
+        self.arguments: dict[int, Arguments] | None = {} if with_arguments else None
         self._submit = submit
         self._rest = iter(calls)
         self._journal = journal
@@ -142,10 +158,14 @@ class FutureFeed:
         for future in list(self._futures.values()):
             future.cancel()
         self.outbox = Mailbox()
+        if self.arguments is not None:
+            self.arguments.clear()
 
     def add(self, args: Arguments) -> None:
         """Let a call in that is not of the input."""
         label = self.admitted
+        if self.arguments is not None:
+            self.arguments[label] = args
         future = self._futures[label] = self._submit(args)
         self.admitted += 1
         journal = self._journal  # which has to know of what finishes after nobody wants it any more

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
+
+# The arguments of one call, as users give them, and as they get them back.
+Row = Iterable[Any]
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,6 +23,8 @@ class SeriesOptions:
     path: str | os.PathLike[str] | None = None
     key: Callable[..., str] | None = None
     results: str = "values"
+    return_exceptions: bool = False
+    with_arguments: bool = False
 
     @property
     def keeps(self) -> bool:
@@ -28,7 +33,7 @@ class SeriesOptions:
 
 
 class SeriesKeywords(TypedDict, total=False):
-    """The same for type checkers, but for `results`, by which the overloads are told apart."""
+    """The same for type checkers, but for those by which the overloads are told apart."""
 
     timeout: float | None
     chunksize: int | None

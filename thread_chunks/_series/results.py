@@ -6,6 +6,7 @@ the outbox, in whatever order they come, and yields the values in the order that
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator
 from concurrent import futures
@@ -13,18 +14,23 @@ from contextlib import AbstractContextManager
 from queue import Empty
 from typing import Any
 
-from .._calls.calls import Outcomes
+from .._calls.calls import row_of
 from .._calls.mailbox import Mailbox
 from .._calls.series import Delivery, Outbox, SeriesEnd
+from .._wire.pickling import describe
+from ..errors import ExecutorBroken, RemoteTraceback
 from ..progress import Bar
 from .feeds import Feed
+from .options import SeriesOptions
+
+_log = logging.getLogger("thread_chunks")
 
 
 def values_of(
     feed: Feed,
+    options: SeriesOptions,
     *,
-    unordered: bool,
-    timeout: float | None,
+    name: str,
     started: float,
     bar: Callable[[], AbstractContextManager[Bar]],
 ) -> Generator[Any, None, None]:
@@ -35,32 +41,42 @@ def values_of(
 
     Parameters
     ----------
-    unordered : bool
-        In the order in which they come, not in the order of the calls.
-    timeout : float or None
-        Seconds from `started` after which to wait no more.
+    options : SeriesOptions
+        In which order, how long to wait, and what to do about errors.
+    name : str
+        The function's, for the log.
     started : float
         When the series was started, on `time.monotonic`'s clock.
     bar : callable
         Makes the bar that counts finished calls, when the first value is asked for.
     """
-    reader = _Reader(feed.outbox, None if timeout is None else started + timeout)
+    reader = _Reader(feed.outbox, None if options.timeout is None else started + options.timeout)
+    read_next = reader.read_any if options.unordered else reader.read
     values: list[Any] = []  # of the present block, the next one last
     errors: dict[int, BaseException] = {}  # of the present block, by index
+    failures = _Failures(name) if options.return_exceptions else None
+    arguments = feed.arguments  # by label, if they are to be yielded, too
     read, lazy = 0, feed.lazy  # how many calls were in the blocks before
     try:
         with bar() as reader.bar:
             if lazy:
                 feed.refill()
             while read < feed.admitted:
-                outcomes = reader.read_any(read) if unordered else reader.read(read)
-                values, errors = outcomes.values, outcomes.errors
+                delivery = read_next(read)
+                values, errors = delivery.outcomes.values, delivery.outcomes.errors
                 values.reverse()  # in place: whoever else holds the list lets go of a value too
                 count = len(values)
                 for index in range(count):
                     if index in errors:
-                        raise errors.pop(index)
-                    yield values.pop()  # popped, so that nothing here refers to a value any more
+                        if failures is None or ends_series(errors[index]):
+                            raise errors.pop(index)
+                        failures.note(errors[index])
+                        values[-1] = errors.pop(index)
+                    # Popped, so that nothing here refers to a value any more.
+                    if arguments is None:
+                        yield values.pop()
+                    else:
+                        yield row_of(arguments.pop(delivery.first + index)), values.pop()
                     if lazy:  # the next value is asked for
                         feed.refill()
                 read += count
@@ -70,6 +86,37 @@ def values_of(
         reader.close()
         values.clear()
         errors.clear()
+        if failures is not None:
+            failures.log(feed.admitted)
+
+
+def ends_series(error: BaseException) -> bool:
+    """Whether an error is the executor's end, or that of the series, and not what became of one call.
+
+    The same kinds of error, raised by a call that has an executor of its own, have come with a remote traceback.
+    """
+    is_the_end = isinstance(error, (futures.CancelledError, ExecutorBroken))
+    return is_the_end and not isinstance(error.__cause__, RemoteTraceback)
+
+
+class _Failures:
+    """Counts the calls of a series that failed, and says so at its end."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._count = 0
+        self._first = ""
+
+    def note(self, error: BaseException) -> None:
+        """Count an error."""
+        self._count += 1
+        self._first = self._first or describe(error)
+
+    def log(self, calls: int) -> None:
+        """Say how many there were of so many calls, if there were any."""
+        if self._count:
+            text = "%d of %d calls of %s failed; the first one that was seen: %s"
+            _log.warning(text, self._count, calls, self._name, self._first)
 
 
 class _Reader:
@@ -80,7 +127,7 @@ class _Reader:
     def __init__(self, outbox: Outbox, deadline: float | None) -> None:
         self._outbox = outbox
         self._deadline = deadline
-        self._early: dict[int, Outcomes] = {}  # blocks that came before their turn, by first label
+        self._early: dict[int, Delivery] = {}  # blocks that came before their turn, by first label
         self._end: SeriesEnd | None = None
 
     def close(self) -> None:
@@ -88,16 +135,16 @@ class _Reader:
         self._early.clear()
         self._outbox = Mailbox()
 
-    def read(self, label: int) -> Outcomes:
+    def read(self, label: int) -> Delivery:
         """Wait for the block that begins with `label`."""
         while label not in self._early:
             delivery = self._receive(label)
-            self._early[delivery.first] = delivery.outcomes
+            self._early[delivery.first] = delivery
         return self._early.pop(label)
 
-    def read_any(self, count: int) -> Outcomes:
+    def read_any(self, count: int) -> Delivery:
         """Wait for any block, where `count` calls were in those that were read before."""
-        return self._receive(count).outcomes
+        return self._receive(count)
 
     def _receive(self, count: int) -> Delivery:
         # Calls up to the end's label get their outcomes, so before they came, nothing ends here.
@@ -107,7 +154,7 @@ class _Reader:
         if isinstance(item, SeriesEnd):
             self._end = item
             return self._receive(count)
-        self.bar.update(len(item.outcomes.values))
+        self.bar.update(len(item.outcomes.values), len(item.outcomes.errors))
         return item
 
     def _wait(self) -> Delivery | SeriesEnd:

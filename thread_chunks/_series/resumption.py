@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import sqlite3
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from .._calls.calls import Arguments
+from .._calls.calls import Arguments, row_of
 from .._calls.mailbox import Mailbox
 from .._calls.series import Checkpointed, Outbox
 from .._checkpoints.hashing import hash_of
@@ -26,6 +26,7 @@ from .._wire.pickling import references, unpack
 from ..errors import CheckpointFailedWarning, CheckpointStaleWarning, UnpicklingFailed
 from ..progress import progress
 from .feeds import Feed
+from .options import SeriesOptions
 from .recorder import NoRecorder, Recorder
 from .results import values_of
 
@@ -37,24 +38,18 @@ _ROWS = 1000
 # So many differences are named in a warning.
 _LISTED = 5
 
-Key = Callable[..., str]
-
 
 class Resumption:
     """A series that takes what it can from a checkpoint file.
 
     Parameters
     ----------
-    path : path-like
-        The file.
     identity : Identity
         That of the function, which is part of what a value is found by.
-    key : callable or None
-        Makes a string of a call's arguments, by which its value is found; None: `joblib.hash`.
     calls : iterable of tuple
         The arguments of the calls.
-    buffersize : int or None
-        As for `map`. None: all calls are looked up here, and nothing runs if one can't be.
+    options : SeriesOptions
+        Those of `map`. Without `buffersize`, all calls are looked up here, and nothing runs if one can't be.
 
     Raises
     ------
@@ -64,26 +59,21 @@ class Resumption:
         If a call cannot be identified.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        identity: Identity,
-        key: Key | None,
-        calls: Iterable[Arguments],
-        buffersize: int | None,
-    ) -> None:
+    def __init__(self, identity: Identity, calls: Iterable[Arguments], options: SeriesOptions) -> None:
+        assert options.path is not None
         self._identity = identity
-        self._key = key
-        self._buffersize = buffersize
-        self._draws = _Draws(endless=buffersize is not None)
-        self._store = open_store(path)
+        self._options = options
+        self._key = options.key
+        self._is_lazy = options.buffersize is not None
+        self._draws = _Draws(endless=self._is_lazy)
+        self._store = open_store(options.path)
         weakref.finalize(self, self._store.close).atexit = False
         self._last = self._store.last_outcome()
         self._function = self._store.function(self._identity)  # None: nothing of it is there
         self._calls: Iterator[tuple[Arguments, bytes, int | None]] = map(self._look_up, calls)
         self._total = None
         self.complete = False  # whether it is known that all values are there
-        if buffersize is None:
+        if not self._is_lazy:
             try:
                 looked_up = list(self._calls)
             except BaseException:
@@ -91,9 +81,9 @@ class Resumption:
                 raise
             self._calls, self._total = iter(looked_up), len(looked_up)
             self.complete = all(outcome is not None for _, _, outcome in looked_up)
-        # Of the calls that were let in and whose values were not asked for: the number of the outcome if it is
-        # there, and None if the feed has the call.
-        self._plan: deque[int | None] = deque()
+        # Of the calls that were let in and whose values were not asked for: the outcome if it is there, and None if
+        # the feed has the call.
+        self._plan: deque[_Found | None] = deque()
         self._position = 0  # of the next call
         self._found = 0  # outcomes that were there
         self._exhausted = False  # whether all calls were let in
@@ -135,40 +125,37 @@ class Resumption:
             f"globals: {_listed(min(differences, key=len))}. They are kept, and not used"
         )
 
-    def values(
-        self, feed: Feed, *, unordered: bool, timeout: float | None, started: float, show_progress: bool
-    ) -> Iterator[Any]:
+    def values(self, feed: Feed, *, name: str, started: float) -> Iterator[Any]:
         """Let in the calls that are not there, and return an iterator over all values; as `values_of`."""
         try:
-            self._admit(feed, self._buffersize, unordered)
+            self._admit(feed, self._options.buffersize)
         except BaseException:
             feed.abandon()
             raise
-        if self._buffersize is None:
+        if not self._is_lazy:
             self._log_found()
-        return self._values(feed, unordered, timeout, started, show_progress)
+        return self._values(feed, name, started)
 
-    def _values(
-        self, feed: Feed, unordered: bool, timeout: float | None, started: float, show_progress: bool
-    ) -> Iterator[Any]:
-        is_lazy = self._buffersize is not None
+    def _values(self, feed: Feed, name: str, started: float) -> Iterator[Any]:
+        is_lazy = self._is_lazy
+        show_progress = self._options.progress_bar
         bar = progress(show_progress, None if is_lazy else self._position, 0 if is_lazy else self._found)
         # The bar is entered here, since it counts what both sources give.
-        computed = values_of(feed, unordered=unordered, timeout=timeout, started=started, bar=lambda: nullcontext(bar))
+        computed = values_of(feed, self._options, name=name, started=started, bar=lambda: nullcontext(bar))
         try:
             with bar:
                 while True:
                     if is_lazy:
-                        self._admit(feed, 1, unordered)
+                        self._admit(feed, 1)
                     self._warn_of_failure()
                     if not self._plan:
                         break
-                    outcome = self._plan.popleft()
-                    if outcome is None:
+                    found = self._plan.popleft()
+                    if found is None:
                         yield self._kept(next(computed))
                     else:
                         bar.update(1 if is_lazy else 0)
-                        yield self._kept(Checkpointed(outcome))
+                        yield self._kept(found.as_item())
             if is_lazy and self._run is not None:
                 with suppress(OSError):
                     self._store.set_total(self._run, self._position)
@@ -191,10 +178,16 @@ class Resumption:
             self._warned = True
             warnings.warn(failure, CheckpointFailedWarning, stacklevel=3)
 
-    def _kept(self, value: Any) -> Any:
-        """Return a value that came, or load one that is there; the last one when all are on disk."""
+    def _kept(self, item: Any) -> Any:
+        """Return what came, with its value if that is there; the last one when all are on disk."""
         if self._exhausted and not self._plan:
             self._recorder.flush()
+        if self._options.with_arguments:
+            row, value = item
+            return row, self._loaded(value)
+        return self._loaded(item)
+
+    def _loaded(self, value: Any) -> Any:
         if type(value) is not Checkpointed:
             return value
         try:
@@ -203,7 +196,7 @@ class Resumption:
         except UnpicklingFailed as error:
             raise UnpicklingFailed(f"a value of {self._identity.name} in {self._store.path}: {error}") from error
 
-    def _admit(self, feed: Feed, count: int | None, unordered: bool) -> None:
+    def _admit(self, feed: Feed, count: int | None) -> None:
         """Let in the next `count` calls, or all."""
         rows: list[CallRow] = []
         before = self._position
@@ -215,7 +208,8 @@ class Resumption:
                 feed.add(args)
             else:
                 self._found += 1
-                self._plan.appendleft(outcome) if unordered else self._plan.append(outcome)
+                found = _Found(outcome, args if self._options.with_arguments else None)
+                self._plan.appendleft(found) if self._options.unordered else self._plan.append(found)
             self._position += 1
             if len(rows) == _ROWS:
                 self._recorder.note(rows)
@@ -246,28 +240,35 @@ class Resumption:
         return hashlib.md5(b"key " + key.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
 
 
-def finished_values(
-    path: str | os.PathLike[str],
-    fn: Callable[..., Any],
-    key: Key | None,
-    calls: Sequence[Arguments],
-    *,
-    show_progress: bool,
-) -> list[Any] | None:
+@dataclass(slots=True, frozen=True)
+class _Found:
+    """A value that is there: the number of its outcome, and its arguments if they are wanted."""
+
+    outcome: int
+    args: Arguments | None
+
+    def as_item(self) -> Any:
+        """Return what stands for it, as if it came from a feed."""
+        value = Checkpointed(self.outcome)
+        return value if self.args is None else (row_of(self.args), value)
+
+
+def finished_values(fn: Callable[..., Any], calls: Sequence[Arguments], options: SeriesOptions) -> list[Any] | None:
     """Return the values of calls that are all finished, for which no executor is needed; None if some are not."""
-    with closing(open_store(path)) as store:
+    assert options.path is not None
+    with closing(open_store(options.path)) as store:
         if store.last_outcome() < len(calls):
             return None
         identity = identify(fn)  # which takes time if it uses large arrays
         function = store.function(identity)
         if function is None or store.count(function) < len(calls):
             return None
-    resumption = Resumption(path, identity, key, calls, None)
+    resumption = Resumption(identity, calls, options)
     if not resumption.complete:
         return None
     writers: set[Writer] = set()
     resumption.begin(writers)
-    values = list(resumption.values(_NoFeed(), unordered=False, timeout=None, started=0.0, show_progress=show_progress))
+    values = list(resumption.values(_NoFeed(), name=identity.name, started=0.0))
     for writer in list(writers):
         writer.join()
     return values
@@ -301,6 +302,7 @@ class _NoFeed:
         self.outbox: Outbox = Mailbox()
         self.admitted = 0
         self.lazy = False
+        self.arguments: dict[int, Arguments] | None = None
 
     def refill(self) -> None: ...
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from .._calls.calls import Arguments, Limits
+from .._calls.calls import Arguments, Limits, parts_of
 from .._calls.series import Journal
 from .._checkpoints.identity import identify
 from .._dispatch.engine import Engine
@@ -51,19 +51,13 @@ def start(
     if options.path is None:
         feed = _feed(runner, fn, calls, options)
         bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
-        return values_of(feed, unordered=options.unordered, timeout=options.timeout, started=started, bar=bar)
+        return values_of(feed, options, name=engine.name_of(fn), started=started, bar=bar)
     engine.inbox.check()
     identity = identify(engine.original(fn), runner.identity_of_actors())
-    resumption = Resumption(options.path, identity, options.key, calls, options.buffersize)
+    resumption = Resumption(identity, calls, options)
     journal = resumption.begin(engine.writers)
     feed = _feed(runner, fn, (), replace(options, buffersize=None), journal)
-    return resumption.values(
-        feed,
-        unordered=options.unordered,
-        timeout=options.timeout,
-        started=started,
-        show_progress=options.progress_bar,
-    )
+    return resumption.values(feed, name=engine.name_of(fn), started=started)
 
 
 def _feed(
@@ -77,7 +71,12 @@ def _feed(
     if submit is not None:
         if options.keeps:
             raise ValueError("results='refs' cannot be had through a `submit` that was overridden")
-        return FutureFeed(lambda args: submit(fn, *args), calls, options.buffersize, journal)
+
+        def submit_call(args: Arguments) -> Future[Any]:
+            positional, extras = parts_of(args)
+            return submit(fn, *positional, **extras.keywords)
+
+        return FutureFeed(submit_call, calls, options.buffersize, journal, with_arguments=options.with_arguments)
     function = engine.function_of_series(fn)
     if journal is not None and function.parcel.shipment is None and function.fn is not None:
         function.parcel.shipment = engine.cluster.pack_function(function.fn)  # now, as it was identified
@@ -91,4 +90,5 @@ def _feed(
         owner=engine if is_fed_later else None,
         journal=journal,
         limits=runner.limits,
+        with_arguments=options.with_arguments,
     )
