@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 
 import pytest
@@ -10,6 +11,12 @@ from scripts import Python
 from tiers import TIERS, tier_of
 
 from thread_chunks import ChunkExecutor, config
+
+
+def pytest_configure():
+    # It is ignored where the tests run in the background. Ray's processes would inherit that, and so would what calls
+    # start: a `sleep` that is sent SIGINT would go on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
