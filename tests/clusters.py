@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 300 * 2**20}
@@ -24,13 +25,16 @@ class LocalCluster:
     """A node with a CPU, where programs run, and one with three CPUs and two of "two"."""
 
     def __init__(self):
+        # A directory of its own, short enough for Ray's sockets. In the usual one, Ray notes the cluster's address,
+        # and a program that asks for no address joins the cluster.
+        self._directory = tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": self._directory.name},
         )
         self.address, self.head = self._answer(), Node(*self._answer())
         self.second = None
@@ -66,6 +70,7 @@ class LocalCluster:
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+        self._directory.cleanup()
 
     def _ask(self, *command):
         print(json.dumps(command), file=self._process.stdin, flush=True)

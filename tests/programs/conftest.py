@@ -11,7 +11,7 @@ def joined(ray_up):
     return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "token"}
 
 
-@pytest.fixture(scope="module")  # while it is up, a program that asks Ray for no address joins it
+@pytest.fixture(scope="module")
 def nodes():
     with LocalCluster() as cluster:
         yield cluster
