@@ -8,7 +8,7 @@ import pytest
 
 import thread_chunks
 
-LARGE = ("ray", "numpy", "joblib", "tqdm")
+LARGE = ("ray", "numpy", "joblib", "tqdm", "asyncio")
 
 
 @pytest.fixture
