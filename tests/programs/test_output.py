@@ -40,12 +40,15 @@ def test_calls_print_where_the_driver_prints(joined, tmp_path):
 def test_calls_print_into_a_file_in_order(joined, tmp_path):
     script = """
     from concurrent.futures import ProcessPoolExecutor
-    os.dup2(os.open("out", os.O_WRONLY | os.O_CREAT), 1)
-    print("first", flush=True)
-    with (ProcessPoolExecutor if "STANDARD" in os.environ else ChunkExecutor)(1) as executor:
-        executor.submit(print, "second", flush=True).result()
-        print("third", flush=True)
-        executor.submit(print, "fourth", flush=True).result()
+    def main():
+        os.dup2(os.open("out", os.O_WRONLY | os.O_CREAT), 1)
+        print("first", flush=True)
+        with (ProcessPoolExecutor if "STANDARD" in os.environ else ChunkExecutor)(1) as executor:
+            executor.submit(print, "second", flush=True).result()
+            print("third", flush=True)
+            executor.submit(print, "fourth", flush=True).result()
+    if __name__ == "__main__":  # the worker of the standard library's executor imports the script, unless it is forked
+        main()
     """
     for environment in ({}, {"STANDARD": "1"}):
         assert run(script, tmp_path, **joined, **environment) == []

@@ -21,21 +21,24 @@ def test_executor_inside_a_call_of_another(joined, tmp_path):
 def test_workers_take_over_the_drivers_surroundings(joined, tmp_path):
     script = """
     import multiprocessing
-    executor = ChunkExecutor(1)
-    executor.submit(abs, 1).result()
-    os.makedirs("late/inside")
-    open("late/late_module.py", "w").write("def f(x): return x + 1\\n")
-    sys.path.append(os.path.abspath("late"))
-    import late_module
-    print(executor.submit(late_module.f, 1).result(), list(executor.map(late_module.f, [2])))
-    os.chdir("late/inside")
-    with ChunkExecutor(1) as other:
-        print(other.submit(os.getcwd).result() == os.getcwd())
-        with multiprocessing.Manager() as manager:
-            queue = manager.Queue()
-            other.submit(queue.put, 5).result()
-            print(queue.get(timeout=10))
-    executor.shutdown()
+    def main():
+        executor = ChunkExecutor(1)
+        executor.submit(abs, 1).result()
+        os.makedirs("late/inside")
+        open("late/late_module.py", "w").write("def f(x): return x + 1\\n")
+        sys.path.append(os.path.abspath("late"))
+        import late_module
+        print(executor.submit(late_module.f, 1).result(), list(executor.map(late_module.f, [2])))
+        os.chdir("late/inside")
+        with ChunkExecutor(1) as other:
+            print(other.submit(os.getcwd).result() == os.getcwd())
+            with multiprocessing.Manager() as manager:
+                queue = manager.Queue()
+                other.submit(queue.put, 5).result()
+                print(queue.get(timeout=10))
+        executor.shutdown()
+    if __name__ == "__main__":  # the manager's process imports the script, unless it is forked
+        main()
     """
     assert run(script, tmp_path, **joined) == ["2 [3]", "True", "5"]
 
