@@ -10,23 +10,24 @@ from __future__ import annotations
 import random
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
 from thread_chunks._calls.blocks import Block
-from thread_chunks._calls.calls import Limits, Outcomes
+from thread_chunks._calls.calls import Limits
 from thread_chunks._calls.functions import Function, Parcel
 from thread_chunks._calls.mailbox import Mailbox
 from thread_chunks._calls.series import Series
 from thread_chunks._dispatch.dispatcher import Dispatcher
 from thread_chunks._dispatch.inbox import Inbox
-from thread_chunks._dispatch.messages import Finished, Lost, Message, StartAll, Started, Surrendered
+from thread_chunks._dispatch.messages import Lost, Message, StartAll, Started
 from thread_chunks.errors import WorkerLost
+
+from .simulated_worker import Run, SimulatedWorker
 
 # CPU time of the driver for a block (s), on top of the dispatcher's: to send it by Ray, and to take in its answer. With
 # Ray 2.60 `driver_time` measures 0.6 ms a block in all threads of the driver.
@@ -62,49 +63,31 @@ class Result:
     all_up: float  # when the last worker was (s)
 
 
-@dataclass(eq=False)
-class Run:
-    """A block at a worker."""
-
-    block: Block
-    sent: float
-    began: float = -1.0
-    handed: int = 0  # outcomes that were handed over
-    end: int = 0  # the first call that is given back, and not run
-    left: int = 0  # how many were given back
-    times: list[float] = field(default_factory=list)  # when each call is over
-
-
-class SimulatedWorker:
-    """Runs its blocks one after the other, gives back what it has not begun, and may die."""
-
-    handle: Any = None
-    host, pid, node, place = "simulated", 0, "", "simulated"
+class TimedWorker(SimulatedWorker):
+    """Runs its blocks by the clock of its cluster, and may die. Messages to it take their time, and so do its own."""
 
     def __init__(self, cluster: SimulatedCluster) -> None:
+        super().__init__(lambda message: cluster.at(cluster.delay(), lambda: cluster.inbox.post(message), True))
         self._cluster = cluster
-        self._runs: deque[Run] = deque()
         self._plans = count()  # what was planned for a block is void when there is a later plan
         self._plan = 0
         self._arrived = 0.0  # when the last message to it does
+        self._began = 0.0  # when the block that runs did
+        self._over: list[float] = []  # when each of its calls is
         self.dead = False
 
     def run(self, block: Block) -> bool:
         """Take a block, when the message arrives."""
-        world = self._cluster
-        with world.aside(RAY):
-            world.blocks += 1
-            run = Run(block, world.now, end=len(block.calls))
-            self._receive(lambda: self._arrive(run))
+        with self._cluster.aside(RAY):
+            self._cluster.blocks += 1
+            labels = range(block.first, block.first + len(block.calls))
+            self._arrive(lambda: self.receive(block, labels))
         return True
 
     def surrender(self, block: Block) -> None:
         """Give back what is not begun, when the message arrives."""
         with self._cluster.aside(RAY):
-            self._receive(lambda: self._surrender(block))
-
-    def look(self, block: Block, with_stack: bool) -> None:
-        """Have nothing to say."""
+            self._arrive(lambda: self._surrender(block))
 
     def replace_function(self, function: Function) -> None:
         """Keep nothing."""
@@ -123,64 +106,46 @@ class SimulatedWorker:
             self.dead = True
             self._post(Lost(self, WorkerLost("it died")))
 
-    def _receive(self, action: Callable[[], None]) -> None:
-        """Do something when a message arrives, which overtakes none that was sent before."""
+    def begin(self) -> None:
+        """Begin the first block: from now on it is known when each of its calls will be over."""
+        run = self.runs[0]
+        self._began = over = self._cluster.now
+        self._over = []
+        for label in run.calls[: run.stop]:
+            over += self._cluster.duration(label)
+            self._over.append(over)
+        self._end_at(over)
+
+    def compute(self, calls: Sequence[int]) -> list[None]:
+        """Return nothing, but count what the calls took."""
+        self._cluster.worked += sum(map(self._cluster.duration, calls))
+        return [None] * len(calls)
+
+    def seconds(self, run: Run) -> float:
+        """Return how long the calls of a block that were run took together (s)."""
+        return self._over[run.done - 1] - self._began if run.done else 0.0
+
+    def _arrive(self, action: Callable[[], None]) -> None:
+        """Do something when a message arrives, which overtakes none that was sent before; the dead do nothing."""
         world = self._cluster
         self._arrived = max(self._arrived + 1e-9, world.now + world.delay())
-        world.at(self._arrived - world.now, action)
-
-    def _arrive(self, run: Run) -> None:
-        if not self.dead:
-            self._runs.append(run)
-            if len(self._runs) == 1:
-                self._begin()
-
-    def _begin(self) -> None:
-        run = self._runs[0]
-        run.began = over = self._cluster.now
-        run.times = []
-        for index in range(run.end):
-            over += self._cluster.duration(run.block, index)
-            run.times.append(over)
-        self._finish_at(over)
-
-    def _finish_at(self, when: float) -> None:
-        self._plan = plan = next(self._plans) + 1
-        self._cluster.at(when - self._cluster.now, lambda: self._finish(plan))
-
-    def _finish(self, plan: int) -> None:
-        if self.dead or plan != self._plan:
-            return
-        run = self._runs.popleft()
-        self._post(Finished(self, run.block, self._outcomes(run, run.end)))
-        if self._runs:
-            self._begin()
+        world.at(self._arrived - world.now, lambda: None if self.dead else action())
 
     def _surrender(self, block: Block) -> None:
-        run = next((run for run in self._runs if run.block is block), None)
-        if self.dead or run is None:
-            return
-        now, total = self._cluster.now, len(block.calls)
-        if run.began < 0:
-            run.end, done = 0, 0
-        else:
-            done = sum(over <= now for over in run.times)
-            run.end = min(run.end, done + 1)
-        left, run.left = total - run.end - run.left, total - run.end
-        outcomes = self._outcomes(run, done)
-        if run.began >= 0:
-            self._finish_at(run.times[run.end - 1] if run.end else now)
-        self._post(Surrendered(self, block, outcomes, left))
+        now = self._cluster.now
+        if self.runs:
+            self.run_up_to(min(self.runs[0].stop, sum(over <= now for over in self._over)))
+        if self.give_back(block, keep=1) and block is self.runs[0].block:
+            self._end_at(self._over[self.runs[0].stop - 1] if self.runs[0].stop else now)
 
-    def _outcomes(self, run: Run, stop: int) -> Callable[[], Outcomes]:
-        start, run.handed = run.handed, stop
-        seconds = run.times[stop - 1] - run.began if stop else 0.0
-        self._cluster.worked += sum(self._cluster.duration(run.block, index) for index in range(start, stop))
-        outcomes = Outcomes([None] * (stop - start), offset=start, seconds=seconds)
-        return lambda: outcomes
+    def _end_at(self, when: float) -> None:
+        self._plan = plan = next(self._plans) + 1
+        self._cluster.at(when - self._cluster.now, lambda: self._end(plan))
 
-    def _post(self, message: Message) -> None:
-        self._cluster.at(self._cluster.delay(), lambda: self._cluster.inbox.post(message), True)
+    def _end(self, plan: int) -> None:
+        if not self.dead and plan == self._plan:
+            self.run_up_to(self.runs[0].stop)
+            self.end()
 
 
 class SimulatedCluster:
@@ -194,7 +159,7 @@ class SimulatedCluster:
 
     def __init__(self, table: Table) -> None:
         self.inbox = Inbox()
-        self.workers: list[SimulatedWorker] = []
+        self.workers: list[TimedWorker] = []
         self.worked = self.spent = 0.0
         self.blocks = 0
         self.first = self.all_up = 0.0
@@ -225,17 +190,17 @@ class SimulatedCluster:
         """Return how long a message travels (s)."""
         return self._random.uniform(*self._table.latency)
 
-    def duration(self, block: Block, index: int) -> float:
+    def duration(self, label: int) -> float:
         """Return how long a call takes (s)."""
-        return self._table.durations[(block.first + index) % len(self._table.durations)]
+        return self._table.durations[label % len(self._table.durations)]
 
     def at(self, seconds: float, action: Callable[[], None], news: bool = False) -> None:
         """Let something happen so many seconds from now; if it is `news`, the dispatcher is woken."""
         heappush(self._events, (self.now + seconds, next(self._order), action, news))
 
-    def start_worker(self, post: Callable[[Message], None]) -> SimulatedWorker:
+    def start_worker(self, post: Callable[[Message], None]) -> TimedWorker:
         """Make a worker, which comes up later."""
-        worker = SimulatedWorker(self)
+        worker = TimedWorker(self)
         self.workers.append(worker)
         with self.aside(START):
             delay = 0.0 if self._table.up else self._random.uniform(*self._table.start)
@@ -244,7 +209,7 @@ class SimulatedCluster:
                 self.at(self._random.expovariate(self._table.deaths), worker.die)
         return worker
 
-    def _come_up(self, worker: SimulatedWorker) -> None:
+    def _come_up(self, worker: TimedWorker) -> None:
         self.all_up = self.now
         self.inbox.post(Started(worker))
 

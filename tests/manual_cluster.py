@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import weakref
 
-from thread_chunks._calls.calls import Call, Given, Limits, Outcomes
+from benchmarks.simulated_worker import SimulatedWorker
+from thread_chunks._calls.calls import Call, Given, Limits
 from thread_chunks._calls.functions import Function, Parcel
 from thread_chunks._calls.mailbox import Mailbox
 from thread_chunks._calls.series import Series
 from thread_chunks._calls.supply import Supply
 from thread_chunks._dispatch.dispatcher import Dispatcher
 from thread_chunks._dispatch.inbox import Inbox
-from thread_chunks._dispatch.messages import Cancel, Exceeded, Finished, Lost, StartAll, Started, Surrendered
+from thread_chunks._dispatch.messages import Cancel, Exceeded, Lost, StartAll, Started
 from thread_chunks.errors import WorkerLost, WorkerOutOfMemory
 
 
@@ -22,101 +23,81 @@ class Argument:
         self.name = name
 
 
-class ManualWorker:
+class ManualWorker(SimulatedWorker):
     """Does nothing by itself: the test says when it is up, runs a call, surrenders, finishes or dies.
 
     What it answers lies in `mail` until the test delivers it.
     """
 
-    place, host, pid = "here", "here", 0
-
     def __init__(self, cluster):
+        self.mail = []
+        super().__init__(self.mail.append)
         self.handle = self
         self.cluster = cluster
         self.node = f"node {len(cluster.started)}"
-        self.blocks = []  # as they were sent; the first one runs
-        self.given_back = set()  # blocks that were surrendered before they began
         self.retired = False
         self.dismissed = False
         self.killed = False
         self.asked = []  # blocks that it was asked to surrender
-        self.mail = []
+
+    @property
+    def blocks(self):
+        """Its blocks, as they were sent; the first one runs."""
+        return [run.block for run in self.runs]
 
     @property
     def block(self):
-        return self.blocks[0] if self.blocks else None
+        return self.runs[0].block if self.runs else None
+
+    @property
+    def calls(self):
+        """The names of the calls of the block that runs which are still to be run."""
+        run = self.runs[0]
+        return run.calls[run.done : run.stop]
 
     def run(self, block):
         assert not self.dismissed
-        assert len(self.blocks) < 2, "one block ahead at the most"
-        self.blocks.append(block)
-        self.cluster.sent.extend(arguments[0].name for arguments in block.calls)
-        if len(self.blocks) == 1:
-            self.begin()
+        assert len(self.runs) < 2, "one block ahead at the most"
+        names = [arguments[0].name for arguments in block.calls]
+        self.cluster.sent.extend(names)
+        self.receive(block, names)
         return True
 
     def begin(self):
-        self.calls = list(self.block.calls)  # as the actor has them; those that were run are taken off
-        self.outcomes = []
-        self.handed = 0
-        self.left = 0  # how many calls are given back with the next answer
-        if self.block in self.given_back:
-            self.calls.clear()
-        elif self.retired:
+        if self.retired:
             self.give_up()
 
-    @property
-    def done(self):
-        return len(self.outcomes)
+    def compute(self, calls):
+        self.cluster.ran.extend(calls)
+        return list(calls)
 
     def run_call(self):
         """Run one call of the block."""
-        (argument,) = self.calls.pop(0)
-        self.cluster.ran.append(argument.name)
-        self.outcomes.append(argument.name)
+        assert self.calls
+        self.run_up_to(self.runs[0].done + 1)
 
-    def take(self):
-        """Hand over the outcomes that were not yet."""
-        outcomes = Outcomes(self.outcomes[self.handed :], offset=self.handed)
-        self.handed = self.done
-        return outcomes
-
-    def give_up(self, keep=0):
-        """Give back the calls that have not been run, but for the first of them."""
-        self.left += max(0, len(self.calls) - keep)
-        del self.calls[keep:]
+    def give_up(self):
+        """Give back, with the next answer, the calls of the block that have not been run."""
+        self.runs[0].give_up()
 
     def finish(self):
         """Run the calls that are left, and answer."""
-        while self.calls:
-            self.run_call()
+        self.run_up_to(self.runs[0].stop)
         self.end()
 
-    def end(self):
-        """Answer for the block that runs, and begin the next."""
-        outcomes, block, left = self.take(), self.blocks.pop(0), self.left
-        self.calls = self.outcomes = None
-        self.mail.append(Finished(self, block, lambda: outcomes, left))
-        if self.blocks:
-            self.begin()
-
     def die(self):
-        self.blocks, self.asked, self.calls, self.outcomes = [], [], None, None
+        self.runs, self.asked = [], []
+
+    def fail(self):
+        """Lose the block that runs, and begin the next; return the block."""
+        block = self.runs.pop(0).block
+        if self.runs:
+            self.begin()
+        return block
 
     def answer_surrender(self, running):
         """Give back the calls that have not started; `running` is how many have but did not finish."""
-        block = self.asked.pop(0)
-        if block not in self.blocks:
-            return
-        if block is not self.block:
-            self.given_back.add(block)
-            self.mail.append(Surrendered(self, block, lambda: Outcomes([]), len(block.calls)))
-            return
-        self.give_up(running)
-        outcomes, left, self.left = self.take(), self.left, 0
-        if self.calls:
-            outcomes.running = 1e-9
-        self.mail.append(Surrendered(self, block, lambda: outcomes, left))
+        self.give_back(self.asked.pop(0), running, running=1e-9)
 
     def surrender(self, block):
         self.asked.append(block)
@@ -124,8 +105,8 @@ class ManualWorker:
     def retire(self):
         """Have too much memory: begin nothing any more."""
         self.retired = True
-        if self.block is not None:
-            self.give_up(1)
+        if self.runs:
+            self.runs[0].give_up(keep=1)
         self.mail.append(Exceeded(self, WorkerOutOfMemory("too much"), self.block))
 
     def replace_function(self, function):

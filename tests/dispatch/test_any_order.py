@@ -282,10 +282,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.driver is not None and self.driver.running)
     def fail(self, data):
         worker = data.draw(st.sampled_from(self.driver.running))
-        worker.calls, block = None, worker.blocks.pop(0)
-        if worker.blocks:
-            worker.begin()
-        self.driver.post(Failed(worker, block, LookupError("the message was lost")))
+        self.driver.post(Failed(worker, worker.fail(), LookupError("the message was lost")))
 
     @rule(data=st.data())
     @precondition(lambda self: self.driver is not None and any(w.mail for w in self.driver.cluster.started))

@@ -181,10 +181,10 @@ def test_node_that_is_about_to_go_gets_no_new_calls():
 
 def test_block_that_cannot_be_sent_because_of_a_call_is_sent_call_by_call():
     driver, worker, futures = ready_driver(NAMES[:3])
-    block = worker.blocks.pop()
+    block = worker.fail()
     driver.post(Failed(worker, block, ValueError("a reference of yesterday"), sent=False))
     assert len(worker.block.calls) == 1
-    guilty = worker.blocks.pop()
+    guilty = worker.fail()
     driver.post(Failed(worker, guilty, ValueError("a reference of yesterday"), sent=False))
     run_out(driver)
     assert isinstance(futures[0].exception(0), ValueError)

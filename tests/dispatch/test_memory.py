@@ -47,7 +47,7 @@ def test_memory_limit():
     while len(worker.block.calls) == 1:
         driver.finish(worker)
     worker.run_call()
-    first = worker.calls[0][0].name
+    first = worker.calls[0]
     driver.exceed(worker)
     assert not worker.killed, "what is finished is brought to safety"
     worker.answer_surrender(1)
