@@ -80,7 +80,8 @@ def test_too_small_an_address_space(tmp_path):
 
 
 def test_too_few_open_files(tmp_path):
-    end(start(limited(BREAKS, "prlimit", "--nofile=32"), tmp_path))
+    # So many seconds Ray waits for its server, which has ended; 30 by default.
+    end(start(limited(BREAKS, "prlimit", "--nofile=32"), tmp_path, RAY_gcs_server_port_wait_time_s="5"))
     assert len(said(tmp_path)) == 2
     assert all("gcs_server" in line and "ulimit -n" in line for line in said(tmp_path))
 
