@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, SupportsFloat, SupportsIndex
 
 from . import config
-from ._calls.calls import Arguments, Limits
+from ._calls.calls import Arguments, Limits, extended
 from ._series.options import SeriesOptions
 
 
@@ -71,19 +71,19 @@ def check_is_iterable(method: str, first: object) -> None:
 
 
 def argument_list(args: Iterable[Any], index: int) -> Arguments:
-    """Return one item of `parameters` as a tuple; raise TypeError if it is no list of arguments."""
+    """Return one item of `parameters`, a list or a mapping; raise TypeError if it is neither."""
     if isinstance(args, Mapping):
-        raise TypeError(
-            f"parameters[{index}] must be a list of arguments, not a mapping, of which only the keys would be taken: "
-            f"{args!r}"
-        )
+        keywords = dict(args)
+        if not all(isinstance(name, str) for name in keywords):
+            raise TypeError(f"parameters[{index}] has names of arguments that are not strings: {args!r}")
+        return extended((), keywords)
     if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
-        raise TypeError(f"parameters[{index}] must be a list of arguments, not {args!r}")
+        raise TypeError(f"parameters[{index}] must be a list of arguments, or a mapping of them, not {args!r}")
     return tuple(args)
 
 
 def argument_lists(parameters: Iterable[Iterable[Any]]) -> list[Arguments]:
-    """Return all of `parameters` as tuples; raise TypeError as `argument_list`."""
+    """Return all of `parameters`; raise TypeError as `argument_list`."""
     # In half of the time, where each item is there already and can be looked at twice.
     if type(parameters) in (list, tuple) and {list, tuple}.issuperset(map(type, parameters)):
         return list(map(tuple, parameters))

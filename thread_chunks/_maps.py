@@ -171,9 +171,9 @@ class Maps(Executor):
             again what failed. A line of the log says how many calls failed. Default: False, the first exception ends
             the series.
         with_arguments : bool, optional
-            Yield ``(arguments, value)`` pairs: a tuple of the call's arguments, and its value. They stay
-            in memory until they are yielded. With ``unordered=True``, pairs come as soon as the values are there.
-            Default: False.
+            Yield ``(arguments, value)`` pairs: a tuple of the call's arguments (a dict if they are by keyword), and its
+            value. They stay in memory until they are yielded. With ``unordered=True``, pairs come as soon as the values
+            are there. Default: False.
 
         Returns
         -------
@@ -347,18 +347,18 @@ class Maps(Executor):
         fn : callable or None
             The function; None, or left out, for the stored one.
         iterable : iterable of iterables
-            An argument list for each call.
+            An argument list for each call, or a mapping: the call's arguments by keyword.
 
         Raises
         ------
         TypeError
-            If an item of `iterable` is not a list of arguments.
+            If an item of `iterable` is neither a list of arguments nor a mapping of them.
 
         Examples
         --------
         >>> from thread_chunks import ChunkExecutor
         >>> with ChunkExecutor(2) as executor:
-        ...     list(executor.starmap(pow, [(2, 5), (3, 2)]))
+        ...     list(executor.starmap(pow, [(2, 5), {"base": 3, "exp": 2}]))
         [32, 9]
         """
         validated = series_options("starmap", **options)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from itertools import compress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from ._calls.calls import Arguments, extended
 from ._checkpoints.identity import Identity
 from ._checkpoints.rows import CallRow, ValueRow, make_key, to_bytes, to_row
 from ._checkpoints.store import Run, open_store
 from ._wire.pickling import Packed, unpack
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["Checkpoint"]
 
@@ -29,8 +33,9 @@ class Checkpoint:
     ----------
     func_name : str
         The function's name.
-    parameters : list of lists
-        An argument list for each call; None where they were too large to be kept.
+    parameters : list of lists or mappings
+        An argument list for each call, or a mapping of arguments by keyword; None where they were too large to be
+        kept.
     output : list
         The values; None where there is none.
     completed : list of bool
@@ -65,7 +70,7 @@ class Checkpoint:
     def __init__(
         self,
         func_name: str,
-        parameters: Sequence[Sequence[Any] | None],
+        parameters: Sequence[Sequence[Any] | Mapping[Any, Any] | None],
         output: Sequence[Any],
         completed: Sequence[bool],
         index: int | None = None,
@@ -78,7 +83,7 @@ class Checkpoint:
                 "are of different lengths"
             )
         self.func_name = func_name
-        self.parameters = [None if args is None else list(args) for args in parameters]
+        self.parameters = list(map(_row, parameters))
         self.output = list(output)
         self.completed = list(completed)
         self.index = _behind_last(self.completed) if index is None else operator.index(index)
@@ -127,8 +132,11 @@ class Checkpoint:
         self._calls = calls
 
     @cached_property
-    def parameters(self) -> list[list[Any] | None]:
-        """An argument list for each call; None where they were too large to be kept."""
+    def parameters(self) -> list[list[Any] | dict[Any, Any] | None]:
+        """An argument list for each call; None where they were too large to be kept.
+
+        A dict if there are arguments by keyword; those before them have their places, from 0 on, as keys.
+        """
         assert self._calls is not None
         return [_arguments(data) for data, _ in self._calls]
 
@@ -141,7 +149,7 @@ class Checkpoint:
     def __len__(self) -> int:
         return sum(self.completed)
 
-    def __iter__(self) -> Iterator[tuple[list[Any] | None, Any]]:
+    def __iter__(self) -> Iterator[tuple[list[Any] | dict[Any, Any] | None, Any]]:
         """Yield arguments and value of each finished call, reading one at a time."""
         if self._calls is None:
             yield from compress(zip(self.parameters, self.output, strict=True), self.completed)
@@ -158,6 +166,61 @@ class Checkpoint:
         """Return columns, as for a data frame: ``parameters``, ``output``, ``completed``."""
         return {"parameters": self.parameters, "output": self.output, "completed": self.completed}
 
+    def to_records(self) -> list[dict[Any, Any]]:
+        """Return a dict for each finished call: its arguments by their names, and its value as ``output``.
+
+        Arguments without a name have their place as a key, from 0 on. Those that were too large to be kept are missing.
+
+        Returns
+        -------
+        list of dict
+
+        Raises
+        ------
+        ValueError
+            If an argument is called ``output``.
+
+        Examples
+        --------
+        >>> from thread_chunks import Checkpoint
+        >>> Checkpoint("energy", [{"T": 1.0, "L": 16}], [0.5], [True]).to_records()
+        [{'T': 1.0, 'L': 16, 'output': 0.5}]
+        """
+        records = []
+        for args, value in self:
+            record: dict[Any, Any] = dict(args if isinstance(args, dict) else enumerate(args or ()))
+            if "output" in record:
+                raise ValueError("an argument is called 'output', as the value is: iterate over the checkpoint instead")
+            records.append({**record, "output": value})
+        return records
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the finished calls as a data frame, with the columns of `to_records`.
+
+        Returns
+        -------
+        pandas.DataFrame
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        ValueError
+            As `to_records`.
+
+        Examples
+        --------
+        >>> from thread_chunks import Checkpoint
+        >>> checkpoint = Checkpoint("energy", [{"T": 1.0}, {"T": 2.0}], [0.5, 0.7], [True, True])
+        >>> checkpoint.to_dataframe()  # doctest: +SKIP
+             T  output
+        0  1.0     0.5
+        1  2.0     0.7
+        """
+        import pandas
+
+        return pandas.DataFrame(self.to_records())
+
     def _values(self, outcomes: Iterable[int | None]) -> Iterator[Any]:
         with closing(open_store(self._file, must_exist=True)) as store:
             for outcome in outcomes:
@@ -168,7 +231,7 @@ class Checkpoint:
         values: list[ValueRow] = []
         for position, args in enumerate(self.parameters):
             key = make_key(bytes(16), position)
-            calls.append((position, key, None if args is None else to_bytes(tuple(args))))
+            calls.append((position, key, None if args is None else to_bytes(_call(args))))
             if self.completed[position]:
                 values.append((key, to_row(self.output[position])))
         with closing(open_store(path)) as store:
@@ -181,5 +244,16 @@ def _behind_last(completed: list[bool]) -> int:
     return max((position for position, has_value in enumerate(completed, 1) if has_value), default=0)
 
 
-def _arguments(data: bytes | None) -> list[Any] | None:
-    return None if data is None else list(unpack(Packed(data)))
+def _row(args: Sequence[Any] | Mapping[Any, Any] | None) -> list[Any] | dict[Any, Any] | None:
+    return None if args is None else dict(args) if isinstance(args, Mapping) else list(args)
+
+
+def _call(row: list[Any] | dict[Any, Any]) -> Arguments:
+    """Return the arguments of a call, of which `to_bytes` makes that row."""
+    if not isinstance(row, dict):
+        return tuple(row)
+    return extended((), row)
+
+
+def _arguments(data: bytes | None) -> list[Any] | dict[Any, Any] | None:
+    return None if data is None else _row(unpack(Packed(data)))

@@ -84,8 +84,8 @@ def chunk(
     func : callable or None
         The function. None: the functions that the `actors` hold. With both, `func` takes the
         place of theirs, and stays.
-    parameters : list of lists
-        An argument list for each call.
+    parameters : list of lists or mappings
+        An argument list for each call, or a mapping: the call's arguments by keyword.
     actors : list of actor handles, optional
         Actors to use, derived from `LabelledActor`. Default: new ones.
     chunk_size : int, optional
@@ -113,7 +113,8 @@ def chunk(
     ValueError
         `func` and `actors` are both None, or `chunk_size` differs from the number of actors.
     TypeError
-        An item of `parameters` is not a list of arguments, or another argument is of a wrong type.
+        An item of `parameters` is neither a list of arguments nor a mapping of them, or another argument is of a
+        wrong type.
     CheckpointRefused
         The file at `path` is no checkpoint.
     Exception
@@ -299,8 +300,8 @@ class Chunker(Generic[_T]):
 
         Parameters
         ----------
-        parameters : list of lists
-            An argument list for each call.
+        parameters : list of lists or mappings
+            As for `chunk`.
         func : callable, optional
             Replaces the function, for good.
         progress_bar : bool, optional

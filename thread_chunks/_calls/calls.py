@@ -7,6 +7,7 @@ for each, because a million no-ops must not cost a million objects on the dispat
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,12 @@ def extended(args: Arguments, keywords: dict[str, Any]) -> Arguments:
 def parts_of(args: Arguments) -> tuple[Arguments, Extras]:
     """Return the positional arguments of a call, and what it has beside them."""
     return (args[:-1], args[-1]) if args and type(args[-1]) is Extras else (args, _NO_EXTRAS)
+
+
+def written(args: Arguments, show: Callable[[Any], str] = repr) -> str:
+    """Return arguments as they are written in a call."""
+    positional, extras = parts_of(args)
+    return ", ".join([*map(show, positional), *(f"{name}={show(value)}" for name, value in extras.keywords.items())])
 
 
 def row_of(args: Arguments) -> Arguments | dict[str, Any]:

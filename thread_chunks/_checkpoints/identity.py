@@ -20,6 +20,7 @@ from .bytecode import describe_code, digest_of
 from .hashing import hash_of
 from .members import functions_of, is_wrapper, name_of, original
 from .reach import Reach, Reached
+from .titles import title_of
 
 _CONSTANTS = (int, float, complex, bool, str, bytes, type(None))
 
@@ -51,6 +52,9 @@ class Identity:
         What `code` is made of: what it is called, as in "the code of `f`", and its digest.
     uses : tuple of str
         Those of the parts that are code or values of the user's and that the function uses by name.
+    title : str
+        What it is called for people: where it is a lambda, the name of the function that this calls. Empty if that is
+        `name`.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Identity:
     own_code: str = ""
     parts: tuple[tuple[str, str], ...] = ()
     uses: tuple[str, ...] = ()
+    title: str = ""
 
 
 def identify(fn: Callable[..., Any], wrapper: str = "") -> Identity:
@@ -82,6 +87,7 @@ def identify(fn: Callable[..., Any], wrapper: str = "") -> Identity:
         own_code,
         (*own_parts.items(), *reached.parts),
         reached.users,
+        "" if (title := title_of(fn, name)) == name else title,
     )
 
 

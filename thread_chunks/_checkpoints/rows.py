@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Iterator
 from typing import Any
 
-from .._calls.calls import Arguments
+from .._calls.calls import Arguments, parts_of
 from .._wire.pickling import PLAIN, Packed, pack
 from ..errors import PicklingFailed
+from .hashing import hash_of
 
 # Larger pickles (bytes), and the buffers beside them, are cut into pieces: SQLite copies what it is given, and
 # has a limit of 10^9 bytes.
@@ -49,13 +51,40 @@ def to_row(value: Any, packed: Packed | None = None) -> bytes | Packed:
     return bytes(packed.data)
 
 
+def digest_of(args: Arguments) -> bytes:
+    """Return the digest of a call's arguments.
+
+    Raises
+    ------
+    TypeError
+        If they have none.
+    """
+    positional, extras = parts_of(args)
+    if not extras.keywords:
+        return bytes.fromhex(hash_of(positional))
+    return _md5(b"keywords " + hash_of((positional, extras.keywords)).encode())
+
+
+def digest_of_key(key: str) -> bytes:
+    """Return the digest that stands for a call's arguments where the user's key does."""
+    return _md5(b"key " + key.encode("utf-8", "surrogatepass"))
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
 def to_bytes(args: Arguments) -> bytes | None:
-    """Return the pickle of a call's arguments, for who looks into the file; None if they are large, or Ray's."""
+    """Return the pickle of a call's arguments, for who looks into the file; None if they are large, or Ray's.
+
+    A tuple, or a dict where there are arguments by keyword. Its keys are their names, and the places of those before.
+    """
     if PLAIN.issuperset(map(type, args)):
         row: bytes | Packed = pickle.dumps(args, 5)
     else:
+        positional, extras = parts_of(args)
         try:
-            row = to_row(args)
+            row = to_row({**dict(enumerate(positional)), **extras.keywords} if extras.keywords else positional)
         except PicklingFailed:
             return None
     return row if isinstance(row, bytes) and len(row) <= _LARGEST_ARGUMENTS else None

@@ -18,7 +18,11 @@ CREATE TABLE pieces (
 CREATE INDEX pieces_of_outcomes ON pieces (outcome);
 """
 
-# Made where it is needed; versions without it read the other tables.
+# What functions are called for people, where that is not their name: those that a lambda is around. Made where it is
+# needed; versions without it read the other tables.
+TITLES = "CREATE TABLE IF NOT EXISTS titles (function INTEGER PRIMARY KEY, title TEXT NOT NULL)"
+
+# Likewise.
 BEGUN = "CREATE TABLE IF NOT EXISTS begun (run INTEGER PRIMARY KEY, calls INTEGER NOT NULL)"
 
 

@@ -8,6 +8,7 @@
    calls       run, position, key, pickle          what a run consists of, with the arguments if they are small
    outcomes    id, function, key, run, finished, crc, pickle
    pieces      id, outcome, buffer, crc, data      of outcomes that are large, whose `pickle` is NULL
+   titles      function, title                     of lambdas: the function within; not in every file
    begun       run, calls                          of runs that were written as a whole; not in every file
 
 The *key* of a call is the digest of its arguments (16 bytes) and how many calls of its run before it had
@@ -22,25 +23,19 @@ from __future__ import annotations
 
 import math
 import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
 from .._wire.pickling import Packed
 from ..errors import CheckpointRefused
+from .connection import Connection
 from .identity import Identity
-from .probe import APPLICATION, PATIENCE, STEPS, VERSION, guard, is_of_the_file, look_at, real_path, uri
+from .probe import APPLICATION, VERSION, look_at, real_path
 from .rows import CallRow, ValueRow, cut
-from .schema import BEGUN, PARTS, SCHEMA
-
-_T = TypeVar("_T")
-
-# How long SQLite waits by itself (s), when no signal is handled.
-_NAP = 0.1
+from .schema import BEGUN, PARTS, SCHEMA, TITLES
 
 # Size of the file's pages (bytes), the largest that SQLite has. With 32 KiB large values take twice the time; small
 # transactions take no longer.
@@ -49,7 +44,7 @@ _PAGE = 64 * 1024
 
 @dataclass(slots=True, frozen=True)
 class Run:
-    """A series that used a file; `total` is None as long as its length is not known."""
+    """A series that used a file, and what its function is called; `total` is None while its length is not known."""
 
     id: int
     function: int
@@ -91,7 +86,7 @@ def _prepared(store: Store, is_new: bool) -> Store:
     return store
 
 
-class Store:
+class Store(Connection):
     """A connection to a checkpoint file that `open_store` has seen, for one thread at a time.
 
     One that is `read_only` can be had where SQLite cannot make the files that it needs beside this one, if nobody
@@ -100,24 +95,6 @@ class Store:
     Each method raises OSError if the system, or another process, is in the way, and CheckpointRefused if the
     file turns out to be damaged.
     """
-
-    def __init__(self, path: str, *, read_only: bool = False) -> None:
-        self.path = path
-        self.read_only = read_only
-        self._pid = os.getpid()
-        name = uri(path, "mode=ro&immutable=1" if read_only else "mode=rwc")
-        try:
-            self._connection = sqlite3.connect(
-                name, timeout=_NAP, isolation_level=None, check_same_thread=False, uri=True
-            )
-        except sqlite3.OperationalError as error:
-            raise OSError(f"the checkpoint {path} cannot be opened: {error}") from error
-        self._inode = os.stat(path).st_ino
-
-    def close(self) -> None:
-        """Close the connection."""
-        if os.getpid() == self._pid:  # in a forked child it is the parent's
-            self._connection.close()
 
     def prepare(self, *, create: bool) -> None:
         """Make the tables if they are to be made, and see to it that readers and writers do not wait for each other."""
@@ -160,10 +137,13 @@ class Store:
             assert function is not None
         parts = [(function, *part) for part in identity.parts]
         self._connection.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?, ?)", parts)
+        if identity.title:
+            self._connection.execute(TITLES)
+            self._connection.execute("INSERT OR IGNORE INTO titles VALUES (?, ?)", (function, identity.title))
         row = (function, time.time(), total)
         run = self._connection.execute("INSERT INTO runs (function, started, total) VALUES (?, ?, ?)", row).lastrowid
         assert run is not None
-        return Run(run, function, identity.name, *row[1:])
+        return Run(run, function, identity.title or identity.name, *row[1:])
 
     def set_total(self, run: Run, total: int) -> None:
         """Note how long a run was, which was not known when it began."""
@@ -236,7 +216,7 @@ class Store:
 
     def parts(self, function: int) -> dict[str, str]:
         """Return what a function's code is made of; nothing if an older version wrote it."""
-        if self._number("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'parts'") == 0:
+        if not self._has_table("parts"):
             return {}
         return dict(self._rows("SELECT what, digest FROM parts WHERE function = ?", function))
 
@@ -292,7 +272,11 @@ class Store:
         query = """
             SELECT max(runs.id), function, name, started, total FROM runs JOIN functions ON functions.id = function
             GROUP BY function ORDER BY 1"""
-        return [self._run(*row) for row in self._rows(query)]
+        runs = [self._run(*row) for row in self._rows(query)]
+        titles = dict(self._rows("SELECT function, title FROM titles")) if self._has_table("titles") else {}
+        if not set(map(type, titles.values())) <= {str}:
+            raise self._damaged("a name is not what was written")
+        return [replace(run, name=titles.get(run.function, run.name)) for run in runs]
 
     def calls(self, run: Run) -> Iterator[tuple[bytes | None, int | None]]:
         """Yield, for each call of a run, the pickle of its arguments, and the number of its outcome; None without."""
@@ -307,7 +291,7 @@ class Store:
 
     def begun(self, run: Run) -> int | None:
         """Return how many calls of a run were begun, if whoever wrote the whole run has said so."""
-        if self._row("SELECT 1 FROM sqlite_master WHERE name = 'begun'") is None:
+        if not self._has_table("begun"):
             return None
         row = self._row("SELECT calls FROM begun WHERE run = ?", run.id)
         return None if row is None else self._whole(row[0])
@@ -327,78 +311,13 @@ class Store:
             raise self._damaged("a time is not what was written")
         return times
 
-    @contextmanager
-    def bounded(self) -> Iterator[None]:
-        """Refuse a file, within, that takes far more CPU time than one of its size can."""
-        self._connection.set_progress_handler(guard(self.path), STEPS)
-        try:
-            yield
-        finally:
-            self._connection.set_progress_handler(None, 0)
-
     def _run(self, number: Any, function: Any, name: Any, started: Any, total: Any) -> Run:
         is_sound = type(name) is str and type(started) is float and math.isfinite(started)
         if not is_sound or not (total is None or (type(total) is int and total >= 0)):
             raise self._damaged("a run is not what was written")
         return Run(self._whole(number), self._whole(function), name, started, total)
 
-    def _whole(self, number: Any) -> int:
-        if type(number) is not int:
-            raise self._damaged("a text is where a number should be")
-        return number
-
-    def _transaction(self, kind: str) -> _Transaction:
-        return _Transaction(self._connection, kind)
-
-    def _try(self, action: Callable[[], _T]) -> _T:
-        """Return what `action` does, as soon as no other process is in its way."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return action()
-            except sqlite3.OperationalError as error:
-                text = str(error)
-                if "locked" not in text or time.monotonic() > deadline:
-                    if is_of_the_file(error):
-                        raise self._damaged(error) from error
-                    raise OSError(f"the checkpoint {self.path} cannot be used: {error}") from error
-            except sqlite3.DatabaseError as error:
-                if type(error) is not sqlite3.DatabaseError:  # but one of its kinds, as of a mistake of ours
-                    raise
-                raise self._damaged(error) from error
-
-    def _rows(self, query: str, *parameters: Any) -> list[Any]:
-        return self._try(lambda: self._connection.execute(query, parameters).fetchall())
-
-    def _row(self, query: str, *parameters: Any) -> Any:
-        return self._try(lambda: self._connection.execute(query, parameters).fetchone())
-
-    def _number(self, query: str, *parameters: Any) -> int:
-        return int(self._row(query, *parameters)[0])
-
     def _intact(self, crc: int | None, data: bytes) -> bytes:
         if type(data) is not bytes or crc32(data) != crc:
             raise self._damaged("a value is not what was written")
         return data
-
-    def _damaged(self, reason: object) -> CheckpointRefused:
-        return CheckpointRefused(f"the checkpoint {self.path} is damaged: {reason}. It was left as it is")
-
-
-@dataclass(slots=True)
-class _Transaction:
-    """All or nothing of what is executed within; entered only once it is this connection's turn to write."""
-
-    connection: sqlite3.Connection
-    kind: str
-
-    def __enter__(self) -> None:
-        self.connection.execute(f"BEGIN {self.kind}")
-
-    def __exit__(self, exc_type: object, *_: object) -> None:
-        try:
-            if exc_type is None:
-                self.connection.execute("COMMIT")
-        finally:
-            if self.connection.in_transaction:  # it failed; where the disk is full, SQLite has ended it by itself
-                self.connection.execute("ROLLBACK")

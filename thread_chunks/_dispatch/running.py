@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .._calls.calls import Arguments, parts_of
+from .._calls.calls import Arguments, written
 from .._wire.protocol import CARRIED_KEY
 from ..report import RunningCall
 from .dispatcher import Dispatcher
@@ -66,17 +66,10 @@ def _running_call(candidate: Candidate, deadline: float) -> RunningCall | None:
     return RunningCall(
         candidate.function,
         candidate.first + index,
-        short_form(args),
+        written(args, reprlib.repr),
         candidate.host,
         candidate.pid,
         seconds,
         memory,
         stack,
     )
-
-
-def short_form(args: Arguments) -> str:
-    """Return arguments as they are written in a call, shortened."""
-    positional, extras = parts_of(args)
-    named = (f"{name}={reprlib.repr(value)}" for name, value in extras.keywords.items())
-    return ", ".join([*map(reprlib.repr, positional), *named])

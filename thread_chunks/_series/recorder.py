@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 
 from .._calls.calls import Arguments, Outcomes
-from .._checkpoints.hashing import hash_of
-from .._checkpoints.rows import CallRow, ValueRow, to_row
+from .._checkpoints.rows import CallRow, ValueRow, digest_of, to_row
 from .._checkpoints.store import Run, Store
 from .._checkpoints.writer import Writer
 from .._wire.pickling import PLAIN
@@ -94,7 +93,7 @@ class Recorder:
         if (key := self._keys.get(label)) is None:
             return
         with suppress(Exception):  # if it can't be hashed any more, it was changed
-            if bytes.fromhex(hash_of(args)) == key[:16]:
+            if digest_of(args) == key[:16]:
                 return
         del self._keys[label]
         if not self._changed_arguments:

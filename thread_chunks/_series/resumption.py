@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sqlite3
 import warnings
@@ -14,12 +13,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from .._calls.calls import Arguments, row_of
+from .._calls.calls import Arguments, parts_of, row_of, written
 from .._calls.mailbox import Mailbox
 from .._calls.series import Checkpointed, Outbox
-from .._checkpoints.hashing import hash_of
 from .._checkpoints.identity import Identity, identify
-from .._checkpoints.rows import CallRow, make_key, to_bytes
+from .._checkpoints.rows import CallRow, digest_of, digest_of_key, make_key, to_bytes
 from .._checkpoints.store import Run, open_store
 from .._checkpoints.writer import Writer, not_written
 from .._wire.pickling import references, unpack
@@ -222,7 +220,7 @@ class Resumption:
         try:
             digest = self._digest(args)
         except TypeError as error:
-            text = f"the call {self._identity.name}{_shortened(args)} cannot be found again in a checkpoint: {error}"
+            text = f"the call {self._identity.name}({_shortened(args)}) cannot be found again in a checkpoint: {error}"
             if self._key is None:
                 text += ". Pass key=, a function that makes a string of the arguments"
             raise TypeError(text) from error
@@ -230,14 +228,16 @@ class Resumption:
         return args, key, None if self._function is None else self._store.find(self._function, key)
 
     def _digest(self, args: Arguments) -> bytes:
+        positional, extras = parts_of(args)
         if self._key is None:
-            if any(issubclass(type(value), references().of_values) for value in args):
+            of_values = references().of_values
+            if any(issubclass(type(value), of_values) for value in (*positional, *extras.keywords.values())):
                 raise TypeError("a reference to an object of the cluster means nothing to the next run")
-            return bytes.fromhex(hash_of(args))
-        key = self._key(*args)
+            return digest_of(args)
+        key = self._key(*positional, **extras.keywords)
         if not isinstance(key, str):
             raise TypeError(f"key returned {type(key).__qualname__!r}, not a string")
-        return hashlib.md5(b"key " + key.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+        return digest_of_key(key)
 
 
 @dataclass(slots=True, frozen=True)
@@ -289,9 +289,9 @@ def _listed(texts: Sequence[str]) -> str:
 
 def _shortened(args: Arguments) -> str:
     try:
-        text = repr(args)
+        text = written(args)
     except Exception:
-        return "(...)"
+        return "..."
     return text if len(text) < 200 else f"{text[:200]}..."
 
 
