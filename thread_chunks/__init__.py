@@ -59,6 +59,7 @@ does it. `errors`, `config`, `progress` and `report` are users' modules without 
 from typing import TYPE_CHECKING, Any
 
 from . import config
+from ._actor.here import call_seed
 from ._version import __version__ as __version__
 from .actor import LabelledActor
 from .checkpoint import Checkpoint
@@ -98,6 +99,7 @@ __all__ = [
     "UnpicklingFailed",
     "WorkerLost",
     "WorkerOutOfMemory",
+    "call_seed",
     "chunk",
     "config",
 ]

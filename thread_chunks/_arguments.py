@@ -133,4 +133,11 @@ def series_options(method: str, **given: Any) -> SeriesOptions:
         raise ValueError(f"results must be 'values' or 'refs', not {options.results!r}")
     if options.results == "refs" and (options.chunksize is not None or options.path is not None):
         raise ValueError("results='refs' goes with neither chunksize (calls travel one by one) nor path")
+    check_seed(options.seed)
     return options
+
+
+def check_seed(seed: int | None) -> None:
+    """Raise TypeError unless a seed is None or an integer."""
+    if seed is not None and not isinstance(seed, SupportsIndex):
+        raise TypeError(f"seed must be an integer, not {seed!r}")

@@ -174,6 +174,9 @@ class Maps(Executor):
             Yield ``(arguments, value)`` pairs: a tuple of the call's arguments (a dict if they are by keyword), and its
             value. They stay in memory until they are yielded. With ``unordered=True``, pairs come as soon as the values
             are there. Default: False.
+        seed : int, optional
+            Give each call a random seed of its own, `call_seed`, which depends on this and on its place in the series.
+            With `path`, the seed counts as an argument. Default: none.
 
         Returns
         -------

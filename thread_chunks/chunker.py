@@ -32,6 +32,7 @@ def chunk(
     path: str | os.PathLike[str] | None = None,
     *,
     key: Callable[..., str] | None = None,
+    seed: int | None = None,
     return_exceptions: Literal[False] = False,
 ) -> list[_T]: ...
 
@@ -46,6 +47,7 @@ def chunk(
     path: str | os.PathLike[str] | None = None,
     *,
     key: Callable[..., str] | None = None,
+    seed: int | None = None,
     return_exceptions: bool,
 ) -> list[_T | BaseException]: ...
 
@@ -60,6 +62,7 @@ def chunk(
     path: str | os.PathLike[str] | None = None,
     *,
     key: Callable[..., str] | None = None,
+    seed: int | None = None,
     return_exceptions: bool = False,
 ) -> list[Any]: ...
 
@@ -73,6 +76,7 @@ def chunk(
     path: str | os.PathLike[str] | None = None,
     *,
     key: Callable[..., str] | None = None,
+    seed: int | None = None,
     return_exceptions: bool = False,
 ) -> list[Any]:
     """Return ``[func(*parameters[0]), func(*parameters[1]), ...]``, computed in parallel.
@@ -99,6 +103,8 @@ def chunk(
     key : callable, optional
         Makes a string of a call's arguments, by which its value is found in the checkpoint. Default:
         `joblib.hash` of them is used.
+    seed : int, optional
+        Give each call a random seed of its own, as `ChunkExecutor.map` does. Default: none.
     return_exceptions : bool, optional
         Let the exception of a call that failed stand in its place, and go on; as for `ChunkExecutor.map`. Default:
         False.
@@ -139,6 +145,7 @@ def chunk(
         "path": path,
         "key": key,
         "return_exceptions": return_exceptions,
+        "seed": seed,
     }
     if path is not None and func is not None and actors is None:
         values = finished_values(func, calls, series_options("chunk", **options))
@@ -247,6 +254,7 @@ class Chunker(Generic[_T]):
         path: str | os.PathLike[str] | None = None,
         *,
         key: Callable[..., str] | None = None,
+        seed: int | None = None,
         return_exceptions: Literal[False] = False,
     ) -> list[_T]: ...
 
@@ -259,6 +267,7 @@ class Chunker(Generic[_T]):
         path: str | os.PathLike[str] | None = None,
         *,
         key: Callable[..., str] | None = None,
+        seed: int | None = None,
         return_exceptions: bool,
     ) -> list[_T | BaseException]: ...
 
@@ -271,6 +280,7 @@ class Chunker(Generic[_T]):
         path: str | os.PathLike[str] | None = None,
         *,
         key: Callable[..., str] | None = None,
+        seed: int | None = None,
         return_exceptions: Literal[False] = False,
     ) -> list[_U]: ...
 
@@ -283,6 +293,7 @@ class Chunker(Generic[_T]):
         path: str | os.PathLike[str] | None = None,
         *,
         key: Callable[..., str] | None = None,
+        seed: int | None = None,
         return_exceptions: bool,
     ) -> list[_U | BaseException]: ...
 
@@ -294,6 +305,7 @@ class Chunker(Generic[_T]):
         path: str | os.PathLike[str] | None = None,
         *,
         key: Callable[..., str] | None = None,
+        seed: int | None = None,
         return_exceptions: bool = False,
     ) -> list[Any]:
         """Return the function's values for `parameters`, as `chunk` does.
@@ -310,7 +322,7 @@ class Chunker(Generic[_T]):
             A checkpoint file. Default: as the `Chunker`.
         key : callable, optional
             As for `chunk`.
-        return_exceptions : bool, optional
+        seed, return_exceptions : optional
             As for `chunk`.
 
         Returns
@@ -330,7 +342,9 @@ class Chunker(Generic[_T]):
         if path is None and self.path is not None:
             path = os.path.join(self._directory, os.fsdecode(self.path))
         return list(
-            self._executor.starmap(calls, progress_bar=shown, path=path, key=key, return_exceptions=return_exceptions)
+            self._executor.starmap(
+                calls, progress_bar=shown, path=path, key=key, return_exceptions=return_exceptions, seed=seed
+            )
         )
 
     def __enter__(self) -> Self:

@@ -10,8 +10,9 @@ from multiprocessing.context import BaseContext
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, SupportsIndex, TypeVar, overload
 
-from ._arguments import check_callable, check_limits, check_positive, number_of_bytes, number_of_workers
+from ._arguments import check_callable, check_limits, check_positive, check_seed, number_of_bytes, number_of_workers
 from ._calls.calls import Arguments
+from ._calls.seeds import SeedBed
 from ._dispatch.cluster import WholeCluster
 from ._dispatch.engine import Engine
 from ._maps import Maps
@@ -196,6 +197,7 @@ class ChunkExecutor(Maps):
             raise TypeError(f"actor_class must be a plain subclass of LabelledActor, not {actor_class!r}")
         check_positive("max_tasks_per_child", max_tasks_per_child)
         self._limits = check_limits(max_retries, call_timeout)
+        self._seeds: SeedBed | None = None
         if actors is not None and (max_tasks_per_child or call_timeout or memory_limit) is not None:
             raise ValueError(
                 "max_tasks_per_child, call_timeout and memory_limit are for actors that the executor can replace"
@@ -285,10 +287,13 @@ class ChunkExecutor(Maps):
         ...     executor.submit(divmod, 7, 2).result()
         (3, 1)
         """
-        return self._engine.submit(fn, args, kwargs, self._limits)
+        seed = None if self._seeds is None else self._seeds.for_call()
+        return self._engine.submit(fn, args, kwargs, self._limits, seed)
 
-    def with_options(self, *, max_retries: int | None = None, call_timeout: float | None = None) -> Self:
-        """Return this executor with other limits for its calls: the same workers, and the same end.
+    def with_options(
+        self, *, max_retries: int | None = None, call_timeout: float | None = None, seed: int | None = None
+    ) -> Self:
+        """Return this executor with other options for its calls: the same workers, and the same end.
 
         Parameters
         ----------
@@ -296,6 +301,9 @@ class ChunkExecutor(Maps):
             As for the class. Default: as it is.
         call_timeout : float, optional
             As for the class; ``math.inf`` for none. Default: as it is.
+        seed : int, optional
+            For `call_seed` in the calls of `submit` and of series that have no `seed` of their own. The n-th call
+            of `submit`, and the n-th series, have seeds of their own. Default: as it is.
 
         Returns
         -------
@@ -325,6 +333,9 @@ class ChunkExecutor(Maps):
             raise ValueError("call_timeout is for actors that the executor makes itself, and can replace")
         other = copy(self)  # of the same engine, and of the same kind
         other._limits = limits  # noqa: SLF001 (its own)
+        if seed is not None:
+            check_seed(seed)
+            other._seeds = SeedBed(operator.index(seed))  # noqa: SLF001
         return other
 
     def cancel(self, future: Future[Any]) -> bool:
@@ -519,7 +530,9 @@ class ChunkExecutor(Maps):
     ) -> Iterator[Any]:
         is_overridden = "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit
         submit = self.submit if is_overridden else None
-        return start(Runner(self._engine, self._limits, submit, self._identity_of_actors), fn, calls, options)
+        return start(
+            Runner(self._engine, self._limits, submit, self._seeds, self._identity_of_actors), fn, calls, options
+        )
 
     def _identity_of_actors(self) -> str:
         """Return what the actors' class, whose methods may change the values, adds to `LabelledActor`."""

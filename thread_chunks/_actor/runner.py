@@ -20,6 +20,7 @@ from ..errors import UnpicklingFailed
 from .block import RunningBlock
 from .children import restore_signals_in_children
 from .control import Control
+from .here import Place, enter
 from .memory import PeakMeter
 from .terminal import Streams
 
@@ -73,6 +74,7 @@ class Runner:
         self._in_loop = in_loop
         self._functions: dict[bytes, Callable[..., Any]] = {CARRIED_KEY: _call}  # those of series and `submit`, by key
         self._peak = PeakMeter()
+        self._place = Place()
         self._streams = Streams()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -82,6 +84,7 @@ class Runner:
     async def start(self, holder: Holder, setup: Setup, shipment: Packed | Shipment | None) -> Ready:
         """Take over the driver's surroundings, store the function, run the initializer."""
         restore_signals_in_children()
+        enter(self._place, setup.process)
         _extend_path(setup.paths)
         sys.argv[:] = setup.arguments
         # Ray blocks it, and what the calls start would inherit that, and could not be interrupted.
@@ -129,10 +132,13 @@ class Runner:
                 await self._keep(holder, request.key, function)
             call, finish = self._function(holder, request.key, block)
             if not block.plain:
-                call = _opening(call, request.writable)
+                call = _opening(call, request.writable, self._place)
             if request.keeps:
                 finish = _putting_aside(finish, block)
-            await _run(block, call, finish, request.largest)
+            try:
+                await _run(block, call, finish, request.largest)
+            finally:
+                self._place.seed = None
         reply = seal(block.take())
         return (reply, block.kept) if request.keeps else reply
 
@@ -277,13 +283,13 @@ def _next_call(function: Callable[..., Any], block: RunningBlock) -> Callable[[]
     return run
 
 
-def _opening(function: Callable[..., Any], writable: bool) -> Callable[[Packed | None], Any]:
+def _opening(function: Callable[..., Any], writable: bool, place: Place) -> Callable[[Packed | None], Any]:
     """Return `function` of a packed call, which is unpacked at the last moment."""
 
     def call(packed: Packed | None) -> Any:
         if packed is None:  # it could not be sent, and the driver has the error
             return None
-        args, kwargs = unpack(packed, writable=writable)
+        args, kwargs, place.seed = unpack(packed, writable=writable)
         return function(*args, **kwargs)
 
     return call

@@ -27,14 +27,15 @@ class Extras:
     """
 
     keywords: dict[str, Any]
+    seed: int | None = None
 
 
 _NO_EXTRAS = Extras({})
 
 
-def extended(args: Arguments, keywords: dict[str, Any]) -> Arguments:
-    """Return the arguments of a call, those by keyword included."""
-    return (*args, Extras(keywords)) if keywords else args
+def extended(args: Arguments, keywords: dict[str, Any], seed: int | None = None) -> Arguments:
+    """Return the arguments of a call, with what it has beside the positional ones."""
+    return (*args, Extras(keywords, seed)) if keywords or seed is not None else args
 
 
 def parts_of(args: Arguments) -> tuple[Arguments, Extras]:

@@ -61,8 +61,15 @@ def digest_of(args: Arguments) -> bytes:
     """
     positional, extras = parts_of(args)
     if not extras.keywords:
-        return bytes.fromhex(hash_of(positional))
-    return _md5(b"keywords " + hash_of((positional, extras.keywords)).encode())
+        digest = bytes.fromhex(hash_of(positional))
+    else:
+        digest = _md5(b"keywords " + hash_of((positional, extras.keywords)).encode())
+    return with_seed(digest, extras.seed)
+
+
+def with_seed(digest: bytes, seed: int | None) -> bytes:
+    """Return the digest of arguments with that seed, which decides on a call's value as they do."""
+    return digest if seed is None else _md5(b"seed %d " % seed + digest)
 
 
 def digest_of_key(key: str) -> bytes:

@@ -89,14 +89,19 @@ class Engine:
         raise TypeError("cannot pickle a 'ChunkExecutor' object: to use an executor inside a call, make one there")
 
     def submit(
-        self, fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any], limits: Limits
+        self,
+        fn: Callable[..., Any] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: Limits,
+        seed: int | None = None,
     ) -> Future[Any]:
         """Let a call in, and return its future."""
         self.check_process()
         function = self._submitted(fn)
         if function.parcel.key == CARRIED_KEY:
             args = (fn, *args)
-        call = Call(function, Given(extended(args, kwargs)), limits)
+        call = Call(function, Given(extended(args, kwargs, seed)), limits)
         if function.view is not None:
             function.parcel.latest = weakref.ref(call.future)
         self.inbox.admit(call)

@@ -22,6 +22,7 @@ from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayTaskError
 
+from .._actor.here import PROCESS
 from .._calls.blocks import Block
 from .._calls.calls import Outcomes
 from .._calls.functions import Function, Parcel
@@ -122,6 +123,7 @@ class RayWorker:
             terms.streams,
             terms.node,
             terms.initializer,
+            PROCESS,
         )
         self._holdings = Holdings(terms.ledger)
         shipment = Shipment(stored.parcel.shipment, self._holdings.update(terms.view, stored.view))

@@ -25,6 +25,7 @@ class SeriesOptions:
     results: str = "values"
     return_exceptions: bool = False
     with_arguments: bool = False
+    seed: int | None = None
 
     @property
     def keeps(self) -> bool:
@@ -42,3 +43,4 @@ class SeriesKeywords(TypedDict, total=False):
     progress_bar: bool
     path: str | os.PathLike[str] | None
     key: Callable[..., str] | None
+    seed: int | None

@@ -17,7 +17,7 @@ from .._calls.calls import Arguments, parts_of, row_of, written
 from .._calls.mailbox import Mailbox
 from .._calls.series import Checkpointed, Outbox
 from .._checkpoints.identity import Identity, identify
-from .._checkpoints.rows import CallRow, digest_of, digest_of_key, make_key, to_bytes
+from .._checkpoints.rows import CallRow, digest_of, digest_of_key, make_key, to_bytes, with_seed
 from .._checkpoints.store import Run, open_store
 from .._checkpoints.writer import Writer, not_written
 from .._wire.pickling import references, unpack
@@ -237,7 +237,7 @@ class Resumption:
         key = self._key(*positional, **extras.keywords)
         if not isinstance(key, str):
             raise TypeError(f"key returned {type(key).__qualname__!r}, not a string")
-        return digest_of_key(key)
+        return with_seed(digest_of_key(key), extras.seed)
 
 
 @dataclass(slots=True, frozen=True)

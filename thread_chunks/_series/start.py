@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -10,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from .._calls.calls import Arguments, Limits, parts_of
+from .._calls.seeds import SeedBed, Seeds
 from .._calls.series import Journal
 from .._checkpoints.identity import identify
 from .._dispatch.engine import Engine
@@ -31,6 +33,8 @@ class Runner:
         What the calls may take.
     submit : callable or None
         What a subclass has put in the place of `submit`, to which calls then go, one by one.
+    seeds : SeedBed or None
+        Where the seeds of a series come from that has none of its own.
     identity_of_actors : callable
         Returns what the class of the actors adds to the identity of a function.
     """
@@ -38,6 +42,7 @@ class Runner:
     engine: Engine
     limits: Limits
     submit: Callable[..., Future[Any]] | None
+    seeds: SeedBed | None
     identity_of_actors: Callable[[], str]
 
 
@@ -48,6 +53,10 @@ def start(
     started = time.monotonic()
     engine = runner.engine
     engine.check_process()
+    if options.seed is not None:
+        calls = Seeds((operator.index(options.seed),)).sow(calls)
+    elif runner.seeds is not None:
+        calls = runner.seeds.for_series().sow(calls)
     if options.path is None:
         feed = _feed(runner, fn, calls, options)
         bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
@@ -69,6 +78,8 @@ def _feed(
 ) -> Feed:
     engine, submit = runner.engine, runner.submit
     if submit is not None:
+        if options.seed is not None or runner.seeds is not None:
+            raise ValueError("seed cannot be given through a `submit` that was overridden")
         if options.keeps:
             raise ValueError("results='refs' cannot be had through a `submit` that was overridden")
 

@@ -289,7 +289,7 @@ def pack_calls(
         args, extras = parts_of(call)
         kwargs = extras.keywords
         try:
-            packed.append(pack(_with_arguments_marked(args, kwargs)))
+            packed.append(pack((*_with_arguments_marked(args, kwargs), extras.seed)))
         except PicklingFailed as error:
             packed.append(None)
             errors[index] = _blame(args, kwargs, carried, error)

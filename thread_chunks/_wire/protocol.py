@@ -26,8 +26,8 @@ class Request:
     """A block on its way to an actor.
 
     `calls` is one pickle (bytes, see `unpack_plain`) if all arguments are plain, or, for each call, its
-    ``(args, kwargs)``, None where that could not be packed; the first has label `first`. `token` identifies the block.
-    The function comes along, beside this, when the actor does not hold it under `key` yet; `forget` names
+    ``(args, kwargs, seed)``, None where that could not be packed; the first has label `first`. `token` identifies the
+    block. The function comes along, beside this, when the actor does not hold it under `key` yet; `forget` names
     those that it will not be asked for again. `paths` is the driver's ``sys.path``, if it changed.
     `writable` is whether the arguments' large buffers may be written to. After so many bytes of values as
     `largest` says, the rest of the calls is given back. `keeps`: the value of its only call is to stay in the cluster.
@@ -107,6 +107,7 @@ class Setup:
     streams: str | None  # where the driver hands out its standard output and error
     node: Callable[[], str]  # returns the node of the cluster that the process is on
     initializer: Packed | None
+    process: bytes  # the driver's, see `_actor.here`
 
 
 @dataclass(slots=True)
