@@ -198,7 +198,7 @@ class SimulatedCluster:
         """Let something happen so many seconds from now; if it is `news`, the dispatcher is woken."""
         heappush(self._events, (self.now + seconds, next(self._order), action, news))
 
-    def start_worker(self, post: Callable[[Message], None]) -> TimedWorker:
+    def start_worker(self, post: Callable[[Message], None], index: int) -> TimedWorker:
         """Make a worker, which comes up later."""
         worker = TimedWorker(self)
         self.workers.append(worker)

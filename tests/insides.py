@@ -22,8 +22,8 @@ def with_workers(executor_class):
     started = []
 
     class Telling(FakeCluster if issubclass(executor_class, FakeExecutor) else RayCluster):
-        def start_worker(self, post):
-            started.append(super().start_worker(post))
+        def start_worker(self, post, index):
+            started.append(super().start_worker(post, index))
             return started[-1]
 
     class Told(executor_class, cluster=Telling):

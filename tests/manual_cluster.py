@@ -138,7 +138,7 @@ class ManualCluster:
     def home_of(self, block):
         return self.homes.get(block.calls[0][0].name, "")
 
-    def start_worker(self, post):
+    def start_worker(self, post, index):
         assert self.limit is None or len(self.started) < self.limit
         self.started.append(ManualWorker(self))
         return self.started[-1]

@@ -59,7 +59,7 @@ does it. `errors`, `config`, `progress` and `report` are users' modules without 
 from typing import TYPE_CHECKING, Any
 
 from . import config
-from ._actor.here import call_seed
+from ._actor.here import call_seed, worker_index
 from ._version import __version__ as __version__
 from .actor import LabelledActor
 from .checkpoint import Checkpoint
@@ -102,6 +102,7 @@ __all__ = [
     "call_seed",
     "chunk",
     "config",
+    "worker_index",
 ]
 
 

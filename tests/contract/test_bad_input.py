@@ -68,7 +68,7 @@ def test_bad_calls(make):
         executor.map(square, 3)
     with pytest.raises(TypeError, match=r"parameters\[1\] must be a list of arguments, or a mapping of them, not 2"):
         executor.starmap(square, [[1], 2])
-    with pytest.raises(TypeError, match=r"parameters\[0\] must be a list of arguments, not 'ab'"):
+    with pytest.raises(TypeError, match=r"parameters\[0\] must be a list of arguments, or a mapping of them, not 'ab'"):
         executor.starmap(square, iter(["ab"]))
 
 

@@ -142,6 +142,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.driver is None)
     def create(self, size, handed, max_tasks):
         self.driver = TurningDriver(size, limit=size if handed else None, max_tasks=None if handed else max_tasks)
+        self.most = size
 
     @rule(target=futures, retries=RETRIES, timeout=TIMEOUTS)
     @precondition(lambda self: self.driver is not None)
@@ -319,6 +320,9 @@ class Machine(RuleBasedStateMachine):
         crew = self.driver.dispatcher.crew
         members = list(crew)
         assert len(members) == len(set(members)) == len(crew), "each record is in exactly one set"
+        indices = {member.index for member in members}
+        assert len(indices) == len(members), "each worker has a number of its own"
+        assert indices <= set(range(self.most)), "a number below that of workers"
         sets = {
             State.STARTING: crew.starting,
             State.IDLE: crew.idle,

@@ -83,7 +83,7 @@ def test_only_deaths_in_a_row_break_the_executor():
 
 def test_worker_that_cannot_be_started_breaks_the_executor():
     driver = Driver(1)
-    driver.cluster.start_worker = lambda post: 1 / 0
+    driver.cluster.start_worker = lambda post, index: 1 / 0
     future = driver.submit("a")
     assert isinstance(future.exception(0), ExecutorBroken)
     assert isinstance(future.exception(0).__cause__, ZeroDivisionError)
@@ -93,10 +93,10 @@ def test_workers_that_cannot_be_started_are_not_waited_for():
     driver = Driver(10)
     start_worker = driver.cluster.start_worker
 
-    def refuse(post):
+    def refuse(post, index):
         if len(driver.cluster.started) == 2:
             raise RuntimeError("no more")
-        return start_worker(post)
+        return start_worker(post, index)
 
     driver.cluster.start_worker = refuse
     driver.map("abcdefghij")

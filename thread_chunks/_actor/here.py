@@ -18,8 +18,11 @@ class Place:
     ----------
     seed : int or None
         That of the call that runs, if it has one.
+    index : int or None
+        The worker's number, among those of the executor whose block ran last.
     """
 
+    index: int | None = None
     seed: int | None = None
 
 
@@ -58,5 +61,32 @@ def call_seed() -> int | None:
     ...     list(executor.map(throw, [2, 2, 2], seed=7)) == list(executor.map(throw, [2, 2, 2], seed=7))
     True
     """
-    place: Place | None = getattr(_of_thread, "place", _of_process)
+    place = _place()
     return None if place is None else place.seed
+
+
+def worker_index() -> int | None:
+    """Return the number of the worker that runs this call, or this initializer.
+
+    Two workers of an executor that live at the same time have different numbers. A worker that takes the place of
+    another one takes its number, too. Use it for what calls must not share: a GPU, a port, a folder, a licence.
+
+    Returns
+    -------
+    int or None
+        From 0 to ``chunk_size - 1``; the lowest that was free when the worker was started. None outside of workers.
+
+    Examples
+    --------
+    >>> from thread_chunks import ChunkExecutor, worker_index
+    >>> with ChunkExecutor(1) as executor:
+    ...     executor.submit(worker_index).result()
+    0
+    """
+    place = _place()
+    return None if place is None else place.index
+
+
+def _place() -> Place | None:
+    place: Place | None = getattr(_of_thread, "place", _of_process)
+    return place

@@ -75,6 +75,7 @@ class Runner:
         self._functions: dict[bytes, Callable[..., Any]] = {CARRIED_KEY: _call}  # those of series and `submit`, by key
         self._peak = PeakMeter()
         self._place = Place()
+        self._indices: dict[bytes, int] = {}  # the numbers that those who send blocks have given it
         self._streams = Streams()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,6 +86,7 @@ class Runner:
         """Take over the driver's surroundings, store the function, run the initializer."""
         restore_signals_in_children()
         enter(self._place, setup.process)
+        self._indices[setup.sender] = self._place.index = setup.index
         _extend_path(setup.paths)
         sys.argv[:] = setup.arguments
         # Ray blocks it, and what the calls start would inherit that, and could not be interrupted.
@@ -122,6 +124,7 @@ class Runner:
         """
         request: Request = unseal(Request, sealed)
         block = RunningBlock(request, self._peak)
+        self._place.index = self._indices.get(block.token[0])
         with self.control.running(block):
             if request.paths is not None:
                 _extend_path(request.paths)
@@ -145,6 +148,7 @@ class Runner:
     def end(self, sender: bytes, keys: list[bytes]) -> None:
         """Let go of what is an executor's, which stops using the actor; others may go on to use it."""
         self.control.dismiss(sender)
+        self._indices.pop(sender, None)
         self._forget(keys)
         self._streams.give_back()
 

@@ -46,8 +46,8 @@ class Cluster(Protocol):
     def home_of(self, block: Block) -> str:
         """Return the node that has most of what a block needs, if that is large; empty if there is none."""
 
-    def start_worker(self, post: Callable[[Message], None]) -> Worker:
-        """Begin to start a worker. Later `Started` is posted, or `Lost`, or `Broken`."""
+    def start_worker(self, post: Callable[[Message], None], index: int) -> Worker:
+        """Begin to start a worker, which is to know its number. Later `Started` is posted, or `Lost`, or `Broken`."""
 
     def close(self) -> None:
         """Let go of everything. No worker is used after this."""

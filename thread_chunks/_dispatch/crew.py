@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from heapq import heappop, heappush
 
 from .._calls.blocks import Block
 from ..errors import WorkerLost
@@ -42,6 +43,8 @@ class Member:
         The worker.
     called : float
         When it was started, by the dispatcher's clock.
+    index : int
+        Its number: no other worker of the crew has it, and a lower one was not free.
     state : State
         What it does.
     assignments : list of Assignment
@@ -60,6 +63,7 @@ class Member:
 
     worker: Worker
     called: float
+    index: int = 0
     state: State = STARTING
     assignments: list[Assignment] = field(default_factory=list)
     proved: bool = False
@@ -83,6 +87,8 @@ class Crew:
 
     def __init__(self) -> None:
         self._members: dict[Worker, Member] = {}
+        self._free: list[int] = []  # numbers of workers that are gone, as a heap
+        self._unused = 0  # from here on, nobody has had one
         # By state, each in the order in which they came. A `dict` takes ever longer to find its first or last item when
         # those were deleted.
         self._sets: list[OrderedDict[Member, None]] = [OrderedDict() for _ in State]
@@ -129,9 +135,20 @@ class Crew:
                     return member, assignment
         return None
 
-    def add(self, worker: Worker, now: float) -> None:
+    def take_index(self) -> int:
+        """Return the lowest number that no worker has, for one that is to be started."""
+        if self._free:
+            return heappop(self._free)
+        self._unused += 1
+        return self._unused - 1
+
+    def give_back_index(self, index: int) -> None:
+        """Let others have a number: its worker is gone, or was not started."""
+        heappush(self._free, index)
+
+    def add(self, worker: Worker, now: float, index: int) -> None:
         """Begin the record of a worker that is being started."""
-        member = self._members[worker] = Member(worker, now)
+        member = self._members[worker] = Member(worker, now, index)
         self._sets[STARTING][member] = None
 
     def came_up(self, worker: Worker) -> None:
@@ -209,6 +226,7 @@ class Crew:
         blocks = self.strip(member)
         self._move(member, REMOVED)
         del self._sets[REMOVED][member], self._members[member.worker]
+        self.give_back_index(member.index)
         return blocks
 
     def _move(self, member: Member, state: State) -> None:

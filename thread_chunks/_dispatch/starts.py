@@ -107,12 +107,14 @@ class Starts:
         if missing > 0 and self._failed and self._clock() < self.not_before:
             return
         for _ in range(min(missing, _AT_ONCE)):
+            index = crew.take_index()
             try:
-                worker = self._cluster.start_worker(self._post)
+                worker = self._cluster.start_worker(self._post, index)
             except Exception as error:
+                crew.give_back_index(index)
                 self._do_without("no worker can be started", error)
                 return
-            crew.add(worker, self._clock())
+            crew.add(worker, self._clock(), index)
         self._has_more = missing > _AT_ONCE
         self.all = self.all and self._has_more
 

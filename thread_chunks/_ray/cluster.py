@@ -128,7 +128,7 @@ class RayCluster:
         except RayTaskError as error:
             raise error.cause from None
 
-    def start_worker(self, post: Post) -> RayWorker:
+    def start_worker(self, post: Post, index: int) -> RayWorker:
         """Begin to start a worker."""
         nodes = self._runtime.nodes
         if self._is_open and nodes.is_stale and self._runtime.reachable():
@@ -139,7 +139,7 @@ class RayCluster:
             handle = self._runtime.make_actor(self._actor_class, self._options, place)
         else:
             handle = self._actors.pop()
-        worker = RayWorker(handle, place, self._terms, self._runtime, self.stored, post, self._dismissed)
+        worker = RayWorker(handle, place, index, self._terms, self._runtime, self.stored, post, self._dismissed)
         self._workers.add(worker)
         return worker
 

@@ -75,6 +75,8 @@ class RayWorker:
     handle : actor handle
     node : str
         Where the actor is meant to go, or empty.
+    index : int
+        Its number among the workers of the executor.
     terms : Terms
     runtime : RayRuntime
     stored : Function
@@ -89,6 +91,7 @@ class RayWorker:
         self,
         handle: ActorHandle[Any],
         node: str,
+        index: int,
         terms: Terms,
         runtime: RayRuntime,
         stored: Function,
@@ -124,6 +127,8 @@ class RayWorker:
             terms.node,
             terms.initializer,
             PROCESS,
+            self._id,
+            index,
         )
         self._holdings = Holdings(terms.ledger)
         shipment = Shipment(stored.parcel.shipment, self._holdings.update(terms.view, stored.view))

@@ -108,6 +108,8 @@ class Setup:
     node: Callable[[], str]  # returns the node of the cluster that the process is on
     initializer: Packed | None
     process: bytes  # the driver's, see `_actor.here`
+    sender: bytes  # who sends blocks, as in their tokens
+    index: int  # of the worker, among those of the sender's executor
 
 
 @dataclass(slots=True)
