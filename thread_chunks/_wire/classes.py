@@ -10,7 +10,7 @@ import abc
 import typing
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MemberDescriptorType
 from typing import Any
 from uuid import uuid4
@@ -64,7 +64,21 @@ def reduce_class(cls: type, reduced: Reduced, *, renewed: str | None) -> Reduced
         make, args = _construct, (metaclass, cls.__name__, cls.__bases__, birth)
         attributes = {name: value for name, value in state[0].items() if type(value) is not MemberDescriptorType}
         state = (attributes, *state[1:])
+    state = (_with_annotations(cls, state[0]), *state[1:])
     return _make, (mark_of(cls), make, args), (setter, state, renewed), None, None, _fill
+
+
+def _with_annotations(cls: type, attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the contents of a class with its annotations, which from Python 3.14 on are made when they are asked for.
+
+    cloudpickle leaves out the function that makes them. If it fails, as for a name that is not there, none travel.
+    """
+    if "__annotate_func__" not in vars(cls):
+        return attributes
+    contents = {name: value for name, value in attributes.items() if not name.startswith("__annotat")}
+    with suppress(Exception):
+        contents["__annotations__"] = cls.__annotations__
+    return contents
 
 
 wanted: set[str] = set()  # the names that are taken from the pickle that is being read now
