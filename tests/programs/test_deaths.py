@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+
 from scripts import descendants, end, start
+
+
+def tells_exits():
+    """Return whether the kernel tells how a process ended that is no child."""
+    version = platform.release().split(".")
+    return platform.system() == "Linux" and (int(version[0]), int(version[1].split("-")[0])) >= (6, 15)
 
 
 def test_dead_worker_costs_its_call_only(joined, tmp_path):
@@ -14,11 +22,51 @@ def test_dead_worker_costs_its_call_only(joined, tmp_path):
             try:
                 lost.result()
             except BrokenProcessPool as error:
-                say(type(error).__name__, "process" in str(error), "call 0 of" in str(error))
+                say(type(error).__name__, "process" in str(error), "It ran <lambda>()" in str(error))
             say(other.result(), list(executor.map(abs, range(5))), executor.size)
     """
     end(start(script, tmp_path, **joined))
     assert (tmp_path / "said").read_text().splitlines() == ["WorkerLost True True", "1 [0, 1, 2, 3, 4] 2"] * 2
+
+
+def test_what_is_said_of_deaths(tmp_path):
+    script = """
+    import logging
+    logging.basicConfig(filename="log", format="%(name)s %(levelname)s %(message)s")
+    from thread_chunks import WorkerLost
+    def fall(how, *, hard=True):
+        eval(how)
+        time.sleep(600)
+    ways = ["os._exit(1)", "os._exit(7)", "os.abort()", "__import__('ctypes').string_at(0)"]
+    ways += [f"os.kill(os.getpid(), signal.{name})" for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGFPE")]
+    ways += ["ray.actor.exit_actor()", "os.kill(os.getppid(), 0) or os._exit(255)"]
+    with ChunkExecutor(2) as executor:
+        for how in ways:
+            try:
+                say(executor.submit(fall, how, hard=False).result())
+            except WorkerLost as error:
+                say(error)
+        try:
+            list(executor.map(fall, ["0 or os._exit(3)"] * 3))
+        except WorkerLost as error:
+            say(error)
+            say(*getattr(error, "__notes__", ["In call 0 of the series, fall('0 or os._exit(3)')"]))
+        print("for the next program")
+    """
+    out, _ = end(start(script, tmp_path))
+    assert out == ["for the next program"], "nothing of Ray's"
+    said = (tmp_path / "said").read_text().splitlines()
+    ends = ["with exit status 1", "with exit status 7", "of SIGABRT", "of SIGSEGV"]
+    ends += ["of SIGKILL", "of SIGSEGV", "of SIGBUS", "of SIGFPE", "with exit status 0", "with exit status 255"]
+    ends += ["with exit status 3"]
+    known = [end for line, end in zip(said, ends, strict=False) if f") died {end}" in line]
+    assert known == ends or not tells_exits(), said
+    assert "It ran fall('os._exit(1)', hard=False)" in said[0]
+    assert said[-1] == "In call 0 of the series, fall('0 or os._exit(3)')"
+    assert not any("\x1b" in line or "Some common causes" in line or len(line) > 400 for line in said)
+    log = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("thread_chunks")]
+    assert [line.removeprefix("thread_chunks WARNING ") for line in log][:10] == said[:10]
+    assert len([line for line in log if "exit status 3" in line]) in (1, 2), "one for each worker"
 
 
 def test_worker_that_crashes(joined, tmp_path):

@@ -20,6 +20,8 @@ class Receiver(Protocol):
 
     def deliver(self, first: int, outcomes: Outcomes) -> None: ...
 
+    def index_of(self, label: int) -> int | None: ...
+
 
 @dataclass(slots=True, eq=False)
 class Batch:
@@ -31,6 +33,10 @@ class Batch:
 
     def sent(self, first: int, calls: list[Arguments]) -> None:
         """Do nothing: arguments of `submit` are not looked at again."""
+
+    def index_of(self, label: int) -> int | None:
+        """Return None: it is no series."""
+        return None
 
     def place(self, future: Future[Any]) -> int:
         """Return which of the calls a future is of; -1 if none is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -73,6 +74,9 @@ class Series:
     limits: Limits = UNLIMITED
     # Appended to by the thread that feeds the series, taken from by the dispatcher's.
     calls: Supply = field(default_factory=Supply)
+    # Appended to by the same thread: for each call of the input that was left out, the label of the next one that was
+    # not. Their order is that of the input.
+    gaps: list[int] = field(default_factory=list)
     taken: int = 0  # dispatcher thread: calls up to this label are in blocks, or were
     queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
     abandoned: bool = False  # dispatcher thread: nobody wants what has not started
@@ -92,6 +96,10 @@ class Series:
         if self.journal is not None:
             for label, args in enumerate(calls, first):
                 self.journal.sent(label, args)
+
+    def index_of(self, label: int) -> int:
+        """Return the place of a call in the input, where calls that need not run have no label."""
+        return label + bisect_right(self.gaps, label)
 
     def _pass_over(self, journal: Journal, length: int) -> int:
         """Deliver the next calls as far as they are kept elsewhere, and return how many follow that are not."""

@@ -86,6 +86,7 @@ from .messages import (
     Surrendered,
     Work,
 )
+from .naming import note_errors
 from .queue import Queue
 from .recovery import Recovery
 from .starts import Starts
@@ -307,6 +308,7 @@ class Dispatcher:
     def _settle(self, member: Member, assignment: Assignment, outcomes: Outcomes) -> None:
         """Take in some outcomes of a block; when it is over, the worker is free again."""
         block, count = assignment.block, len(outcomes.values)
+        note_errors(block, outcomes)
         block.settle(outcomes.offset, outcomes.offset + count)
         if not block.fixed:  # else its calls are one task, which is counted at its end
             member.tasks += count
@@ -329,9 +331,10 @@ class Dispatcher:
         """Go on without a worker that is dead."""
         state = member.state
         for_memory = isinstance(error, WorkerOutOfMemory) and state is not IDLE
-        counts = not for_memory or self.size == 1
-        for block in reversed(self._remove(member)):
-            self._recovery.lost(block, error, counts=counts)
+        blocks = self._remove(member)
+        self._recovery.warn(blocks, error, fits=self.size - 1 if for_memory else None)
+        for block in reversed(blocks):
+            self._recovery.lost(block, error, counts=not for_memory or self.size == 1)
         member.worker.dismiss()
         if not self._cluster.replaceable:
             self._starts.one_fewer()
@@ -339,7 +342,6 @@ class Dispatcher:
                 self._break(executor_broken("all actors that the executor was given are dead", error))
         elif for_memory and self.size > 1:
             self._starts.one_fewer()
-            _log.warning("%s From now on %d calls run at once: chunk_size=%d would fit.", error, self.size, self.size)
         elif state is STARTING and not self._recovery.killing:
             self._starts.failed(member.called, error)
 
@@ -365,16 +367,17 @@ class Dispatcher:
         """Kill a worker that has too much memory, and no block."""
         if not member.proved:
             self._starts.failed(member.called, error)
-        self._dispose(member)
+        self._dispose(member, error)
 
     def _kill(self, member: Member, error: BaseException) -> None:
         """Kill a worker for the sake of the block that it runs, as `Endings` says."""
         nothing_begins = member.kill_reason is not None
-        self._recovery.killed(member.worker.place, self._dispose(member), error, nothing_begins=nothing_begins)
+        self._recovery.killed(member.worker.place, self._dispose(member, error), error, nothing_begins=nothing_begins)
 
-    def _dispose(self, member: Member) -> list[Block]:
-        """Kill a worker and dismiss it; return what it had."""
+    def _dispose(self, member: Member, error: BaseException) -> list[Block]:
+        """Kill a worker and dismiss it, because of an error; return what it had."""
         blocks = self._remove(member)
+        self._recovery.warn(blocks[:1], error)
         member.worker.kill()
         member.worker.dismiss()
         return blocks

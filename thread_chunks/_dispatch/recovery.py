@@ -5,19 +5,20 @@ Errors are handed out by `Recovery.deliver`, and not before: the user's callback
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict, deque
 from concurrent.futures import CancelledError
 
 from .._calls.blocks import Batch, Block
 from .._calls.calls import Outcomes
-from ..errors import WorkerLost
+from ..errors import CallTimeout, WorkerLost
+from .naming import name_of_call, with_call
 from .queue import Queue
 from .tally import Tally
 
-_ENDED = (
-    "a worker ({}) was killed to end a call ({}), and did not say before which of several calls ran: "
-    "this one was among them"
-)
+_log = logging.getLogger("thread_chunks")
+
+_ENDED = "a worker ({}) was killed to end a call ({}), and did not say before which of several calls ran"
 
 
 class Recovery:
@@ -91,10 +92,14 @@ class Recovery:
             self.wait_again(block.singly(block.runs))
 
     def fail(self, block: Block, error: BaseException) -> None:
-        """Give the open calls of a block an error."""
+        """Give the open calls of a block an error, which names each of them if it is of their worker."""
         if count := block.open_calls:
             self._tallies[block.function.name].add(count, count, 0.0, ())
-            self._resolve(block, block.failures(error))
+            named = _named(block, error, count)
+            outcomes = block.failures(error)
+            for some in outcomes:
+                some.errors.update((place, named.get(some.offset + place, error)) for place in some.errors)
+            self._resolve(block, outcomes)
 
     def cancel_unwanted(self, block: Block) -> None:
         """Give the open calls of a block that are unwanted the error of cancelled ones."""
@@ -106,5 +111,25 @@ class Recovery:
             block, outcomes = self._resolved.popleft()
             block.deliver(outcomes)
 
+    def warn(self, blocks: list[Block], error: BaseException, fits: int | None = None) -> None:
+        """Write a line to the log about a worker that is lost with blocks, unless it is the executor's or user's wish.
+
+        It names the first of the calls. `fits` is how many calls there is memory for, if that was found out by it.
+        """
+        if self.killing or isinstance(error, CancelledError):
+            return
+        if block := next((block for block in blocks if block.open), None):
+            others = sum(block.open_calls for block in blocks) - 1
+            error = with_call(error, name_of_call(block, block.open[0][0]), others)
+        _log.warning("%s%s", error, "" if not fits else f". From now on {fits} at once: chunk_size={fits} would fit")
+
     def _resolve(self, block: Block, outcomes: list[Outcomes]) -> None:
         self._resolved.extend((block, some) for some in outcomes)
+
+
+def _named(block: Block, error: BaseException, count: int) -> dict[int, BaseException]:
+    """Return an error for each open call, by its place, if it is of those that name their call."""
+    if not isinstance(error, (WorkerLost, CallTimeout)):
+        return {}
+    places = (place for start, stop in block.open for place in range(start, stop))
+    return {place: with_call(error, name_of_call(block, place), count - 1) for place in places}

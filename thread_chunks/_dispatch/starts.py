@@ -138,7 +138,6 @@ class Starts:
 
     def failed(self, called: float, error: WorkerLost) -> None:
         """Start the next worker later: one that was called then was lost before it was of use, though it may be up."""
-        _log.warning("a worker was lost before it was of use: %s", error)
         self.failure = error
         if called > self._failed_at:  # else it is of an attempt that has failed already
             self._failed_at = now = self._clock()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from ray.exceptions import OutOfMemoryError
 
-from .._calls.blocks import Block
+from .._system.exits import exit_name
 from ..errors import WorkerLost, WorkerOutOfMemory
 
 _NOT_INSTALLED = (
@@ -13,26 +15,60 @@ _NOT_INSTALLED = (
     "before Ray is up"
 )
 
-# So much is shown of what Ray says of a lack of memory, which is pages (characters).
+# So much is shown of what Ray says of a death, which may be pages (characters).
 _LONGEST_TEXT = 300
 
+_OPENING = "The actor died unexpectedly before finishing this task"
 
-def lost(place: str, error: BaseException, block: Block | None, *, by_kernel: bool) -> WorkerLost:
-    """Return the error of the calls that a worker at `place` ran, of `block`; None: it was not up yet."""
-    if block is None:
-        doing = "before it was up"
-    else:
-        count, name = len(block.calls), block.function.name
-        calls = f"call {block.first} of {name}" if count == 1 else f"{count} calls of {name}, as far as they had begun"
-        doing = f"while it ran {calls}"
+
+# What Ray says of a worker of which it knows nothing but that it is gone.
+_UNINFORMED = "Worker unexpectedly exits with a connection error code 2. End of file."
+
+
+def lost(place: str, error: BaseException, *, was_up: bool, by_kernel: bool, status: int | None) -> WorkerLost:
+    """Return the error that says how a worker at `place` died.
+
+    Parameters
+    ----------
+    place : str
+        Its process and host.
+    error : BaseException
+        What Ray says.
+    was_up : bool
+        Whether it was up.
+    by_kernel : bool
+        Whether the kernel killed it for want of memory.
+    status : int or None
+        How its process ended, as `os.waitstatus_to_exitcode` has it, if that is known.
+    """
+    when = "" if was_up else " before it was up"
     found: WorkerLost
     if isinstance(error, OutOfMemoryError):
         said = str(error).partition("\n")[0][:_LONGEST_TEXT]
-        found = WorkerOutOfMemory(f"a worker ({place}) was killed by Ray for want of memory {doing}. {said}")
+        found = WorkerOutOfMemory(f"a worker ({place}) was killed by Ray for want of memory{when}: {said}")
     elif by_kernel:
-        found = WorkerOutOfMemory(f"a worker ({place}) was killed by the kernel for want of memory {doing}.")
+        found = WorkerOutOfMemory(f"a worker ({place}) was killed by the kernel for want of memory{when}")
     else:
-        reason = _NOT_INSTALLED if "No module named 'thread_chunks'" in str(error) else error
-        found = WorkerLost(f"a worker ({place}) died {doing}. {reason}")
+        found = WorkerLost(f"a worker ({place}) died{_how(_words_of(error), status)}{when}")
     found.__cause__ = error
     return found
+
+
+def _how(said: str, status: int | None) -> str:
+    """Return how a worker died: its signal or exit status if that is known, and what Ray adds to it."""
+    if by_signal := re.search(r"receives an? (SIG[A-Z0-9]+)", said):  # which Ray makes an exit with status 1
+        return f" of {by_signal[1]}"
+    is_informed = bool(said) and not said.startswith(_UNINFORMED)
+    if status is None:
+        return f" ({said})" if is_informed else ", and Ray does not know how"
+    return f" {exit_name(status)}" + (f" ({said})" if is_informed else "")
+
+
+def _words_of(error: BaseException) -> str:
+    """Return what Ray says of a death, on one line, without what it says of each."""
+    text = str(error)
+    if "No module named 'thread_chunks'" in text:
+        return _NOT_INSTALLED
+    lines = [line.strip() for line in text.splitlines() if not line.startswith(("\t", _OPENING))]
+    said = " ".join(line for line in lines if line).rpartition("Worker exit detail: ")[2]
+    return said.partition(" Some common causes include")[0][:_LONGEST_TEXT]

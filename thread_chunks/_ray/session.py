@@ -18,7 +18,7 @@ from . import presence
 from .connecting import Connection, check_connection, connect, reach
 from .keeper import Keeper, wait_for_others
 from .outlet import Outlet
-from .unstable import import_early
+from .unstable import end_printing, import_early
 
 # How long Ray's head may take to answer (s).
 _PATIENCE = 3.0
@@ -102,6 +102,8 @@ def join(*, persistent: bool) -> Session:
             if _current is not None:
                 _current.end()  # the user has shut it down
             _current = Session(_identity(), connection.ours, connection.local, connection.keeper)
+            if connection.ours:
+                end_printing()
         if _current.outlet is None:
             with suppress(OSError, RuntimeError):  # then workers print into Ray's files
                 _current.outlet = Outlet()

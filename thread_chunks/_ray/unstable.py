@@ -5,6 +5,8 @@ They are imported when they are needed, and no version is refused for the lack o
 
 from __future__ import annotations
 
+import ctypes
+import threading
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
@@ -49,6 +51,19 @@ def is_client() -> bool:
     except ImportError:
         return False
     return bool(ray.util.client.ray.is_connected())  # type: ignore[no-untyped-call]
+
+
+def end_printing() -> None:
+    """End the thread in which Ray prints, on standard output, what it has to say of each dead worker and node.
+
+    Ray has no option for it, beside a pattern that it reads when it is imported. Whoever reads what the program prints
+    would get Ray's words among it, and the package itself says what happened. Where Ray calls the thread by another
+    name, Ray prints.
+    """
+    for thread in threading.enumerate():
+        if thread.name == "ray_listen_error_messages" and thread.ident is not None:
+            # It takes effect when the thread wakes up, before it prints.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
 
 def import_early() -> None:

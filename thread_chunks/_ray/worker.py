@@ -28,6 +28,7 @@ from .._calls.calls import Outcomes
 from .._calls.functions import Function, Parcel
 from .._dispatch.cluster import GONE, executor_broken
 from .._dispatch.messages import Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
+from .._system.exits import Watch
 from .._wire.holdings import Holdings
 from .._wire.images import Shipment
 from .._wire.pickling import Packed, pack_calls, unpack_error
@@ -118,6 +119,7 @@ class RayWorker:
         self._killed_by_kernel: bool | None = None  # None: nobody has asked
         self._sent: dict[Block, Sent] = {}
         self._forgetful = False  # whether functions that were sent may not have arrived
+        self._watch: Watch | None = None  # written once, before `Started` is posted, if it is on this machine
         setup = Setup(
             self._paths,
             sys.argv,
@@ -196,7 +198,7 @@ class RayWorker:
         try:
             reply = self.handle.thread_chunks_surrender.options(**IN_CONTROL_GROUP).remote(sent.token)
         except Exception as error:
-            self._post(Lost(self, self._describe(error, block)))
+            self._post(Lost(self, self._describe(error)))
         else:
             self._when_done(reply, lambda future: self._surrendered(future, block, sent))
 
@@ -221,6 +223,8 @@ class RayWorker:
 
     def dismiss(self) -> None:
         """Let go of the actor; it ends when nobody else holds its handle."""
+        if self._watch is not None:
+            self._watch.close()
         self._dismissed(self)
         self._tell(self.handle.thread_chunks_end, self._id, list(self._functions))
         del self.handle
@@ -265,6 +269,8 @@ class RayWorker:
             return
         ready = future.result()
         self.host, self.pid, self.node = ready.host, ready.pid, ready.node
+        if ready.host == socket.gethostname():
+            self._watch = Watch(ready.pid)
         if ready.error is None:
             self._post(Started(self))
         else:
@@ -284,12 +290,12 @@ class RayWorker:
                 self._forgetful = True
             self._post(Failed(self, block, error.cause if isinstance(error, RayTaskError) else error))
         else:
-            self._post(Lost(self, self._describe(error, block)))
+            self._post(Lost(self, self._describe(error)))
 
     def _surrendered(self, future: Future[bytes | Reply | bool], block: Block, sent: Sent) -> None:
         error = future.exception()
         if error is not None:
-            self._post(Lost(self, self._describe(error, block)))
+            self._post(Lost(self, self._describe(error)))
         elif (reply := unseal(Reply, future.result())) is False:
             self._post(Surrendered(self, block, partial(Outcomes, []), len(block.calls)))
         elif reply is not True:
@@ -306,18 +312,17 @@ class RayWorker:
         text = f"a worker ({self.place}) was killed because it had {used} for itself, and memory_limit is {limit}"
         with self._lock:
             block = next((block for block, sent in self._sent.items() if sent.token == excess.token), None)
-        if excess.token is not None:
-            text += f", while it ran call {excess.label}" + ("" if block is None else f" of {block.function.name}")
-        else:
+        if excess.token is None:
             text += ", before it ran a call: give more than a worker has for itself when it is idle"
         self._post(Exceeded(self, WorkerOutOfMemory(text), block))
 
     def _collect(self, reply: Reply, sent: Sent, seconds: float = 0.0) -> Callable[[], Outcomes]:
         return partial(outcomes, reply, sent, seconds, self._terms.writable)
 
-    def _describe(self, error: BaseException, block: Block | None = None) -> WorkerLost:
-        is_unexplained = not isinstance(error, OutOfMemoryError)
-        return lost(self.place, error, block, by_kernel=is_unexplained and self._is_killed_by_kernel())
+    def _describe(self, error: BaseException) -> WorkerLost:
+        by_kernel = not isinstance(error, OutOfMemoryError) and self._is_killed_by_kernel()
+        status = None if self._watch is None else self._watch.status()
+        return lost(self.place, error, was_up=bool(self.host), by_kernel=by_kernel, status=status)
 
     def _is_killed_by_kernel(self) -> bool:
         with self._lock:

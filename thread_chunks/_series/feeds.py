@@ -15,6 +15,7 @@ from .._calls.series import Delivery, Journal, Outbox, Series
 from .._calls.supply import Supply
 from .._dispatch.inbox import Inbox
 from .._dispatch.messages import Abandon
+from .._dispatch.naming import note_call, short_form
 
 
 class Feed(Protocol):
@@ -30,6 +31,9 @@ class Feed(Protocol):
 
     def add(self, args: Arguments) -> None:
         """Let a call in that is not of the input."""
+
+    def leave_out(self) -> None:
+        """Count a call that need not run, so that those behind it are known by their place."""
 
     def abandon(self) -> None:
         """Cancel what has not started, and let go of everything."""
@@ -119,12 +123,18 @@ class SeriesFeed:
             self._inbox.admit(self._series)
         self.admitted += 1
 
+    def leave_out(self) -> None:
+        """Count a call that need not run, so that those behind it are known by their place."""
+        assert self._series is not None
+        self._series.gaps.append(self.admitted)
+
 
 class FutureFeed:
     """Feeds calls through a `submit` that a subclass or a client library put in the place of ours."""
 
     def __init__(
         self,
+        name: str,
         submit: Callable[[Arguments], Future[Any]],
         calls: Iterable[Arguments],
         buffersize: int | None,
@@ -136,10 +146,12 @@ class FutureFeed:
         self.admitted = 0
         self.lazy = buffersize is not None
         self.arguments: dict[int, Arguments] | None = {} if with_arguments else None
+        self._name = name
         self._submit = submit
         self._rest = iter(calls)
         self._journal = journal
         self._futures: dict[int, Future[Any]] = {}
+        self._left_out = 0
         try:
             for args in islice(self._rest, buffersize):
                 self.add(args)
@@ -169,13 +181,19 @@ class FutureFeed:
         future = self._futures[label] = self._submit(args)
         self.admitted += 1
         journal = self._journal  # which has to know of what finishes after nobody wants it any more
-        future.add_done_callback(lambda done: self._done(label, args, done, journal))
+        index = label + self._left_out
+        future.add_done_callback(lambda done: self._done(label, index, args, done, journal))
 
-    def _done(self, label: int, args: Arguments, future: Future[Any], journal: Journal | None) -> None:
+    def leave_out(self) -> None:
+        """Count a call that need not run, so that those behind it are known by their place."""
+        self._left_out += 1
+
+    def _done(self, label: int, index: int, args: Arguments, future: Future[Any], journal: Journal | None) -> None:
         self._futures.pop(label, None)
         if future.cancelled():
             outcomes = Outcomes.all_failed(1, CancelledError())
         elif (error := future.exception()) is not None:
+            note_call(error, f"call {index} of the series, {self._name}({short_form(args)})")
             outcomes = Outcomes.all_failed(1, error)
         else:
             outcomes = Outcomes([future.result()])

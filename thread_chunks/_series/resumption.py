@@ -206,6 +206,7 @@ class Resumption:
                 feed.add(args)
             else:
                 self._found += 1
+                feed.leave_out()
                 found = _Found(outcome, args if self._options.with_arguments else None)
                 self._plan.appendleft(found) if self._options.unordered else self._plan.append(found)
             self._position += 1
@@ -308,6 +309,8 @@ class _NoFeed:
 
     def add(self, args: Arguments) -> None:
         raise AssertionError("there is something to run")
+
+    def leave_out(self) -> None: ...
 
     def abandon(self) -> None: ...
 

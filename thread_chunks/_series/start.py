@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from .._calls.calls import Arguments, Limits, parts_of
+from .._calls.functions import name_of
 from .._calls.seeds import SeedBed, Seeds
 from .._calls.series import Journal
 from .._checkpoints.identity import identify
@@ -87,7 +88,8 @@ def _feed(
             positional, extras = parts_of(args)
             return submit(fn, *positional, **extras.keywords)
 
-        return FutureFeed(submit_call, calls, options.buffersize, journal, with_arguments=options.with_arguments)
+        name = "the stored function" if fn is None else name_of(fn)
+        return FutureFeed(name, submit_call, calls, options.buffersize, journal, with_arguments=options.with_arguments)
     function = engine.function_of_series(fn)
     if journal is not None and function.parcel.shipment is None and function.fn is not None:
         function.parcel.shipment = engine.cluster.pack_function(function.fn)  # now, as it was identified
