@@ -256,7 +256,7 @@ def answer(worker, running, seconds):
 
 def batch(driver, names, **limits):
     """Submit calls that may travel together; return their futures."""
-    calls = [Call(driver.function, Given((Argument(name),)), Limits(**limits)) for name in names]
+    calls = [Call(driver.function, Given((driver.argument(name),)), Limits(**limits)) for name in names]
     for call in calls:
         driver.inbox.admit(call)
     driver.pump()

@@ -48,7 +48,6 @@ def with_our_executor(assert_python_ok):
 CPYTHON = classes()
 PRIVATE = re.compile(r"\b(executor|e|p)\._|_(RemoteTraceback|broken)\b")
 DIFFERENT = {
-    "test_cancel_futures": "the process pool runs calls from the moment of `submit`; here a worker must be up",
     "test_python_finalization_error": "replaces how `multiprocessing` starts threads",
 }
 
@@ -70,6 +69,15 @@ class OnRayWithContext(OnRay):
         return multiprocessing.get_context(self.ctx)
 
 
+class OnRayThatIsUp(OnRay):
+    """A process pool runs calls from the moment of `submit`; here a worker must be up first."""
+
+    def setUp(self):
+        super().setUp()
+        if hasattr(self, "executor"):
+            self.executor.submit(int).result()
+
+
 def adopt(name, ours=OnRay):
     """Return CPython's class of that name, on Ray, without the tests that cannot be shared."""
     bases = (CPYTHON[name], CPYTHON["ExecutorMixin"]) if CPYTHON else ()
@@ -88,7 +96,7 @@ def adopt(name, ours=OnRay):
 
 
 TestExecutor = adopt("ProcessPoolExecutorTest", OnRayWithContext)
-TestShutdown = adopt("ExecutorShutdownTest")
+TestShutdown = adopt("ExecutorShutdownTest", OnRayThatIsUp)
 TestWait = adopt("WaitTests")
 TestAsCompleted = adopt("AsCompletedTests")
 TestInitializer = adopt("InitializerMixin")

@@ -47,6 +47,18 @@ def test_shutdown_cancels(make, tmp_path):
     assert running.result() == "started"
 
 
+def test_what_could_have_begun_is_not_cancelled(make):
+    for _ in range(3):
+        executor = make.fresh(1)
+        assert executor.submit(square, 3).result() == 9
+        futures = [executor.submit(time.sleep, 0.01) for _ in range(50)]
+        executor.shutdown(cancel_futures=True)
+        states = [future.cancelled() for future in futures]
+        assert states[0] is False, "a worker was idle when it was submitted"
+        assert states == sorted(states), "in their order"
+        assert sum(states) > 20
+
+
 def test_dropped_executor_finishes_its_work(executor_class):
     executor, thread = with_thread(executor_class, 2)
     futures = [executor.submit(square, x) for x in range(20)]

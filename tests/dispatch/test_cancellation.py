@@ -8,7 +8,8 @@ from concurrent.futures import CancelledError
 import pytest
 from manual_cluster import NAMES, Driver, fast_driver, ready_driver, run_out
 
-from thread_chunks._dispatch.messages import Cancel, Close
+from thread_chunks._calls.calls import Call, Given
+from thread_chunks._dispatch.messages import Cancel, Close, StartAll
 from thread_chunks.errors import WorkerLost
 
 
@@ -176,3 +177,21 @@ def test_cancelled_error_is_the_futures_one():
     driver.post(Close(cancel=True))
     end = outbox.get(timeout=0)
     assert (end.first, type(end.error)) == (0, CancelledError)
+
+
+@pytest.mark.parametrize("idle", [1, 3, 20])
+def test_what_could_have_begun_before_the_end_begins(idle):
+    driver = Driver(idle)
+    driver.post(StartAll())
+    while driver.starting:
+        driver.up(driver.starting[0])
+    calls = [Call(driver.function, Given((driver.argument(str(number)),))) for number in range(50)]
+    for call in calls:
+        driver.inbox.admit(call)
+    driver.inbox.close()
+    driver.inbox.post(Close(cancel=True))
+    driver.dispatcher.turn([])
+    assert [call.future.cancelled() for call in calls] == [False] * idle + [True] * (50 - idle)
+    run_out(driver)
+    assert [call.future.result(0) for call in calls[:idle]] == [str(number) for number in range(idle)]
+    assert driver.dispatcher.finished

@@ -132,6 +132,23 @@ class Block:
         return self.receiver.calls[place] if is_open else None
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all of its calls are open."""
+        return self.open == [(0, len(self.calls))]
+
+    @property
+    def futures(self) -> list[Future[Any]]:
+        """The futures of its open calls, if they are of `submit`."""
+        return [call.future for _, call in self._open_calls_of_submit()]
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Give the open call of a future the error of cancelled ones. It is no longer open."""
+        assert isinstance(self.receiver, Batch)
+        index = self.receiver.place(future) - self.first
+        self.settle(index, index + 1)
+        self.deliver(Outcomes.all_failed(1, CancelledError(), index))
+
+    @property
     def has_unwanted(self) -> bool:
         """Whether an open call is to be cancelled."""
         return any(call.unwanted for _, call in self._open_calls_of_submit())

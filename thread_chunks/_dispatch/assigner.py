@@ -63,6 +63,11 @@ class Assigner:
         """
         self.unfinished = all(self._give_out_one(size) for _ in range(_AT_ONCE))
 
+    def occupy(self, size: int) -> None:
+        """Give each idle worker a block, as far as there are blocks, however long that takes."""
+        while self._crew.idle and self._give_out_one(size):
+            pass
+
     def _give_out_one(self, size: int) -> bool:
         """Give out a block; return whether there was one, and a worker for it."""
         crew, waiting = self._crew, self._waiting

@@ -175,9 +175,8 @@ class Dispatcher:
 
     def has(self, future: Future[Any]) -> bool:
         """Whether a call of `submit` was sent, and is not over."""
-        blocks = [assignment.block for _, assignment in self.crew.in_flight]
-        blocks += [item for item in self._waiting if isinstance(item, Block)]
-        return any(block.find(future) is not None for block in blocks)
+        in_flight = (assignment.block for _, assignment in self.crew.in_flight)
+        return self._waiting.has_given_back(future) or any(block.find(future) is not None for block in in_flight)
 
     def run(self) -> None:
         """Handle messages until all is done. The body of the dispatcher thread."""
@@ -392,13 +391,14 @@ class Dispatcher:
                 return
 
     def _close(self, cancel: bool, kill: bool) -> None:
-        self._closing = True
-        self._starts.all = False
+        self._closing, self._starts.all = True, False
         if not self._cluster.alive:  # nothing will ever answer
             self._break(executor_broken(GONE))
             return
         self._recovery.cancelling |= cancel
         self._recovery.killing |= kill
+        if cancel and not kill:
+            self._assigner.occupy(self.size)  # what came before begins, as far as workers are idle
         if cancel or kill:
             self._waiting.cancel_all(started=kill)
         if kill:

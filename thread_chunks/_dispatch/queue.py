@@ -27,6 +27,8 @@ class Queue:
     def __init__(self, *, adaptive: bool) -> None:
         self._adaptive = adaptive
         self._items: deque[Call | Series | Block] = deque()
+        # The block of each call of `submit` that was given back, and can't be cancelled by its future any more.
+        self._given_back: dict[Future[Any], Block] = {}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -53,6 +55,7 @@ class Queue:
                 break
             place += 1
         self._items.insert(place, block)
+        self._note(block)
 
     def next_block(self, workers: int, longest: int | None) -> Block | None:
         """Take the next block off the queue, for one of `workers`, of at most `longest` calls, unless it is fixed."""
@@ -64,7 +67,12 @@ class Queue:
                 return block
             if isinstance(head, Block):
                 length = self._length(head.function, len(head.calls), None, workers, longest)
-                return head.cut(length) if length < len(head.calls) else self._pop(head)
+                if length == len(head.calls):
+                    self._items.popleft()
+                    self._forget(head)
+                    return head
+                self._forget(part := head.cut(length))
+                return part
             self._items.popleft()
             waiting = 1 + len(self._items)
             if (batch := self._batch(head, self._length(head.function, waiting, None, workers, longest))) is not None:
@@ -76,9 +84,13 @@ class Queue:
         while self._items:
             head = self._items[0]
             if isinstance(head, Block):
-                if not head.receiver.abandoned:
+                if head.is_whole and not head.receiver.abandoned:
                     return head
                 self._items.popleft()
+                if not head.receiver.abandoned:  # some of its calls were cancelled
+                    for part in reversed(head.give_back()):
+                        self._items.appendleft(part)
+                        self._note(part)
             elif isinstance(head, Series):
                 if head.calls:
                     return head
@@ -110,24 +122,21 @@ class Queue:
             if isinstance(item, Series):
                 demand += -(-len(item.calls) // (item.chunksize or 1))
             else:
-                demand += 1 if isinstance(item, Call) else len(item.calls)
+                demand += 1 if isinstance(item, Call) else item.open_calls
             if demand >= limit:
                 return limit
         return demand
 
+    def has_given_back(self, future: Future[Any]) -> bool:
+        """Return whether the call of a future was given back, and waits again."""
+        return future in self._given_back
+
     def cancel(self, future: Future[Any]) -> bool:
         """Cancel a call that was given back: it counts as running, and can't be cancelled by its future."""
-        for position, block in enumerate(self._items):
-            if isinstance(block, Block) and (call := block.find(future)) is not None:
-                call.unwanted = True
-                del self._items[position]
-                cancelled = block.cancellations()
-                for part in reversed(block.give_back()):
-                    self._items.insert(position, part)
-                for outcomes in cancelled:
-                    block.deliver(outcomes)
-                return True
-        return False
+        if (block := self._given_back.pop(future, None)) is None:
+            return False
+        block.cancel(future)  # which leaves a gap in the block, until it is the first
+        return True
 
     def cancel_all(self, *, started: bool) -> None:
         """Cancel all that waits; what was given back and counts as started only if `started` says so."""
@@ -141,7 +150,9 @@ class Queue:
                 item.fail(CancelledError())
             else:
                 kept.append(item)  # their futures are running, and can't be cancelled any more
-        self._items.extend(kept)
+        for block in kept:
+            self._items.append(block)
+            self._note(block)
 
     def drain(self) -> Iterator[Call | Series | Block]:
         """Yield all that waits, and wait for it no more."""
@@ -149,6 +160,8 @@ class Queue:
             item = self._items.popleft()
             if isinstance(item, Series):
                 item.queued = False
+            elif isinstance(item, Block):
+                self._forget(item)
             yield item
 
     def _length(
@@ -159,9 +172,12 @@ class Queue:
         length = function.parcel.pace.block_length(waiting, workers) if self._adaptive else 1
         return length if longest is None else min(length, longest)
 
-    def _pop(self, block: Block) -> Block:
-        self._items.popleft()
-        return block
+    def _note(self, block: Block) -> None:
+        self._given_back.update(dict.fromkeys(block.futures, block))
+
+    def _forget(self, block: Block) -> None:
+        for future in block.futures:
+            self._given_back.pop(future, None)
 
     def _batch(self, call: Call, length: int) -> Block | None:
         """Return a block of `call` and the calls of its function that come next in the queue."""
