@@ -113,7 +113,9 @@ def test_options_are_for_an_executor_of_the_same_kind(executor_class):
 
 
 def test_workers_that_the_kernel_killed_for_memory(caplog, monkeypatch):
-    monkeypatch.setattr(KernelKills, "take", lambda self: True)  # as if the kernel had killed something since
+    monkeypatch.setattr(
+        KernelKills, "take", lambda self, pid, status: True
+    )  # as if the kernel had killed something since
     with FakeExecutor(2, max_retries=1) as executor:
         futures = [executor.submit(nap, 0.5, "done") for _ in range(2)]
         wait_for(lambda: len(executor.running()) == 2)

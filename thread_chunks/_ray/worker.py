@@ -225,6 +225,7 @@ class RayWorker:
         """Let go of the actor; it ends when nobody else holds its handle."""
         if self._watch is not None:
             self._watch.close()
+            self._terms.kernel_kills.forget(self.pid)
         self._dismissed(self)
         self._tell(self.handle.thread_chunks_end, self._id, list(self._functions))
         del self.handle
@@ -271,6 +272,7 @@ class RayWorker:
         self.host, self.pid, self.node = ready.host, ready.pid, ready.node
         if ready.host == socket.gethostname():
             self._watch = Watch(ready.pid)
+            self._terms.kernel_kills.watch(ready.pid)
         if ready.error is None:
             self._post(Started(self))
         else:
@@ -320,15 +322,15 @@ class RayWorker:
         return partial(outcomes, reply, sent, seconds, self._terms.writable)
 
     def _describe(self, error: BaseException) -> WorkerLost:
-        by_kernel = not isinstance(error, OutOfMemoryError) and self._is_killed_by_kernel()
         status = None if self._watch is None else self._watch.status()
+        by_kernel = not isinstance(error, OutOfMemoryError) and self._is_killed_by_kernel(status)
         return lost(self.place, error, was_up=bool(self.host), by_kernel=by_kernel, status=status)
 
-    def _is_killed_by_kernel(self) -> bool:
+    def _is_killed_by_kernel(self, status: int | None) -> bool:
         with self._lock:
             if self._killed_by_kernel is None:  # for each death one kill is taken
-                is_possible = not self._killed and self.host == socket.gethostname()
-                self._killed_by_kernel = is_possible and self._terms.kernel_kills.take()
+                is_possible = not self._killed and self._watch is not None
+                self._killed_by_kernel = is_possible and self._terms.kernel_kills.take(self.pid, status)
             return self._killed_by_kernel
 
     def _new_paths(self) -> list[str] | None:

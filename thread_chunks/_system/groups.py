@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def control_groups(root: Path, controller: str) -> list[Path]:
-    """Return the directories of the control groups of this process, empty where a system has none.
+def control_groups(root: Path, controller: str, pid: int | None = None) -> list[Path]:
+    """Return the directories of the control groups of a process, its own first; empty where a system has none.
 
     What limits a group limits those below it, too. Both versions of control groups may be mounted at once, anywhere,
     and from any group on, as in a container.
@@ -19,11 +19,13 @@ def control_groups(root: Path, controller: str) -> list[Path]:
     root : Path
         The root of the file system.
     controller : str
-        Of version 1: "cpu", "pids".
+        Of version 1: "cpu", "memory", "pids".
+    pid : int, optional
+        The process. Default: this one.
     """
     found: list[Path] = []
     with suppress(OSError, ValueError, IndexError):
-        groups = dict(_groups((root / "proc/self/cgroup").read_text()))
+        groups = dict(_groups((root / f"proc/{pid or 'self'}/cgroup").read_text()))
         for line in (root / "proc/self/mountinfo").read_text().splitlines():
             mount, _, kind = line.partition(" - ")
             base, point = mount.split()[3:5]
