@@ -169,6 +169,9 @@ class FakeNodes:
     def counts_on(self, node):
         return True
 
+    def has_room_for(self, asked):
+        return "GPU" not in asked
+
     def take_place(self):
         return ""
 
@@ -186,6 +189,7 @@ class FakeRuntime:
     default_size = 2
     streams = None  # a thread prints where the driver prints
     resources_left = "{}"
+    is_alone = False
 
     def __init__(self):
         self.nodes = FakeNodes()

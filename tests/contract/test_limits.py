@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import os
+import re
 import time
 
 import pytest
@@ -167,3 +168,19 @@ def test_actors_of_the_user_that_die_are_not_replaced(executor_on_ray):
     assert isinstance(executor.submit(os._exit, 1).exception(), WorkerLost)
     with pytest.raises(ExecutorBroken, match="all actors that the executor was given are dead"):
         executor.submit(None, 3).result()
+
+
+def test_no_node_has_what_a_worker_needs_so_far(caplog):
+    with FakeExecutor(1, actor_options={"num_gpus": 1}):
+        assert "no node of Ray's has what each worker needs: {'num_gpus': 1}" in caplog.text
+    caplog.clear()
+    with FakeExecutor(1, actor_options={"num_gpus": 0}):
+        assert caplog.text == ""
+
+
+def test_memory_limit_below_what_an_idle_worker_has(executor_on_ray):
+    error = executor_on_ray(1, memory_limit="2MiB").submit(nap, 60).exception(120)
+    assert isinstance(error, (WorkerOutOfMemory, ExecutorBroken))  # it may not come so far as to begin the call
+    found = re.search(r"had (\d+) MiB for itself, and memory_limit is 2 MiB", str(error))
+    assert found is not None
+    assert 2 < int(found[1]) < 500, "what it has"

@@ -128,6 +128,10 @@ except Exception as error:
     )  # Ray has something to say, too
     assert answer.startswith("ExecutorBroken")
     assert "RAY_AUTH_MODE=token" in answer
+    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    (answer,), _ = end(start(asking, tmp_path, **environment, **wrong))
+    assert answer.startswith("ExecutorBroken")
+    assert "another token than this process shows, which is that of RAY_AUTH_TOKEN" in answer
     assert run(asking, tmp_path, **environment, RAY_AUTH_MODE="token") == ["1"]
     started.send_signal(signal.SIGKILL)
     end(started, -signal.SIGKILL)

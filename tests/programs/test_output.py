@@ -37,6 +37,31 @@ def test_calls_print_where_the_driver_prints(joined, tmp_path):
     assert err.splitlines() == ["error 1", "error 1", "error 2"]
 
 
+def test_lines_of_several_workers_do_not_mix(joined, tmp_path):
+    script = """
+    def speak(letter):
+        for number in range(300):
+            print(letter, letter * 40, end=" ")
+            print(letter, number, sep=letter, end=letter + "\\n")
+            print(letter * 30_000)
+            print(letter + "\\n" + letter, letter)
+            sys.stdout.write(letter)
+            print()
+    with ChunkExecutor(3) as executor:
+        list(executor.map(speak, "abc"))
+        executor.submit(print, "no end", end="").result()
+        print()
+        executor.submit(lambda: print("seen", end="", flush=True) or time.sleep(0.1)).result()
+        print()
+    """
+    lines = run(script, tmp_path, **joined)
+    assert [line for line in lines if len(set(line) - set("0123456789 ")) > 1] == ["no end", "seen"]
+    for letter in "abc":
+        mine = [line for line in lines if line.startswith(letter) and line != "seen"]
+        assert len(mine) == 300 * 5
+        assert sum(line == letter * 30_000 for line in mine) == 300
+
+
 def test_calls_print_into_a_file_in_order(joined, tmp_path):
     script = """
     from concurrent.futures import ProcessPoolExecutor

@@ -105,6 +105,19 @@ def test_bad_actor_options_are_refused_at_once(tmp_path):
     assert run(script, tmp_path) == ["True False"] * 2
 
 
+def test_no_node_has_what_a_worker_needs(tmp_path):
+    script = """
+    for options in ({"num_gpus": 1}, {"num_cpus": 1000}, {"resources": {"laser": 0.5}}, {"num_gpus": 0.1}):
+        try:
+            ChunkExecutor(2, actor_options=options)
+        except ValueError as error:
+            say(str(options) in str(error), "no node" in str(error), up())
+    say(ChunkExecutor(1, actor_options={"num_cpus": 1, "num_gpus": 0}).submit(abs, -1).result())
+    """
+    run(script, tmp_path)
+    assert (tmp_path / "said").read_text().splitlines() == ["True True False"] * 4 + ["1"]
+
+
 def test_actor_options_and_a_worker_that_cannot_be_placed(joined, tmp_path):
     script = """
     ray.init(**QUIET)

@@ -104,6 +104,7 @@ class Runner:
                 initializer(*initargs)
         except BaseException as raised:
             error = pack_error(raised)
+        self._streams.flush()
         return Ready(socket.gethostname(), os.getpid(), setup.node(), error)
 
     async def store(self, holder: Holder, shipment: Packed | Shipment | None) -> None:
@@ -142,6 +143,7 @@ class Runner:
                 await _run(block, call, finish, request.largest)
             finally:
                 self._place.seed = None
+        self._streams.flush()
         reply = seal(block.take())
         return (reply, block.kept) if request.keeps else reply
 

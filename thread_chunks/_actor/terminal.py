@@ -8,11 +8,15 @@ machine can take them; workers elsewhere keep what Ray gave them.
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+import sys
 from contextlib import suppress
+from typing import Any, cast
 
 from .._system.peers import user_of
+from .lines import Lines
 
 # What a worker waits (s) for a driver that accepts its connection and then sends nothing, because it
 # ends, say. It is answered within a millisecond otherwise.
@@ -24,6 +28,7 @@ class Streams:
 
     def __init__(self) -> None:
         self._before: list[int] = []
+        self._lines: list[Lines] = []  # what Python's standard output and error write to
 
     def take(self, address: str) -> None:
         """Put the driver's streams in the place of this process's, if the driver can be reached."""
@@ -33,13 +38,32 @@ class Streams:
             # The name is anybody's once the driver has ended: do not print into what a stranger holds.
             if user_of(connection) != os.getuid():
                 return
-            _, received, _, _ = socket.recv_fds(connection, 16, 2)
-            if len(received) == 2:
+            _, received, _, _ = socket.recv_fds(connection, 16, 3)
+            if len(received) >= 2:
                 self._before = [os.dup(1), os.dup(2)]
-                _replace(received)
+                _replace(received[:2])
+                self._write_in_lines(received[2] if len(received) > 2 else None)
+
+    def _write_in_lines(self, lock: int | None) -> None:
+        """Let what Python prints go out line by line, in place of Ray's streams, which write each piece by itself."""
+        self._lines = [Lines(1, lock), Lines(2, lock)]
+        for name, lines in zip(("stdout", "stderr"), self._lines, strict=True):
+            old = getattr(sys, name)
+            buffer = cast(Any, lines)  # which has all that is needed of one
+            stream = io.TextIOWrapper(
+                buffer, encoding=old.encoding, errors=old.errors, newline="\n", write_through=True
+            )
+            setattr(sys, name, stream)
+
+    def flush(self) -> None:
+        """Write what there is of lines that have no end yet."""
+        for lines in self._lines:
+            with suppress(OSError):  # who reads it has ended
+                lines.flush()
 
     def give_back(self) -> None:
         """Hold the driver's streams no longer: somebody may wait for their end."""
+        self.flush()
         if self._before:
             before, self._before = self._before, []
             _replace(before)

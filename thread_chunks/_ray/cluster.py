@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -20,11 +21,13 @@ from .._wire.parcels import Parcels
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import STORED_KEY
 from .oom import KernelKills
-from .options import DEFAULTS, PLACING, REFUSED
+from .options import DEFAULTS, PLACING, REFUSED, resources_asked
 from .runtime import RayRuntime
 from .session import is_busy_here
 from .terms import Terms, pack_function, share
 from .worker import Post, RayWorker
+
+_log = logging.getLogger("thread_chunks")
 
 # How often in a row Ray's head may be missed, every 2 s, before calls are given up. Ray itself waits for a minute,
 # and then ends the program.
@@ -101,6 +104,11 @@ class RayCluster:
             # So that no node gets more workers than it has memory for; but one, in any case.
             self._options["memory"] = min(memory_limit, int(self._runtime.nodes.largest_memory))
             self._options.setdefault("scheduling_strategy", "SPREAD")
+        try:
+            self._check_room()
+        except BaseException:
+            self._runtime.leave()
+            raise
         self._is_open = self.replaceable and not any(self._options.get(name) for name in PLACING)
         self._terms = Terms(
             ours=self.replaceable,
@@ -160,6 +168,21 @@ class RayCluster:
     def leaving(self) -> Collection[str]:
         """The nodes that Ray drains, with which actors go that can be replaced."""
         return self._runtime.nodes.leaving if self.replaceable else ()
+
+    def _check_room(self) -> None:
+        """Say so at once if no node has what each actor asks for: none would come up, and nobody be told why.
+
+        Raises
+        ------
+        ValueError
+            If no other node can come, as the package has started Ray.
+        """
+        if not self.replaceable or self._runtime.nodes.has_room_for(resources_asked(self._options)):
+            return
+        text = f"no node of Ray's has what each worker needs: {self.needs}"
+        if self._runtime.is_alone:
+            raise ValueError(text)
+        _log.warning("%s. Calls wait until such a node comes", text)
 
     @property
     def needs(self) -> str:

@@ -40,6 +40,10 @@ _NO_TOKEN = (
     "it wants a token that this process does not show. Set RAY_AUTH_MODE=token, and have the cluster's token in "
     "~/.ray/auth_token, in the file that RAY_AUTH_TOKEN_PATH names, or in RAY_AUTH_TOKEN"
 )
+_WRONG_TOKEN = (
+    "it wants another token than this process shows, which is that of {}. Ray takes RAY_AUTH_TOKEN first, then the "
+    "file that RAY_AUTH_TOKEN_PATH names, then ~/.ray/auth_token: have the cluster's token there"
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -143,8 +147,21 @@ def _is_up(name: str) -> bool:
 
 def _broken(address: str, error: Exception) -> ExecutorBroken:
     failed = "started" if address == "local" else f"reached at {address}"
-    reason = _NO_TOKEN if "AuthToken" in str(error.__cause__) else error
+    reason: object = error
+    if "AuthToken" in str(error.__cause__):
+        shown = _shown_token()
+        reason = _NO_TOKEN if shown is None else _WRONG_TOKEN.format(shown)
     return ExecutorBroken(f"Ray cannot be {failed}: {reason}")
+
+
+def _shown_token() -> str | None:
+    """Return where the token comes from that this process shows to clusters; None if it shows none."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return None
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):  # as Ray looks for it
+        if os.environ.get(name):
+            return name
+    return "~/.ray/auth_token" if os.path.exists(os.path.expanduser("~/.ray/auth_token")) else None
 
 
 @contextmanager

@@ -84,6 +84,13 @@ class Nodes:
         """How much memory (bytes) actors may ask for on the node that has most of it."""
         return max((resources.get("memory", 0.0) for resources in self._alive.values()), default=0.0)
 
+    def has_room_for(self, asked: dict[str, float]) -> bool:
+        """Return whether there is a node that has what an actor asks for, were nothing else there."""
+        return any(
+            all(resources.get(name, 0.0) >= amount for name, amount in asked.items())
+            for resources in self._alive.values()
+        )
+
     def take_place(self) -> str:
         """Return where the next worker goes, so that there are as many on each as its CPUs; empty if it is open."""
         places = {

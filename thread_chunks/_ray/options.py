@@ -38,6 +38,13 @@ _GROUPS = {"control": 1}
 _GROUPS_WITH_WATCH = {"control": 1, "watch": 1}
 
 
+def resources_asked(options: dict[str, Any]) -> dict[str, float]:
+    """Return how much of which resource, by Ray's names, an actor with these options takes of a node."""
+    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+    amounts = {resource: options.get(name) for name, resource in names.items()} | (options.get("resources") or {})
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
 def remote_class(actor_class: type[Any], *, watched: bool = False) -> Any:
     """Return the actor class to make workers from."""
     groups = _GROUPS_WITH_WATCH if watched else _GROUPS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 from typing import TextIO
@@ -32,6 +33,11 @@ class Outlet:
         self.address = f"\0thread_chunks-{uuid4().hex}"  # no file: it goes away with this process
         self._over = threading.Event()
         self._nothing = os.open(os.devnull, os.O_WRONLY)  # now: later there may be no descriptor left for it
+        self._locks: list[int] = []
+        with suppress(OSError):  # without it, lines mix that are longer than a pipe takes at once
+            descriptor, path = tempfile.mkstemp()
+            self._locks.append(descriptor)
+            os.unlink(path)
         self._listener = socket.socket(socket.AF_UNIX)
         try:
             self._listener.bind(self.address)
@@ -40,7 +46,7 @@ class Outlet:
             self._thread.start()
         except BaseException:
             self._listener.close()
-            os.close(self._nothing)
+            self._close_files()
             raise
 
     def close(self) -> None:
@@ -49,7 +55,11 @@ class Outlet:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # which wakes `accept`; closing alone does not
         self._thread.join()
-        os.close(self._nothing)
+        self._close_files()
+
+    def _close_files(self) -> None:
+        for descriptor in (self._nothing, *self._locks):
+            os.close(descriptor)
 
     def _serve(self) -> None:
         with self._listener:
@@ -68,7 +78,8 @@ class Outlet:
         if user_of(connection) == os.getuid():
             # Where this process has no such stream, the worker gets one that goes nowhere.
             streams = [stream if stream is not None else self._nothing for stream in map(_descriptor, (1, 2), _OWN)]
-            socket.send_fds(connection, [b"streams"], streams)
+            # The last one is locked by the worker that writes.
+            socket.send_fds(connection, [b"streams"], [*streams, *self._locks])
 
 
 # Python's own, from its start: None if the program was started without. What has their descriptors then

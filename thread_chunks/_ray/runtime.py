@@ -72,6 +72,11 @@ class RayRuntime:
         return self.nodes.cpus
 
     @property
+    def is_alone(self) -> bool:
+        """Whether no node will join this one: the package has started Ray."""
+        return self._session.local
+
+    @property
     def streams(self) -> str | None:
         """Where a worker asks for this process's standard output and error."""
         return None if self._session.outlet is None else self._session.outlet.address
