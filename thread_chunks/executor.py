@@ -263,7 +263,9 @@ class ChunkExecutor(Maps):
             variables of its closure, and the globals of ``__main__`` that it uses, are seen as they
             were then. Other callables are sent with each call.
         *args, **kwargs
-            Its arguments. A Ray ``ObjectRef`` that is an argument by itself arrives as its value.
+            Its arguments. A Ray ``ObjectRef`` that is an argument by itself arrives as its value. So does a future,
+            of this or any other executor of `concurrent.futures`: the call waits for it, without a worker. If the
+            future fails, the call fails with the same exception; if it is cancelled, so is the call.
 
         Returns
         -------
@@ -284,8 +286,9 @@ class ChunkExecutor(Maps):
         --------
         >>> from thread_chunks import ChunkExecutor
         >>> with ChunkExecutor(2) as executor:
-        ...     executor.submit(divmod, 7, 2).result()
-        (3, 1)
+        ...     quotient_and_rest = executor.submit(divmod, 7, 2)
+        ...     executor.submit(sum, quotient_and_rest).result()
+        4
         """
         seed = None if self._seeds is None else self._seeds.for_call()
         return self._engine.submit(fn, args, kwargs, self._limits, seed)

@@ -29,6 +29,7 @@
   short calls another one waits for its turn at the worker, so that no time passes between the two.
 * Each worker has a record, a `Member` of the `Crew`, which alone moves it from one state to another. Each block that
   was sent has an `Assignment`: how far it is known to have come, why it was asked back, its alarms.
+* A call that has futures among its arguments waits among the *dependents* until they are over, and then in the queue.
 * A block that is *overdue* is surrendered, and what waits behind it: the worker hands over what is finished and
   gives back what has not started, though a call still runs, and the rest goes to the front of the queue. So
   is a block that waits behind another while there are idle workers, and nothing else for them to do.
@@ -65,6 +66,7 @@ from .assigner import Assigner
 from .assignment import ANSWERED, Assignment, Reason
 from .cluster import GONE, Cluster, executor_broken
 from .crew import IDLE, STARTING, Crew, Member
+from .dependents import Dependents
 from .endings import Endings
 from .inbox import Inbox
 from .lookout import Lookout
@@ -73,6 +75,7 @@ from .messages import (
     Broken,
     Cancel,
     Close,
+    Depending,
     Exceeded,
     Failed,
     Finished,
@@ -81,6 +84,7 @@ from .messages import (
     Message,
     More,
     ReplaceFunction,
+    Satisfied,
     StartAll,
     Started,
     Surrendered,
@@ -139,6 +143,7 @@ class Dispatcher:
         self._inbox = inbox
         self._clock = clock
         self._waiting = Queue(adaptive=cluster.interruptible)
+        self._dependents = Dependents()
         self.crew = Crew()
         self._alarms = Alarms()
         self._recovery = Recovery(self._waiting, self.tallies)
@@ -171,7 +176,8 @@ class Dispatcher:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do, now or later."""
-        return self._broken or (self._closing and not self._waiting and not self.crew.is_busy)
+        is_idle = not (self._waiting or self.crew.is_busy or self._dependents)
+        return self._broken or (self._closing and is_idle)
 
     def has(self, future: Future[Any]) -> bool:
         """Whether a call of `submit` was sent, and is not over."""
@@ -219,6 +225,11 @@ class Dispatcher:
         match message:
             case Call() | Series():
                 self._waiting.add(message)
+            case Depending():
+                self._dependents.add(message)
+            case Satisfied(depending, future):
+                if (call := self._dependents.satisfied(depending, future)) is not None:
+                    self._waiting.add(call)
             case More(series):
                 self._waiting.add(series)
             case Abandon(series):
@@ -401,6 +412,8 @@ class Dispatcher:
             self._assigner.occupy(self.size)  # what came before begins, as far as workers are idle
         if cancel or kill:
             self._waiting.cancel_all(started=kill)
+            for call in self._dependents.drain():
+                call.cancel()
         if kill:
             self._endings.kill_all(interruptible=self._cluster.interruptible)
 
@@ -418,7 +431,7 @@ class Dispatcher:
         self._recovery.deliver()
         for block in [block for member in self.crew for block in self.crew.strip(member)]:
             block.fail(error)
-        for item in self._waiting.drain():
+        for item in chain(self._waiting.drain(), self._dependents.drain()):
             if isinstance(item, (Series, Block)):
                 item.fail(error)
             elif item.claim():

@@ -20,12 +20,14 @@ from .._calls.calls import Call, Given, Limits, extended
 from .._calls.functions import Function, name_of
 from .._calls.pace import Pace
 from .._checkpoints.writer import Writer
+from .._wire.pickling import PLAIN
 from .._wire.protocol import CARRIED_KEY
 from ..report import Report, RunningCall
 from .cluster import WholeCluster
+from .dependents import futures_among, link
 from .dispatcher import Dispatcher
 from .inbox import Inbox
-from .messages import Cancel, Close, Inspect, ReplaceFunction, StartAll
+from .messages import Cancel, Close, Depending, Inspect, ReplaceFunction, StartAll
 from .running import find_candidates, running_calls
 
 _T = TypeVar("_T")
@@ -104,7 +106,14 @@ class Engine:
         call = Call(function, Given(extended(args, kwargs, seed)), limits)
         if function.view is not None:
             function.parcel.latest = weakref.ref(call.future)
-        self.inbox.admit(call)
+        if PLAIN.issuperset(map(type, args)) and not kwargs:
+            self.inbox.admit(call)
+        elif futures := futures_among(call.given.args):
+            depending = Depending(call, futures)
+            self.inbox.admit(depending)
+            link(depending, self.inbox.post)
+        else:
+            self.inbox.admit(call)
         return call.future
 
     def cancel(self, future: Future[Any]) -> bool:

@@ -16,6 +16,22 @@ from .worker import Worker
 
 
 @dataclass(slots=True, eq=False)
+class Depending:
+    """A call of `submit` that waits for futures among its arguments."""
+
+    call: Call
+    futures: list[Future[Any]]
+
+
+@dataclass(slots=True, eq=False)
+class Satisfied:
+    """A future is over: one that a call waits for, or the call's own, which was cancelled."""
+
+    depending: Depending
+    future: Future[Any]
+
+
+@dataclass(slots=True, eq=False)
 class More:
     """Calls were added to a series that had run out of them."""
 
@@ -149,6 +165,6 @@ class Inspect:
             self.answer.set_exception(error)
 
 
-Work = Call | Series | More | StartAll | ReplaceFunction | Inspect
+Work = Call | Depending | Series | More | StartAll | ReplaceFunction | Inspect
 News = Started | Finished | Surrendered | Exceeded | Failed | Lost | Broken
-Message = Work | News | Abandon | Cancel | Close
+Message = Work | News | Satisfied | Abandon | Cancel | Close

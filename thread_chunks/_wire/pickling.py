@@ -17,6 +17,7 @@ import io
 import pickle
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain, count
@@ -130,6 +131,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if issubclass(type(obj), BaseException) and (reduced := reduce_exception(obj)):
             return reduced
+        if issubclass(type(obj), Future):
+            raise TypeError("a future stays in its process. Pass future.result(), or the future itself to `submit`")
         return self._reducer.reduce(obj, super().reducer_override, self._reduce_plainly)
 
     def _reduce_plainly(self, obj: Any) -> Any:
