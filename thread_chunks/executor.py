@@ -220,18 +220,15 @@ class ChunkExecutor(Maps):
             memory_limit=None if memory_limit is None else number_of_bytes(memory_limit),
         )
         self._actor_class = actor_class or LabelledActor
-        self._max_workers = asked or cluster.default_size
-        self._engine = Engine(cluster, func, self._max_workers, max_tasks_per_child)
-
-    @property
-    def max_workers(self) -> int:
-        """How many calls may run at once."""
-        return self._max_workers
+        self._engine = Engine(cluster, func, asked or cluster.default_size, max_tasks_per_child)
 
     @property
     def chunk_size(self) -> int:
         """How many calls may run at once."""
-        return self._max_workers
+        return self._engine.chunk_size
+
+    max_workers = chunk_size
+    _max_workers = chunk_size  # where libraries look for it that take a `ProcessPoolExecutor`
 
     @property
     def size(self) -> int:
@@ -383,6 +380,43 @@ class ChunkExecutor(Maps):
             raise TypeError(f"future must be what submit returned, not {future!r}")
         self._engine.check_not_forked()
         return future.cancel() or self._engine.cancel(future)
+
+    def resize(self, chunk_size: int) -> None:
+        """Let another number of calls run at once from now on.
+
+        Parameters
+        ----------
+        chunk_size : int
+            How many. If it is more than before, more workers are started. If it is less, those that are too many end,
+            each as soon as the call is over that it runs. After workers were killed for want of memory, this brings
+            `size` back up.
+
+        Raises
+        ------
+        TypeError
+            If it is not an integer.
+        ValueError
+            If it is less than 1, or the executor was given its actors.
+        RuntimeError
+            After `shutdown`, or in a forked child.
+        ExecutorBroken
+            If no worker can work any more.
+
+        Examples
+        --------
+        >>> from thread_chunks import ChunkExecutor
+        >>> with ChunkExecutor(1) as executor:
+        ...     executor.resize(3)
+        ...     executor.chunk_size, executor.size
+        (3, 3)
+        """
+        if chunk_size is None:
+            raise TypeError("chunk_size must be an integer, not None")
+        check_positive("chunk_size", chunk_size)
+        self._engine.check_not_forked()
+        if not self._engine.cluster.replaceable:
+            raise ValueError("resize is for executors that make their actors themselves")
+        self._engine.resize(operator.index(chunk_size))
 
     def running(self, *, stacks: bool = False, timeout: float = 2.0) -> list[RunningCall]:
         """Return what runs now.

@@ -97,6 +97,9 @@ from .starts import Starts
 from .tally import Tally
 from .worker import Worker
 
+# Who leaves last if there are too many workers: those that have a call.
+_RELUCTANCE = {STARTING: 0, IDLE: 1}
+
 _log = logging.getLogger("thread_chunks")
 
 
@@ -108,7 +111,8 @@ class Dispatcher:
     a. Every call that passed the gate gets an outcome, whatever fails: a worker, a pickle, the
        cluster, or this class itself (`_break`).
     b. At most `size` calls run at once, and none runs twice (a worker runs one call at a time, and
-       a call leaves `_waiting` before it is sent), but for retries (`Recovery`).
+       a call leaves `_waiting` before it is sent), but for retries (`Recovery`). After `resize`, workers that are too
+       many bring the call to its end that they run.
     c. A call can be cancelled until it is put in a block (`Queue.next_block`).
     d. No call waits behind one that runs while a worker is idle, or not for long
        (`Assigner`), but for those that the user's `chunksize` put into one block, and as
@@ -178,6 +182,14 @@ class Dispatcher:
         """Whether nothing is left to do, now or later."""
         is_idle = not (self._waiting or self.crew.is_busy or self._dependents)
         return self._broken or (self._closing and is_idle)
+
+    def resize(self, size: int) -> None:
+        """Let there be so many workers: those that are too many leave as their call ends, those without one now."""
+        self._starts.size = size
+        staying = [member for member in self.crew if not member.leaving and member.kill_reason is None]
+        staying.sort(key=lambda member: (_RELUCTANCE.get(member.state, 2), -member.index))
+        for member in staying[: max(0, len(staying) - size)]:
+            self._assigner.vacate(member)
 
     def has(self, future: Future[Any]) -> bool:
         """Whether a call of `submit` was sent, and is not over."""

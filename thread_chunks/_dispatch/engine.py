@@ -62,6 +62,8 @@ class Engine:
     cluster : WholeCluster
     inbox : Inbox
         The way to the dispatcher.
+    chunk_size : int
+        How many workers the user wants.
     writers : set of Writer
         The threads that write to checkpoints. The engine's thread ends after them.
     """
@@ -76,6 +78,7 @@ class Engine:
         self._stored = None if func is None and cluster.replaceable else (func, cluster.stored)
         self._paces: weakref.WeakKeyDictionary[Any, Pace] = weakref.WeakKeyDictionary()
         self._pid = os.getpid()
+        self.chunk_size = size
         self._dispatcher = Dispatcher(cluster, self.inbox, size, max_tasks)
         try:
             self._thread = start_thread(self._dispatcher, self.inbox, self.writers)
@@ -127,6 +130,17 @@ class Engine:
     def size(self) -> int:
         """How many workers there may be at present."""
         return self._dispatcher.size
+
+    def resize(self, size: int) -> None:
+        """Let there be so many workers from now on."""
+        self.check_process()
+        answer: Future[None] = Future()
+        self.inbox.admit(Inspect(partial(self._dispatcher.resize, size), answer))
+        self.chunk_size = size
+        if self._stored is not None:
+            self.inbox.admit(StartAll())
+        if threading.current_thread() is not self._thread:
+            answer.result()
 
     @property
     def handles(self) -> list[Any]:
