@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from itertools import count
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -116,6 +116,9 @@ def number_of_bytes(size: SupportsIndex | str) -> int:
     return size
 
 
+_NO_REFS = "results='refs' goes with neither chunksize (calls travel one by one) nor path"
+
+
 def series_options(method: str, **given: Any) -> SeriesOptions:
     """Return what `map` or `starmap` was given by name; raise TypeError or ValueError if it makes no sense."""
     if unknown := given.keys() - {field.name for field in fields(SeriesOptions)}:
@@ -132,9 +135,16 @@ def series_options(method: str, **given: Any) -> SeriesOptions:
     if options.results not in ("values", "refs"):
         raise ValueError(f"results must be 'values' or 'refs', not {options.results!r}")
     if options.results == "refs" and (options.chunksize is not None or options.path is not None):
-        raise ValueError("results='refs' goes with neither chunksize (calls travel one by one) nor path")
+        raise ValueError(_NO_REFS)
     check_seed(options.seed)
     return options
+
+
+def with_path(options: SeriesOptions, path: str, key: Callable[..., str] | None) -> SeriesOptions:
+    """Return options with a checkpoint; raise ValueError if they go with none."""
+    if options.results == "refs":
+        raise ValueError(_NO_REFS)
+    return replace(options, path=path, key=key)
 
 
 def check_seed(seed: int | None) -> None:

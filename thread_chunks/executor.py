@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from copy import copy
@@ -10,7 +11,15 @@ from multiprocessing.context import BaseContext
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, SupportsIndex, TypeVar, overload
 
-from ._arguments import check_callable, check_limits, check_positive, check_seed, number_of_bytes, number_of_workers
+from ._arguments import (
+    check_callable,
+    check_limits,
+    check_positive,
+    check_seed,
+    number_of_bytes,
+    number_of_workers,
+    with_path,
+)
 from ._calls.calls import Arguments
 from ._calls.seeds import SeedBed
 from ._dispatch.cluster import WholeCluster
@@ -19,6 +28,7 @@ from ._maps import Maps
 from ._ray import presence  # noqa: F401 (it hears of Ray that the user imports, and of forks, from now on)
 from ._series.options import SeriesOptions
 from ._series.start import Runner, start
+from ._series.submissions import Submissions
 from .actor import LabelledActor, class_identity
 from .report import Report, RunningCall
 
@@ -198,6 +208,7 @@ class ChunkExecutor(Maps):
         check_positive("max_tasks_per_child", max_tasks_per_child)
         self._limits = check_limits(max_retries, call_timeout)
         self._seeds: SeedBed | None = None
+        self._submissions: Submissions | None = None
         if actors is not None and (max_tasks_per_child or call_timeout or memory_limit) is not None:
             raise ValueError(
                 "max_tasks_per_child, call_timeout and memory_limit are for actors that the executor can replace"
@@ -288,10 +299,18 @@ class ChunkExecutor(Maps):
         4
         """
         seed = None if self._seeds is None else self._seeds.for_call()
+        if self._submissions is not None:
+            return self._submissions.submit(self._engine, fn, args, kwargs, self._limits, seed)
         return self._engine.submit(fn, args, kwargs, self._limits, seed)
 
     def with_options(
-        self, *, max_retries: int | None = None, call_timeout: float | None = None, seed: int | None = None
+        self,
+        *,
+        max_retries: int | None = None,
+        call_timeout: float | None = None,
+        seed: int | None = None,
+        path: str | os.PathLike[str] | None = None,
+        key: Callable[..., str] | None = None,
     ) -> Self:
         """Return this executor with other options for its calls: the same workers, and the same end.
 
@@ -304,6 +323,12 @@ class ChunkExecutor(Maps):
         seed : int, optional
             For `call_seed` in the calls of `submit` and of series that have no `seed` of their own. The n-th call
             of `submit`, and the n-th series, have seeds of their own. Default: as it is.
+        path : path-like, optional
+            A checkpoint file for `submit`, and for series that name no other; see `map`. `submit` returns a future that
+            is finished already if the value is there, and records the value if not. Of calls with equal arguments that
+            are submitted through the executor that is returned, the k-th is the k-th value. Default: as it is.
+        key : callable, optional
+            As for `map`; needs `path`.
 
         Returns
         -------
@@ -336,6 +361,11 @@ class ChunkExecutor(Maps):
         if seed is not None:
             check_seed(seed)
             other._seeds = SeedBed(operator.index(seed))  # noqa: SLF001
+        check_callable("key", key)
+        if key is not None and path is None:
+            raise ValueError("key is for checkpoints: give path too")
+        if path is not None:
+            other._submissions = Submissions(path, key, self._identity_of_actors)  # noqa: SLF001
         return other
 
     def cancel(self, future: Future[Any]) -> bool:
@@ -565,6 +595,8 @@ class ChunkExecutor(Maps):
     def _series(
         self, fn: Callable[..., Any] | None, calls: Iterable[Arguments], options: SeriesOptions
     ) -> Iterator[Any]:
+        if options.path is None and self._submissions is not None:
+            options = with_path(options, self._submissions.path, self._submissions.key)
         is_overridden = "submit" in vars(self) or type(self).submit is not ChunkExecutor.submit
         submit = self.submit if is_overridden else None
         return start(

@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .calls import UNLIMITED, Arguments, Call, Limits, Outcomes
+from .calls import UNLIMITED, Arguments, Call, KeptCall, Limits, Outcomes
 from .functions import Function
 
 
@@ -52,6 +52,26 @@ class Batch:
             value, values[index] = values[index], None
             assert call is not None
             call.resolve(value, errors.pop(index, None))
+
+
+@dataclass(slots=True, eq=False)
+class KeptBatch(Batch):
+    """Calls from `submit` whose values are kept."""
+
+    def sent(self, first: int, calls: list[Arguments]) -> None:
+        """Let the arguments be looked at once more."""
+        for place, args in enumerate(calls, first):
+            if isinstance(call := self.calls[place], KeptCall):
+                call.keeper.sent(args)
+
+    def deliver(self, first: int, outcomes: Outcomes) -> None:
+        """Keep the values, and then resolve the futures: whoever gets a value may change it."""
+        for index, value in enumerate(outcomes.values):
+            if isinstance(call := self.calls[first + index], KeptCall):
+                errors = {0: outcomes.errors[index]} if index in outcomes.errors else {}
+                packed = {0: outcomes.packed[index]} if index in outcomes.packed else {}
+                call.keeper.record(Outcomes([value], errors, packed=packed))
+        Batch.deliver(self, first, outcomes)
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from .functions import Function
 
@@ -123,7 +123,7 @@ class Call:
 
     def travels_with(self, other: Call) -> bool:
         """Whether the two may be in one block."""
-        return self.limits == other.limits and self.function.travels_with(other.function)
+        return type(self) is type(other) and self.limits == other.limits and self.function.travels_with(other.function)
 
     def cancel(self) -> None:
         """Cancel the call, which runs the user's callbacks here."""
@@ -146,3 +146,23 @@ class Call:
             _log.warning("a future of %s was resolved by somebody else; its outcome is dropped", self.function.name)
         except BaseException:  # a callback's SystemExit, say, must not end the dispatcher
             _log.exception("a callback of a future of %s raised", self.function.name)
+
+
+class Keeper(Protocol):
+    """Keeps the value of a call of `submit`, or has it."""
+
+    def find(self, args: Arguments) -> tuple[Any] | None:
+        """Return the value of the call with these arguments, if it is there; raise TypeError if none can be."""
+
+    def sent(self, args: Arguments) -> None:
+        """Look at the arguments once more, as they are sent."""
+
+    def record(self, outcomes: Outcomes) -> None:
+        """Keep the value of the call, whose only outcome this is."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class KeptCall(Call):
+    """A call of `submit` whose value is kept."""
+
+    keeper: Keeper

@@ -225,6 +225,14 @@ class Store(Connection):
         row = self._row("SELECT id FROM outcomes WHERE function = ? AND key = ?", function, key)
         return None if row is None else int(row[0])
 
+    def fetch(self, function: int, key: bytes) -> Packed | None:
+        """Return the outcome of a call, if there is one."""
+        row = self._row("SELECT id, crc, pickle FROM outcomes WHERE function = ? AND key = ?", function, key)
+        if row is None:
+            return None
+        outcome, crc, data = row
+        return self.load(self._whole(outcome)) if data is None else Packed(self._intact(crc, data))
+
     def load(self, outcome: int) -> Packed:
         """Return an outcome, by its number."""
         row = self._row("SELECT crc, pickle FROM outcomes WHERE id = ?", outcome)

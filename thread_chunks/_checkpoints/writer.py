@@ -19,6 +19,10 @@ _BACKLOG = 64 * 2**20
 # What a row costs beside its pickle (bytes): some 300 in Python, and as much again until the memory is used anew.
 _ROW = 1000
 
+# How long what is not urgent waits for more of its kind (s). Less, and a transaction for each few calls takes time from
+# the thread that brings them; more, and who looks into the file sees them late.
+_DELAY = 0.5
+
 
 def not_written(path: str, error: BaseException) -> str:
     """Return what to tell the user."""
@@ -58,26 +62,40 @@ class Writer:
         self._values: list[ValueRow] = []
         self._bytes = 0  # that wait, or are being written
         self._added = self._written = 0  # how often something was
+        self._urgent = False  # whether what waits is to be written now
         self._ending = self._ended = False
         self._thread = threading.Thread(target=self._work, name="thread_chunks-checkpoint", daemon=True)
         self._thread.start()
         writers.add(self)
 
-    def add(self, calls: Sequence[CallRow] = (), values: Sequence[ValueRow] = (), size: int = 0) -> None:
-        """Let rows, of `size` bytes, be written; wait while too much waits already."""
+    def add(
+        self, calls: Sequence[CallRow] = (), values: Sequence[ValueRow] = (), size: int = 0, *, urgent: bool = True
+    ) -> None:
+        """Let rows, of `size` bytes, be written; wait while too much waits already.
+
+        What is not urgent is written a little later, with what has come until then.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._bytes < _BACKLOG or self._ended)
             if (calls or values) and self.failure is None and not self._ended:
+                if not self._calls and not self._values:
+                    self._changed.notify_all()
                 self._calls.extend(calls)
                 self._values.extend(values)
                 self._bytes += size + _ROW * (len(calls) + len(values))
                 self._added += 1
-                self._changed.notify_all()
+                if urgent:
+                    self._hurry()
+
+    def _hurry(self) -> None:
+        self._urgent = True
+        self._changed.notify_all()
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait, at most `timeout` seconds, until what was added is on disk, or has failed to get there."""
         with self._changed:
             added = self._added
+            self._hurry()
             self._changed.wait_for(lambda: self._written >= added or self._ended, timeout)
 
     def end(self) -> None:
@@ -115,6 +133,8 @@ class Writer:
     def _next(self) -> tuple[list[CallRow], list[ValueRow], int, int] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._calls or self._values or self._ending)
+            self._changed.wait_for(lambda: self._urgent or self._ending, _DELAY)
+            self._urgent = False
             if not self._calls and not self._values:
                 self._ended = True  # here, so that nothing is added any more
                 return None

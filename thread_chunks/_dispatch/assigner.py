@@ -8,13 +8,16 @@ from functools import partial
 from .._calls.blocks import Block
 from .alarms import Alarms
 from .assignment import Assignment, Reason
-from .crew import IDLE, Crew, Member
+from .crew import IDLE, STARTING, Crew, Member
 from .endings import Endings
 from .queue import Queue
 
 # So many blocks are sent, then what came meanwhile is handled. Fewer, and that costs time; more, and workers whose
 # short calls are over wait until many others have got their first, when nobody knew yet how short they are.
 _AT_ONCE = 8
+
+# Who leaves first if there are too many workers. Those that have a call leave last.
+_RELUCTANCE = {STARTING: 0, IDLE: 1}
 
 
 class Assigner:
@@ -92,7 +95,7 @@ class Assigner:
             self._dismiss(member)  # if there is a reason to kill it, the dispatcher does
 
     def vacate(self, member: Member) -> None:
-        """Give a worker no more blocks, and take back what it has not begun: its node is about to go."""
+        """Give a worker no more blocks, and take back what it has not begun: it is to go, or its node is."""
         if member.leaving or member.kill_reason is not None:
             return
         member.leaving = True
@@ -100,6 +103,13 @@ class Assigner:
             self._take_back(member)
         else:
             self._dismiss(member)
+
+    def vacate_all_but(self, size: int) -> None:
+        """Let workers leave that are too many: those that run nothing now, and others as their call ends."""
+        staying = [member for member in self._crew if not member.leaving and member.kill_reason is None]
+        staying.sort(key=lambda member: (_RELUCTANCE.get(member.state, 2), -member.index))
+        for member in staying[: max(0, len(staying) - size)]:
+            self.vacate(member)
 
     def _nearest(self, block: Block) -> Member:
         """Return an idle worker for a block: one that is where its arguments are, if they are large, or the last."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import heappop, heappush
+from typing import Any
 
 from .._calls.blocks import Block
+from .._calls.calls import Call
 from ..errors import WorkerLost
 from .assignment import PASSED, SENT, Assignment, Reason
 from .worker import Worker
@@ -145,6 +148,13 @@ class Crew:
     def give_back_index(self, index: int) -> None:
         """Let others have a number: its worker is gone, or was not started."""
         heappush(self._free, index)
+
+    def find_call(self, future: Future[Any]) -> tuple[Member, Assignment, Call] | None:
+        """Return the call of `submit` that a future is of, and where it is, if a worker has it."""
+        for member, assignment in self.in_flight:
+            if (call := assignment.block.find(future)) is not None:
+                return member, assignment, call
+        return None
 
     def add(self, worker: Worker, now: float, index: int) -> None:
         """Begin the record of a worker that is being started."""

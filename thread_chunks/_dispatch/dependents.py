@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from .._calls.calls import Arguments, Call, extended, parts_of
+from .._calls.calls import Arguments, Call, KeptCall, extended, parts_of
 from .messages import Depending, Message, Satisfied
+from .queue import Queue
 
 
 def futures_among(args: Arguments) -> list[Future[Any]]:
@@ -44,9 +45,16 @@ class _Link:
 
 
 class Dependents:
-    """The calls that wait for futures. All belongs to the dispatcher's thread."""
+    """The calls that wait for futures. All belongs to the dispatcher's thread.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    queue : Queue
+        Where a call waits for a worker once it waits for no future any more.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
         self._waiting: dict[Depending, int] = {}  # for how many futures each waits
 
     def __len__(self) -> int:
@@ -56,10 +64,10 @@ class Dependents:
         """Let a call wait."""
         self._waiting[depending] = len(depending.futures)
 
-    def satisfied(self, depending: Depending, future: Future[Any]) -> Call | None:
-        """Take note that a future is over: return the call if it waits for no other, and has not failed with it."""
+    def satisfied(self, depending: Depending, future: Future[Any]) -> None:
+        """Let a call go on, or fail, as a future is over that it waits for; or forget it, as it was cancelled."""
         if depending not in self._waiting:
-            return None
+            return
         call = depending.call
         error = None if future.cancelled() else future.exception()
         if future is call.future:  # the user has cancelled it
@@ -76,9 +84,13 @@ class Dependents:
             self._waiting[depending] -= 1
             if not self._waiting[depending]:
                 self._forget(depending)
-                call.given.args = _with_values(call.given.args)
-                return call
-        return None
+                if _is_to_run(call):
+                    self._queue.add(call)
+
+    def cancel_all(self) -> None:
+        """Cancel all calls that wait."""
+        for call in self.drain():
+            call.cancel()
 
     def drain(self) -> Iterator[Call]:
         """Yield all calls that wait, and let them wait no more."""
@@ -90,6 +102,23 @@ class Dependents:
     def _forget(self, depending: Depending) -> None:
         del self._waiting[depending]
         depending.futures.clear()
+
+
+def _is_to_run(call: Call) -> bool:
+    """Give a call the values of what it waited for; return False if its own value, or an error, is there already."""
+    args = call.given.args = _with_values(call.given.args)
+    if isinstance(call, KeptCall):
+        found: tuple[Any] | None = None
+        error: BaseException | None = None
+        try:
+            found = call.keeper.find(args)
+        except Exception as raised:  # the arguments have no hash, say
+            error = raised
+        if found is not None or error is not None:
+            if call.claim():
+                call.resolve(None if found is None else found[0], error)
+            return False
+    return True
 
 
 def _with_values(args: Arguments) -> Arguments:

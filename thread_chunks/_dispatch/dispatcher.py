@@ -97,9 +97,6 @@ from .starts import Starts
 from .tally import Tally
 from .worker import Worker
 
-# Who leaves last if there are too many workers: those that have a call.
-_RELUCTANCE = {STARTING: 0, IDLE: 1}
-
 _log = logging.getLogger("thread_chunks")
 
 
@@ -147,7 +144,7 @@ class Dispatcher:
         self._inbox = inbox
         self._clock = clock
         self._waiting = Queue(adaptive=cluster.interruptible)
-        self._dependents = Dependents()
+        self._dependents = Dependents(self._waiting)
         self.crew = Crew()
         self._alarms = Alarms()
         self._recovery = Recovery(self._waiting, self.tallies)
@@ -180,21 +177,16 @@ class Dispatcher:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do, now or later."""
-        is_idle = not (self._waiting or self.crew.is_busy or self._dependents)
-        return self._broken or (self._closing and is_idle)
+        return self._broken or (self._closing and not (self._waiting or self.crew.is_busy or self._dependents))
 
     def resize(self, size: int) -> None:
-        """Let there be so many workers: those that are too many leave as their call ends, those without one now."""
+        """Let there be so many workers from now on."""
         self._starts.size = size
-        staying = [member for member in self.crew if not member.leaving and member.kill_reason is None]
-        staying.sort(key=lambda member: (_RELUCTANCE.get(member.state, 2), -member.index))
-        for member in staying[: max(0, len(staying) - size)]:
-            self._assigner.vacate(member)
+        self._assigner.vacate_all_but(size)
 
     def has(self, future: Future[Any]) -> bool:
         """Whether a call of `submit` was sent, and is not over."""
-        in_flight = (assignment.block for _, assignment in self.crew.in_flight)
-        return self._waiting.has_given_back(future) or any(block.find(future) is not None for block in in_flight)
+        return self._waiting.has_given_back(future) or self.crew.find_call(future) is not None
 
     def run(self) -> None:
         """Handle messages until all is done. The body of the dispatcher thread."""
@@ -235,15 +227,12 @@ class Dispatcher:
 
     def _handle_one(self, message: Message) -> None:
         match message:
-            case Call() | Series():
-                self._waiting.add(message)
+            case More(item) | ((Call() | Series()) as item):
+                self._waiting.add(item)
             case Depending():
                 self._dependents.add(message)
             case Satisfied(depending, future):
-                if (call := self._dependents.satisfied(depending, future)) is not None:
-                    self._waiting.add(call)
-            case More(series):
-                self._waiting.add(series)
+                self._dependents.satisfied(depending, future)
             case Abandon(series):
                 series.calls.clear()
                 series.abandoned = True
@@ -266,7 +255,8 @@ class Dispatcher:
             case Broken(explain):
                 self._break(explain())
             case Cancel(future):
-                self._cancel(future)
+                if not self._waiting.cancel(future):
+                    self._endings.cancel(future)
             case Close(cancel, kill):
                 self._close(cancel, kill)
             case Inspect():
@@ -299,7 +289,7 @@ class Dispatcher:
                 outcomes = collect()
                 self.crew.begun(member, assignment)
                 assignment.progress = ANSWERED
-                self._take_back(block, left)
+                self._recovery.take_back(block, left)
                 if outcomes.values and outcomes.seconds:  # 0 if no call could be sent
                     full = left > 0 and assignment.asked is None and member.kill_reason is None
                     block.function.parcel.pace.observe(len(outcomes.values), outcomes.seconds, full=full)
@@ -310,7 +300,7 @@ class Dispatcher:
                 outcomes = collect()
                 if self.crew.surrendered(member, assignment) is Reason.OVERDUE:
                     block.function.parcel.pace.doubt()
-                self._take_back(block, left)
+                self._recovery.take_back(block, left)
                 began = self._clock() - outcomes.running
                 self._settle(member, assignment, outcomes)
                 if member.assignments and member.assignments[0] is assignment:
@@ -321,11 +311,6 @@ class Dispatcher:
                 self._finish(member, assignment)
                 self._recovery.failed(block, error, sent=sent)
                 self._starts.succeeded()
-
-    def _take_back(self, block: Block, count: int) -> None:
-        """Let the last `count` calls of a block, which were not run, wait again."""
-        if count:
-            self._recovery.wait_again(block.give_back(len(block.calls) - count))
 
     def _settle(self, member: Member, assignment: Assignment, outcomes: Outcomes) -> None:
         """Take in some outcomes of a block; when it is over, the worker is free again."""
@@ -393,8 +378,8 @@ class Dispatcher:
 
     def _kill(self, member: Member, error: BaseException) -> None:
         """Kill a worker for the sake of the block that it runs, as `Endings` says."""
-        nothing_begins = member.kill_reason is not None
-        self._recovery.killed(member.worker.place, self._dispose(member, error), error, nothing_begins=nothing_begins)
+        is_last = member.kill_reason is not None
+        self._recovery.killed(member.worker.place, self._dispose(member, error), error, nothing_begins=is_last)
 
     def _dispose(self, member: Member, error: BaseException) -> list[Block]:
         """Kill a worker and dismiss it, because of an error; return what it had."""
@@ -403,15 +388,6 @@ class Dispatcher:
         member.worker.kill()
         member.worker.dismiss()
         return blocks
-
-    def _cancel(self, future: Future[Any]) -> None:
-        if self._waiting.cancel(future):
-            return
-        for member, assignment in self.crew.in_flight:
-            if (call := assignment.block.find(future)) is not None:
-                call.unwanted = True
-                self._endings.end_call(member, assignment)
-                return
 
     def _close(self, cancel: bool, kill: bool) -> None:
         self._closing, self._starts.all = True, False
@@ -424,8 +400,7 @@ class Dispatcher:
             self._assigner.occupy(self.size)  # what came before begins, as far as workers are idle
         if cancel or kill:
             self._waiting.cancel_all(started=kill)
-            for call in self._dependents.drain():
-                call.cancel()
+            self._dependents.cancel_all()
         if kill:
             self._endings.kill_all(interruptible=self._cluster.interruptible)
 

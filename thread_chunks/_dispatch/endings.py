@@ -8,8 +8,9 @@ the call holds the interpreter lock, is ended all the same, after `GRACE`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from functools import partial
+from typing import Any
 
 from ..errors import CallTimeout
 from .alarms import Alarms
@@ -91,6 +92,13 @@ class Endings:
             self.kill_if_safe(member)
         else:
             self._press(member, assignment)
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Cancel a call of `submit`, if a worker has it."""
+        if (found := self._crew.find_call(future)) is not None:
+            member, assignment, call = found
+            call.unwanted = True
+            self.end_call(member, assignment)
 
     def kill_if_safe(self, member: Member) -> None:
         """Kill a worker whose call is to end, if nothing but that call would be lost."""

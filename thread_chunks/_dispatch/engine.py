@@ -16,7 +16,7 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, TypeVar
 
-from .._calls.calls import Call, Given, Limits, extended
+from .._calls.calls import Arguments, Call, Given, Keeper, KeptCall, Limits, extended
 from .._calls.functions import Function, name_of
 from .._calls.pace import Pace
 from .._checkpoints.writer import Writer
@@ -103,13 +103,28 @@ class Engine:
     ) -> Future[Any]:
         """Let a call in, and return its future."""
         self.check_process()
-        function = self._submitted(fn)
+        function = self.submitted(fn)
         if function.parcel.key == CARRIED_KEY:
             args = (fn, *args)
         call = Call(function, Given(extended(args, kwargs, seed)), limits)
+        return self._admit(call, PLAIN.issuperset(map(type, args)) and not kwargs)
+
+    def submit_kept(self, function: Function, args: Arguments, limits: Limits, keeper: Keeper) -> Future[Any]:
+        """Let a call in whose value is kept, unless it is there; return its future."""
+        futures = futures_among(args)
+        found = None if futures else keeper.find(args)
+        if found is not None:
+            future: Future[Any] = Future()
+            future.set_result(found[0])
+            return future
+        return self._admit(KeptCall(function, Given(args), limits, keeper=keeper), is_plain=not futures)
+
+    def _admit(self, call: Call, is_plain: bool) -> Future[Any]:
+        """Let a call in, now or when the futures among its arguments are over; there are none if it `is_plain`."""
+        function = call.function
         if function.view is not None:
             function.parcel.latest = weakref.ref(call.future)
-        if PLAIN.issuperset(map(type, args)) and not kwargs:
+        if is_plain:
             self.inbox.admit(call)
         elif futures := futures_among(call.given.args):
             depending = Depending(call, futures)
@@ -195,7 +210,8 @@ class Engine:
             function = self.cluster.parcels.for_series(fn, self._pace(fn))
         return function
 
-    def _submitted(self, fn: Callable[..., Any] | None) -> Function:
+    def submitted(self, fn: Callable[..., Any] | None) -> Function:
+        """Return the function of a call of `submit`."""
         function = self._meant(fn)
         if function is None:
             assert fn is not None

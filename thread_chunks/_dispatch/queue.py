@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from .._calls.blocks import Batch, Block
-from .._calls.calls import Call
+from .._calls.blocks import Batch, Block, KeptBatch
+from .._calls.calls import Call, KeptCall
 from .._calls.functions import Function
 from .._calls.series import Series
 
@@ -191,7 +191,8 @@ class Queue:
                 calls.append(following)
         if not calls:
             return None
-        return Block(call.function, Batch([*calls]), 0, [c.given.args for c in calls], limits=call.limits)
+        receiver = KeptBatch if type(call) is KeptCall else Batch
+        return Block(call.function, receiver([*calls]), 0, [c.given.args for c in calls], limits=call.limits)
 
     def _unqueue(self, series: Series) -> None:
         # The feeding thread appends a call, then reads `queued`; here it is written, then the calls

@@ -51,6 +51,11 @@ class Recovery:
                 for part in block.give_back():  # which are put in their order
                     self._waiting.put_back(part)
 
+    def take_back(self, block: Block, count: int) -> None:
+        """Let the last `count` calls of a block, which were not run, wait again."""
+        if count:
+            self.wait_again(block.give_back(len(block.calls) - count))
+
     def lost(self, block: Block, error: BaseException, *, counts: bool = True) -> None:
         """Run the open calls of a block again, each by itself, or give them an error, as any of them may have run.
 

@@ -37,7 +37,7 @@ class Recorder:
     """
 
     def __init__(self, path: str, run: Run, last: int, hashed: bool, writers: set[Writer]) -> None:
-        self._run = run
+        self.run = run
         self._hashed = hashed
         self._keys: dict[int, bytes] = {}  # by label, of the calls that have no outcome yet
         with ExitStack() as opened:
@@ -61,9 +61,9 @@ class Recorder:
         """Note a call's key, before the call is let in."""
         self._keys[label] = key
 
-    def note(self, rows: Sequence[CallRow]) -> None:
+    def note(self, rows: Sequence[CallRow], *, urgent: bool = True) -> None:
         """Let calls be written."""
-        self.writer.add(calls=rows, size=sum(len(data) for _, _, data in rows if data is not None))
+        self.writer.add(calls=rows, size=sum(len(data) for _, _, data in rows if data is not None), urgent=urgent)
 
     def flush(self) -> None:
         """Wait until what came is on disk, or has failed to get there."""
@@ -107,14 +107,14 @@ class Recorder:
             if changes != self._changes and not self._others:
                 self._changes = changes
                 last = self._reader.last_outcome()
-                self._others = self._reader.has_news(self._run, self._last)
+                self._others = self._reader.has_news(self.run, self._last)
                 self._last = last
 
     def found(self, label: int) -> int | None:
         """Return the number of the outcome of a call that has not started, if another process has finished it."""
         if self._others and label in self._keys:
             with suppress(OSError, CheckpointRefused):
-                return self._reader.find(self._run.function, self._keys[label])
+                return self._reader.find(self.run.function, self._keys[label])
         return None
 
     def forget(self, label: int) -> None:
@@ -130,7 +130,7 @@ class NoRecorder:
 
     def expect(self, label: int, key: bytes) -> None: ...
 
-    def note(self, rows: Sequence[CallRow]) -> None: ...
+    def note(self, rows: Sequence[CallRow], *, urgent: bool = True) -> None: ...
 
     def flush(self) -> None: ...
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import warnings
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
@@ -13,17 +11,17 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from .._calls.calls import Arguments, parts_of, row_of, written
+from .._calls.calls import Arguments, row_of
 from .._calls.mailbox import Mailbox
 from .._calls.series import Checkpointed, Outbox
 from .._checkpoints.identity import Identity, identify
-from .._checkpoints.rows import CallRow, digest_of, digest_of_key, make_key, to_bytes, with_seed
-from .._checkpoints.store import Run, open_store
-from .._checkpoints.writer import Writer, not_written
-from .._wire.pickling import references, unpack
-from ..errors import CheckpointFailedWarning, CheckpointStaleWarning, UnpicklingFailed
+from .._checkpoints.rows import CallRow, to_bytes
+from .._checkpoints.store import open_store
+from .._checkpoints.writer import Writer
+from ..errors import CheckpointFailedWarning
 from ..progress import progress
 from .feeds import Feed
+from .lookup import Lookup
 from .options import SeriesOptions
 from .recorder import NoRecorder, Recorder
 from .results import values_of
@@ -59,15 +57,10 @@ class Resumption:
 
     def __init__(self, identity: Identity, calls: Iterable[Arguments], options: SeriesOptions) -> None:
         assert options.path is not None
-        self._identity = identity
         self._options = options
-        self._key = options.key
         self._is_lazy = options.buffersize is not None
-        self._draws = _Draws(endless=self._is_lazy)
-        self._store = open_store(options.path)
-        weakref.finalize(self, self._store.close).atexit = False
-        self._last = self._store.last_outcome()
-        self._function = self._store.function(self._identity)  # None: nothing of it is there
+        self._lookup = Lookup(options.path, identity, options.key, endless=self._is_lazy)
+        self._store = self._lookup.store
         self._calls: Iterator[tuple[Arguments, bytes, int | None]] = map(self._look_up, calls)
         self._total = None
         self.complete = False  # whether it is known that all values are there
@@ -87,41 +80,14 @@ class Resumption:
         self._exhausted = False  # whether all calls were let in
         self._warned = False
         self._recorder: Recorder | NoRecorder
-        self._run: Run | None = None  # None if nothing can be written
 
     def begin(self, writers: set[Writer]) -> Recorder | NoRecorder:
         """Note the run in the file, and return where the outcomes are to go; `writers` gets the thread that writes."""
-        if (text := self._doubts()) is not None:
-            warnings.warn(text, CheckpointStaleWarning, stacklevel=5)  # whoever called `map`
-        path = self._store.path
-        try:
-            if self._store.read_only:
-                raise PermissionError("its disk is full, or read-only")
-            self._run = self._store.add_run(self._identity, self._total)
-            self._recorder = Recorder(path, self._run, self._last, self._key is None, writers)
-        except OSError as error:
-            self._recorder = NoRecorder(not_written(path, error))
+        self._recorder = self._lookup.begin(self._total, writers, stacklevel=6)  # whoever called `map`
         return self._recorder
 
-    def _doubts(self) -> str | None:
-        """Return what to tell the user of values whose code is another one, or may be."""
-        store, identity = self._store, self._identity
-        there = 0 if self._function is None else store.count(self._function)
-        if there:
-            if not identity.uses or self._function != store.unclaimed(identity):
-                return None
-            return (
-                f"{store.path} has {there} values of {identity.name} of an older version of thread_chunks, which did "
-                f"not note what the function uses: {_listed(identity.uses)}. They are taken for values of what is "
-                "there now. If it has changed since they were computed, use another file"
-            )
-        if not (stale := store.stale(identity)):
-            return None
-        differences = [_differences(store.parts(function), dict(identity.parts)) for function, _ in stale]
-        return (
-            f"{store.path} has {sum(count for _, count in stale)} values of {identity.name} with another code or other "
-            f"globals: {_listed(min(differences, key=len))}. They are kept, and not used"
-        )
+    def _look_up(self, args: Arguments) -> tuple[Arguments, bytes, int | None]:
+        return args, *self._lookup.look_up(args)
 
     def values(self, feed: Feed, *, name: str, started: float) -> Iterator[Any]:
         """Let in the calls that are not there, and return an iterator over all values; as `values_of`."""
@@ -154,9 +120,9 @@ class Resumption:
                     else:
                         bar.update(1 if is_lazy else 0)
                         yield self._kept(found.as_item())
-            if is_lazy and self._run is not None:
+            if is_lazy and isinstance(self._recorder, Recorder):
                 with suppress(OSError):
-                    self._store.set_total(self._run, self._position)
+                    self._store.set_total(self._recorder.run, self._position)
         finally:
             if is_lazy:
                 self._log_found()
@@ -186,13 +152,7 @@ class Resumption:
         return self._loaded(item)
 
     def _loaded(self, value: Any) -> Any:
-        if type(value) is not Checkpointed:
-            return value
-        try:
-            # Its buffers are of this moment, and so may be written to.
-            return unpack(self._store.load(value.outcome), writable=False)
-        except UnpicklingFailed as error:
-            raise UnpicklingFailed(f"a value of {self._identity.name} in {self._store.path}: {error}") from error
+        return self._lookup.load(value.outcome) if type(value) is Checkpointed else value
 
     def _admit(self, feed: Feed, count: int | None) -> None:
         """Let in the next `count` calls, or all."""
@@ -215,30 +175,6 @@ class Resumption:
                 rows = []
         self._recorder.note(rows)
         self._exhausted = count is None or self._position < before + count
-
-    def _look_up(self, args: Arguments) -> tuple[Arguments, bytes, int | None]:
-        """Return a call with its key, and the number of its outcome if it is there."""
-        try:
-            digest = self._digest(args)
-        except TypeError as error:
-            text = f"the call {self._identity.name}({_shortened(args)}) cannot be found again in a checkpoint: {error}"
-            if self._key is None:
-                text += ". Pass key=, a function that makes a string of the arguments"
-            raise TypeError(text) from error
-        key = make_key(digest, self._draws.next(digest))
-        return args, key, None if self._function is None else self._store.find(self._function, key)
-
-    def _digest(self, args: Arguments) -> bytes:
-        positional, extras = parts_of(args)
-        if self._key is None:
-            of_values = references().of_values
-            if any(issubclass(type(value), of_values) for value in (*positional, *extras.keywords.values())):
-                raise TypeError("a reference to an object of the cluster means nothing to the next run")
-            return digest_of(args)
-        key = self._key(*positional, **extras.keywords)
-        if not isinstance(key, str):
-            raise TypeError(f"key returned {type(key).__qualname__!r}, not a string")
-        return with_seed(digest_of_key(key), extras.seed)
 
 
 @dataclass(slots=True, frozen=True)
@@ -275,27 +211,6 @@ def finished_values(fn: Callable[..., Any], calls: Sequence[Arguments], options:
     return values
 
 
-def _differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Return what differs between what the codes of two functions are made of, in words."""
-    if not old:
-        return ["its code differs"]
-    changed = [what for what, digest in new.items() if old.get(what, digest) != digest]
-    return [f"{what} differs" for what in changed or sorted(old.keys() ^ new.keys())]
-
-
-def _listed(texts: Sequence[str]) -> str:
-    more = [] if len(texts) <= _LISTED else [f"and {len(texts) - _LISTED} more"]
-    return ", ".join([*texts[:_LISTED], *more])
-
-
-def _shortened(args: Arguments) -> str:
-    try:
-        text = written(args)
-    except Exception:
-        return "..."
-    return text if len(text) < 200 else f"{text[:200]}..."
-
-
 class _NoFeed:
     """The feed of a series that has nothing to run."""
 
@@ -313,33 +228,3 @@ class _NoFeed:
     def leave_out(self) -> None: ...
 
     def abandon(self) -> None: ...
-
-
-class _Draws:
-    """Counts how often each digest came before, which tells draws of a random function apart.
-
-    Parameters
-    ----------
-    endless : bool
-        Count on disk, in more time and a fixed amount of memory.
-    """
-
-    def __init__(self, *, endless: bool) -> None:
-        self._counts: dict[bytes, int] = {}
-        self._connection = None
-        if endless:
-            self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-            self._connection.execute("CREATE TABLE draws (digest BLOB PRIMARY KEY, count INTEGER) WITHOUT ROWID")
-            self._connection.execute("BEGIN")
-            weakref.finalize(self, self._connection.close).atexit = False
-
-    def next(self, digest: bytes) -> int:
-        """Return how often a digest came before."""
-        if self._connection is None:
-            count = self._counts.get(digest, 0)
-            self._counts[digest] = count + 1
-            return count
-        row = self._connection.execute(
-            "INSERT INTO draws VALUES (?, 0) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count", (digest,)
-        ).fetchone()
-        return int(row[0])
