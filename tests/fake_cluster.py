@@ -39,20 +39,35 @@ class FakeReference:
     def future(self):
         return self._future
 
+    def split(self, count):
+        """Return a reference to each of so many values that this one is to be."""
+        references = [FakeReference() for _ in range(count)]
+
+        def resolve(future):
+            for place, reference in enumerate(references):
+                if future.exception() is None:
+                    reference.future().set_result(future.result()[place])
+                else:
+                    reference.future().set_exception(future.exception())
+
+        self._future.add_done_callback(resolve)
+        return references
+
 
 class FakeMethod:
-    def __init__(self, handle, name, group="calls"):
+    def __init__(self, handle, name, group="calls", returns=1):
         self._handle = handle
         self._name = name
         self._group = group
+        self._returns = returns
 
-    def options(self, *, concurrency_group):
-        return FakeMethod(self._handle, self._name, concurrency_group)
+    def options(self, *, concurrency_group="calls", num_returns=1):
+        return FakeMethod(self._handle, self._name, concurrency_group, num_returns)
 
     def remote(self, *args):
         reference = FakeReference()
         self._handle.send(self._group, self._name, Message(args), reference.future())
-        return reference
+        return reference if self._returns == 1 else reference.split(self._returns)
 
 
 class FakeHandle:
@@ -134,7 +149,16 @@ class State:
             future.set_exception(ActorDiedError())
 
 
+def die():
+    """Let the actor die whose call this is, as its process would."""
+    _here.state.die()
+
+
+_here = threading.local()
+
+
 def _work(tasks, state, makes):
+    _here.state = state
     if makes:
         state.make()
     state.made.wait()
