@@ -77,6 +77,7 @@ from .errors import (
     WorkerOutOfMemory,
 )
 from .executor import ChunkExecutor
+from .joblib_backend import register_joblib
 from .report import FunctionReport, Report, RunningCall, Spread
 
 __all__ = [
@@ -102,6 +103,7 @@ __all__ = [
     "call_seed",
     "chunk",
     "config",
+    "register_joblib",
     "worker_index",
 ]
 
