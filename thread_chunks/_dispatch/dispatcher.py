@@ -191,7 +191,7 @@ class Dispatcher:
     def run(self) -> None:
         """Handle messages until all is done. The body of the dispatcher thread."""
         try:
-            while not self.finished:
+            while not self.finished or (not self._broken and self._inbox.shut()):
                 self.turn(self._inbox.get(self.patience()))
         except BaseException as error:
             _log.exception("the dispatcher failed")

@@ -255,12 +255,16 @@ class Engine:
             return Pace()
 
     def shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
-        """Take no more calls, and end once the pending ones are finished."""
+        """Take no more calls, and end once the pending ones are finished.
+
+        In the middle of a `submit` of the same thread, as a signal handler or a finalizer is, it does not wait: the end
+        would wait for that `submit`.
+        """
         if self.is_inherited:
             return  # a forked child has nothing to shut down
         self.inbox.close()
         self.inbox.post(Close(cancel=cancel_futures))
-        if wait:
+        if wait and not self.inbox.is_used_here:
             if threading.current_thread() is self._thread:
                 raise RuntimeError(
                     "a future's callback cannot wait for the executor's end, which waits for the callback: "

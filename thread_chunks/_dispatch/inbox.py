@@ -23,6 +23,7 @@ class Inbox:
         self._messages: Mailbox[Message] = Mailbox()
         # Re-entrant: a signal handler or a finalizer may submit, or close, while its thread is in here.
         self._gate = threading.RLock()
+        self._here = threading.local()
         # These are written under the gate, and never go back. So `check` may read them without it, before each call of
         # a series that is fed: at the worst it lets a call pass that comes too late, and the end of the series says so.
         self._closed = False
@@ -39,9 +40,27 @@ class Inbox:
         RuntimeError
             If it was shut down.
         """
-        with self._gate:
-            self.check()
-            self._messages.put(work)
+        outer = self.is_used_here
+        self._here.used = True
+        try:
+            with self._gate:
+                self.check()
+                self._messages.put(work)
+        finally:
+            self._here.used = outer
+
+    @property
+    def is_used_here(self) -> bool:
+        """Whether the thread that asks is in the middle of letting work in, as a signal handler or a finalizer may be.
+
+        What it waits for then may wait for it.
+        """
+        return getattr(self._here, "used", False)
+
+    def shut(self) -> bool:
+        """Shut the gate; return whether something has come. It may have come through while its thread shut the gate."""
+        self.close()
+        return bool(self._messages)
 
     def check(self) -> None:
         """Raise what `admit` would."""
