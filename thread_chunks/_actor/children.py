@@ -14,7 +14,11 @@ import threading
 from typing import Any
 
 # Ray handles these in C, where `signal.getsignal` does not see it.
-_FAULTS = (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV)
+_FAULTS = [
+    getattr(signal, name)
+    for name in ("SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV")
+    if hasattr(signal, name)  # Windows lacks two
+]
 
 # What Python itself handles, as it starts.
 _PYTHONS = (signal.default_int_handler, signal.SIG_DFL, signal.SIG_IGN, None)
@@ -59,5 +63,6 @@ _handlers: _Handlers | None = None
 def restore_signals_in_children() -> None:
     """Let what the calls fork have Python's own signal handlers, from now on; call it before any code of the user's."""
     global _handlers
-    if _handlers is None:
+    # Without these, as on Windows, no process forks.
+    if _handlers is None and hasattr(os, "register_at_fork") and hasattr(signal, "pthread_sigmask"):
         _handlers = _Handlers()

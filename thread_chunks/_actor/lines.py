@@ -8,6 +8,8 @@ import select
 import threading
 from contextlib import suppress
 
+from .._system.forks import in_forked_children
+
 try:
     import fcntl
 except ImportError:  # Windows, where long lines of two workers may mix
@@ -31,8 +33,7 @@ class Lines(io.BufferedIOBase):
         self._file = lock
         self._begun = bytearray()  # a line that has no end yet; under the lock
         self._lock = threading.RLock()
-        if hasattr(os, "register_at_fork"):  # else nobody forks
-            os.register_at_fork(after_in_child=self._after_fork)
+        in_forked_children(self._after_fork)
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()  # a thread that is not here may have had it

@@ -1,11 +1,21 @@
-"""How much memory this process has for itself, and what the kernel did for want of it. Linux only; elsewhere 0."""
+"""How much memory this process has for itself.
+
+Linux tells it exactly, with the peak of each call. Elsewhere what is shared counts as well, and the peak of a call is
+what there is at its end.
+"""
 
 from __future__ import annotations
 
 import os
-import resource
 import time
 from contextlib import suppress
+
+import psutil
+
+try:
+    import resource
+except ImportError:  # Windows: then the peak is asked for no sooner than time has passed
+    resource = None  # type: ignore[assignment]
 
 # An answer about the peak counts for so many times as long as it took to get it, and for so long at most (s).
 # Less, and calls of some 20 ms spend a percent with it; more, and a call is said to have the memory that an earlier
@@ -14,7 +24,7 @@ _FRESH = 5000
 _FRESH_AT_MOST = 2.0
 
 # Both are asked for the memory of the process; for the first the kernel does not have to look at each of its threads.
-_WHO = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+_WHO = None if resource is None else getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
 # So much more (KiB) is no new peak.
 _SMALL = 1024
@@ -25,6 +35,8 @@ def resident() -> int:
     with suppress(OSError), open("/proc/self/statm", "rb") as file:
         pages = file.read().split()
         return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGESIZE")
+    with suppress(psutil.Error):
+        return int(psutil.Process().memory_info().rss)
     return 0
 
 
@@ -42,12 +54,17 @@ class PeakMeter:
 
     def take(self, now: float) -> int:
         """Return it, by the clock of `time.perf_counter`."""
-        if now >= self._next or resource.getrusage(_WHO).ru_maxrss > self._highest:
+        if now >= self._next or _highest() > self._highest:
             self._peak = _take_peak()
-            self._highest = resource.getrusage(_WHO).ru_maxrss + _SMALL
+            self._highest = _highest() + _SMALL
             done = time.perf_counter()
             self._next = done + min(_FRESH_AT_MOST, _FRESH * (done - now))
         return self._peak
+
+
+def _highest() -> int:
+    """Return the most memory (KiB) that this process has had in all; 0 if that is not known."""
+    return 0 if _WHO is None else resource.getrusage(_WHO).ru_maxrss
 
 
 def _take_peak() -> int:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Protocol
 
+from .._system.signals import unblock
 from .._wire.images import Shipment, open_shipment
 from .._wire.pickling import PLAIN, Packed, pack, pack_error, unpack
 from .._wire.protocol import CARRIED_KEY, STORED_KEY, Ready, Request, Setup, seal, unseal
@@ -90,7 +91,7 @@ class Runner:
         _extend_path(setup.paths)
         sys.argv[:] = setup.arguments
         # Ray blocks it, and what the calls start would inherit that, and could not be interrupted.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        unblock([signal.SIGINT])
         if setup.directory is not None and os.path.isdir(setup.directory):
             os.chdir(setup.directory)
         multiprocessing.current_process().authkey = setup.authkey

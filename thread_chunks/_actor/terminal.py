@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from .._system.peers import user_of
+from .._system.users import user_id
 from .lines import Lines
 
 # What a worker waits (s) for a driver that accepts its connection and then sends nothing, because it
@@ -36,7 +37,7 @@ class Streams:
             connection.settimeout(_PATIENCE)
             connection.connect(address)
             # The name is anybody's once the driver has ended: do not print into what a stranger holds.
-            if user_of(connection) != os.getuid():
+            if user_of(connection) != user_id():
                 return
             _, received, _, _ = socket.recv_fds(connection, 16, 3)
             if len(received) >= 2:

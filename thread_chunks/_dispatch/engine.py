@@ -20,6 +20,7 @@ from .._calls.calls import Arguments, Call, Given, Keeper, KeptCall, Limits, ext
 from .._calls.functions import Function, name_of
 from .._calls.pace import Pace
 from .._checkpoints.writer import Writer
+from .._system.forks import in_forked_children
 from .._wire.pickling import PLAIN
 from .._wire.protocol import CARRIED_KEY
 from ..report import Report, RunningCall
@@ -388,4 +389,4 @@ def _finish_all() -> None:
             thread.join()
 
 
-os.register_at_fork(after_in_child=_threads.clear)
+in_forked_children(_threads.clear)

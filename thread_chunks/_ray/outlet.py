@@ -12,6 +12,7 @@ from typing import TextIO
 from uuid import uuid4
 
 from .._system.peers import user_of
+from .._system.users import user_id
 
 # How long to wait (s) when there is no descriptor left for a worker that asks. Shorter, and it takes time from the
 # program; longer, and the worker gives up, or its first call waits.
@@ -26,10 +27,13 @@ class Outlet:
     Raises
     ------
     OSError, RuntimeError
-        If there is no descriptor or no thread left for it.
+        If there is no descriptor or no thread left for it, or the system has no such sockets: Windows has none,
+        and macOS none without a file. Workers then print into Ray's files.
     """
 
     def __init__(self) -> None:
+        if not (hasattr(socket, "AF_UNIX") and hasattr(socket, "SO_PEERCRED") and hasattr(socket, "send_fds")):
+            raise OSError("there are no sockets here that hand out descriptors to a known user")
         self.address = f"\0thread_chunks-{uuid4().hex}"  # no file: it goes away with this process
         self._over = threading.Event()
         self._nothing = os.open(os.devnull, os.O_WRONLY)  # now: later there may be no descriptor left for it
@@ -75,7 +79,7 @@ class Outlet:
                     self._answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
-        if user_of(connection) == os.getuid():
+        if user_of(connection) == user_id() is not None:
             # Where this process has no such stream, the worker gets one that goes nowhere.
             streams = [stream if stream is not None else self._nothing for stream in map(_descriptor, (1, 2), _OWN)]
             # The last one is locked by the worker that writes.

@@ -9,9 +9,9 @@ was_forked : bool
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 
+from .._system.forks import in_forked_children
 from .._wire.pickling import References, find_references_by
 
 was_forked = False
@@ -35,4 +35,4 @@ def _after_fork() -> None:
 
 
 find_references_by(_references)
-os.register_at_fork(after_in_child=_after_fork)
+in_forked_children(_after_fork)

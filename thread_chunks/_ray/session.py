@@ -6,7 +6,6 @@ share it. The last one to leave a session that the package started ends it.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 import ray
 
+from .._system.forks import in_forked_children
 from . import presence
 from .connecting import Connection, check_connection, connect, reach
 from .keeper import Keeper, wait_for_others
@@ -142,4 +142,4 @@ def _after_fork() -> None:
 
 
 import_early()
-os.register_at_fork(after_in_child=_after_fork)
+in_forked_children(_after_fork)

@@ -6,6 +6,7 @@ import math
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,13 +16,14 @@ from typing import Any
 import psutil
 
 from .._system.limits import address_space, room_for_threads
+from .._system.users import user_id
 
 # The longest path that Ray makes below its directory, for the socket of its object store. The first part names the
 # session by date, time and process, at most a number of seven digits.
 _LONGEST_BELOW = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
 
 # The longest path of a Unix socket (bytes): 103 on macOS.
-_LONGEST_PATH = 103 if os.uname().sysname == "Darwin" else 107
+_LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 
 # So much room (bytes) Ray's logs of a short run take. Less, and Ray's processes fail as they write them.
 _LEAST_ROOM = 32 * 2**20
@@ -111,7 +113,8 @@ def find_directory() -> str | None:
 
 
 def _directories() -> Iterator[str]:
-    own = f"ray-{os.getuid()}"
+    user = user_id()
+    own = "ray-thread_chunks" if user is None else f"ray-{user}"
     bases = [os.environ[name] for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ][:1] or ["/tmp"]
     yield os.path.join(bases[0], "ray")
     for base in (bases[0], "/tmp", "/var/tmp", "/dev/shm"):

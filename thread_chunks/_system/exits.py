@@ -52,7 +52,7 @@ class Watch:
 
     def status(self) -> int | None:
         """Return how it ended, as `os.waitstatus_to_exitcode` has it; None if that is not known."""
-        with self._lock, suppress(OSError):
+        with self._lock, suppress(OSError, ImportError):
             if self._descriptor is None:
                 return None
             import fcntl  # which only systems have that have such descriptors

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from .groups import control_groups
+from .users import user_id
 
 try:
     import resource
@@ -29,7 +29,7 @@ def room_for_threads() -> float:
     """
     rooms = [math.inf]
     limit = _soft_limit("RLIMIT_NPROC")
-    if limit < math.inf and os.getuid() != 0:  # which root may exceed
+    if limit < math.inf and user_id() != 0:  # which root may exceed
         rooms.append(limit - sum(_threads_of(process) for process in psutil.process_iter()))
     for group in control_groups(Path("/"), "pids"):
         with suppress(OSError, ValueError):  # "max" is no number
@@ -39,7 +39,7 @@ def room_for_threads() -> float:
 
 def _threads_of(process: psutil.Process) -> int:
     with suppress(psutil.Error):
-        if process.uids().real == os.getuid():
+        if process.uids().real == user_id():
             return int(process.num_threads())
     return 0
 

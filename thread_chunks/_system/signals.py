@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 # More bytes than a `struct sigaction` of any system has: 152 on Linux.
 _LARGEST = 1024
+
+
+def unblock(numbers: Iterable[int]) -> None:
+    """Let signals reach this thread. A system without masks, as Windows, blocks none."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 @contextmanager
