@@ -57,6 +57,7 @@ class SimulatedWorker(ABC):
 
     handle: Any = None
     host, pid, node, place = "simulated", 0, "", "simulated"
+    interruptible = True
 
     def __init__(self, post: Callable[[Message], None]) -> None:
         self._post = post

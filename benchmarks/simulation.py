@@ -152,7 +152,6 @@ class SimulatedCluster:
     """The world: its clock, and what is going to happen in it."""
 
     replaceable = True
-    interruptible = True
     alive = True
     leaving = ()
     needs = "nothing"

@@ -14,6 +14,8 @@ def threads_left(known, patience):
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("thread_chunks")]
     threads = [thread for thread in threads if thread not in known]
     for thread in threads:
+        while thread.ident is None and time.monotonic() < deadline:  # it is being started
+            time.sleep(0.001)
         thread.join(max(0, deadline - time.monotonic()))
     return [thread for thread in threads if thread.is_alive()]
 

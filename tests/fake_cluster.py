@@ -17,6 +17,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 
 from thread_chunks import ChunkExecutor
 from thread_chunks._actor.entry import runner_of
+from thread_chunks._ray.channels import Channels
 from thread_chunks._ray.cluster import RayCluster
 
 
@@ -55,37 +56,38 @@ class FakeReference:
 
 
 class FakeMethod:
-    def __init__(self, handle, name, group="calls", returns=1):
+    def __init__(self, handle, name, returns=1):
         self._handle = handle
         self._name = name
-        self._group = group
         self._returns = returns
 
-    def options(self, *, concurrency_group="calls", num_returns=1):
-        return FakeMethod(self._handle, self._name, concurrency_group, num_returns)
+    def options(self, *, num_returns):
+        return FakeMethod(self._handle, self._name, num_returns)
 
     def remote(self, *args):
         reference = FakeReference()
-        self._handle.send(self._group, self._name, Message(args), reference.future())
+        self._handle.send(self._name, args, reference.future())
         return reference if self._returns == 1 else reference.split(self._returns)
 
 
 class FakeHandle:
-    """An actor with a thread for each of its groups, which ends when its last handle is dropped.
+    """An actor with a thread, which ends when its last handle is dropped.
 
     A thread cannot be killed: what a dead actor runs goes on, and nothing else is run.
     """
 
     def __init__(self, actor_class):
-        self._tasks = {group: SimpleQueue() for group in ("calls", "control", "watch")}
+        self._tasks = SimpleQueue()
         self._state = State(actor_class)
         self.up = self._state.up
-        for group, tasks in self._tasks.items():
-            threading.Thread(target=_work, args=(tasks, self._state, group == "calls"), daemon=True).start()
+        threading.Thread(target=_work, args=(self._tasks, self._state), daemon=True).start()
 
-    def send(self, group, name, message, future):
+    def send(self, name, args, future):
+        message = Message(args)
         self._state.expect(future)
-        self._tasks[group].put((name, message, future))
+        if name == "thread_chunks_start":
+            self._state.senders.append(args[0].identity)
+        self._tasks.put((name, message, future))
 
     def die(self):
         self._state.die()
@@ -96,8 +98,7 @@ class FakeHandle:
         return FakeMethod(self, name)
 
     def __del__(self):
-        for tasks in self._tasks.values():
-            tasks.put(None)
+        self._tasks.put(None)
 
 
 class State:
@@ -106,7 +107,7 @@ class State:
     def __init__(self, actor_class):
         self.actor_class = actor_class
         self.actor = None
-        self.made = threading.Event()  # whether the actor was made, or could not be
+        self.senders = []  # the executors that use it
         self.up = threading.Event()  # whether it has answered
         self._lock = threading.Lock()
         self._dead = False  # under the lock
@@ -118,7 +119,6 @@ class State:
             self.actor = self.actor_class(None)
         except Exception:
             self.die()
-        self.made.set()
 
     def expect(self, future):
         with self._lock:
@@ -144,7 +144,8 @@ class State:
             self._dead = True
             unanswered, self._unanswered = self._unanswered, set()
         if self.actor is not None:
-            runner_of(self.actor).control.retire()
+            for sender in self.senders:
+                runner_of(self.actor).end(sender)
         for future in unanswered:
             future.set_exception(ActorDiedError())
 
@@ -157,11 +158,9 @@ def die():
 _here = threading.local()
 
 
-def _work(tasks, state, makes):
+def _work(tasks, state):
     _here.state = state
-    if makes:
-        state.make()
-    state.made.wait()
+    state.make()
     while (task := tasks.get()) is not None:
         if not state.dead:
             _answer(state, *task)
@@ -218,14 +217,14 @@ class FakeRuntime:
     def __init__(self):
         self.nodes = FakeNodes()
 
-    def actor_class(self, cls, options, *, watched):
+    def actor_class(self, cls, options):
         return cls
 
     def join(self, *, persistent):
-        pass
+        self.channels = Channels()
 
     def leave(self):
-        pass
+        self.channels.close()
 
     def reachable(self):
         return True

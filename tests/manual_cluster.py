@@ -61,7 +61,7 @@ class ManualWorker(SimulatedWorker):
         names = [arguments[0].name for arguments in block.calls]
         self.cluster.sent.extend(names)
         self.receive(block, names)
-        return True
+        return self.interruptible
 
     def begin(self):
         if self.retired:
@@ -124,7 +124,7 @@ class ManualWorker(SimulatedWorker):
 
 class ManualCluster:
     def __init__(self, limit=None):
-        self.replaceable = self.interruptible = limit is None
+        self.replaceable = limit is None
         self.limit = limit
         self.started = []
         self.sent = []  # the name of each call that was sent to a worker

@@ -9,10 +9,22 @@ import pytest
 
 from thread_chunks import LabelledActor
 from thread_chunks._actor.entry import runner_of
+from thread_chunks._actor.sender import Sender, ThreadsOrders
 from thread_chunks._wire.pickling import Packed, pack, pack_calls, unpack_error
-from thread_chunks._wire.protocol import CARRIED_KEY, Reply, Request, unseal
+from thread_chunks._wire.protocol import CARRIED_KEY, Request, unseal
 
-TOKEN = b"sender", 1
+ME = b"me"
+
+
+def actor_of(func=None):
+    """Return an actor that one executor uses, which it can't reach but by Ray."""
+    actor = LabelledActor(func)
+    runner_of(actor).senders[ME] = Sender(None, ThreadsOrders(), 0, lambda sender: None, lambda: None)
+    return actor
+
+
+def control_of(actor):
+    return runner_of(actor).senders[ME].control
 
 
 def request(key, xs, forget=()):
@@ -22,15 +34,15 @@ def request(key, xs, forget=()):
 def request_of(key, calls, forget=()):
     packed, errors = pack_calls(calls)
     assert errors == {}
-    return Request(TOKEN, 0, key, packed, list(forget), None, True)
+    return Request(1, 0, key, packed, list(forget), None, True)
 
 
 def run(actor, *args):
-    return unseal(Reply, actor.thread_chunks_run(*args))
+    return unseal(actor.thread_chunks_run(ME, *args))
 
 
 def test_functions_are_kept_until_they_are_to_be_forgotten():
-    actor = LabelledActor()
+    actor = actor_of()
     assert run(actor, request(b"a", [-1, -2]), pack(abs)).values == [1, 2]
     assert run(actor, request(b"b", [1]), pack(str)).values == ["1"]
     assert run(actor, request(b"a", [-3])).values == [3]
@@ -38,15 +50,14 @@ def test_functions_are_kept_until_they_are_to_be_forgotten():
     with pytest.raises(KeyError):
         run(actor, request(b"b", [1]))
     assert run(actor, request(b"a", [-3])).values == [3]
-    actor.thread_chunks_end(b"sender", [b"a", b"never there"])
-    with pytest.raises(KeyError):
-        run(actor, request(b"a", [1]))
     carried = request_of(CARRIED_KEY, [(abs, -3)])
     assert run(actor, carried).values == [3]
+    actor.thread_chunks_end(ME)
+    assert runner_of(actor).senders == {}
 
 
 def test_errors_have_their_places():
-    reply = run(LabelledActor(), request(b"a", [1, 0, 2]), pack(lambda x: 1 / x))
+    reply = run(actor_of(), request(b"a", [1, 0, 2]), pack(lambda x: 1 / x))
     assert reply.values == [1.0, None, 0.5]
     assert list(reply.errors) == [1]
     assert type(unpack_error(reply.errors[1])) is ZeroDivisionError
@@ -59,22 +70,22 @@ def test_values_that_are_not_plain_are_packed_at_once():
         kept.append(x)
         return kept
 
-    reply = run(LabelledActor(accumulate), request(b"stored", [1, 2]))
+    reply = run(actor_of(accumulate), request(b"stored", [1, 2]))
     assert reply.values == [None, None]
     assert sorted(reply.packed) == [0, 1]
 
 
 def test_actor_without_a_stored_function():
-    reply = run(LabelledActor(), request(b"stored", [1, 2]))
+    reply = run(actor_of(), request(b"stored", [1, 2]))
     assert [type(unpack_error(error)) for error in reply.errors.values()] == [ValueError, ValueError]
 
 
 def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_started():
-    replies, actor = [], LabelledActor()
+    replies, actor = [], actor_of()
 
     def f(x):
         if x == 3:  # another thread would ask while this call runs
-            replies.extend(unseal(Reply, actor.thread_chunks_surrender(TOKEN)) for _ in range(2))
+            replies.extend(control_of(actor).surrender(1) for _ in range(2))
         return x
 
     actor.set_func(f)
@@ -83,8 +94,8 @@ def test_surrender_hands_over_what_is_finished_and_gives_back_what_has_not_start
     assert (first.values, first.offset, first.left) == ([0, 1, 2], 0, 6)
     assert (again.values, again.offset, again.left) == ([], 3, 0)
     assert (last.values, last.offset, last.left) == ([3], 3, 0)
-    assert actor.thread_chunks_surrender(TOKEN) is True, "the block is over"
-    assert actor.thread_chunks_surrender((b"sender", 2)) is False, "this one has not begun"
+    assert control_of(actor).surrender(1) is True, "the block is over"
+    assert control_of(actor).surrender(2) is False, "this one has not begun"
 
 
 SIZE = 1_000_000
@@ -96,13 +107,13 @@ SIZE = 1_000_000
     ids=["one", "two", "differently many", "packed"],
 )
 def test_arguments_of_calls_that_ran_or_were_given_back_are_let_go_of(arguments):
-    actor, held = LabelledActor(), []
+    actor, held = actor_of(), []
 
     def f(*args):
         del args
         if len(held) == 2:
-            actor.thread_chunks_surrender(TOKEN)
-        held.append(sum(size_of(item) for item in runner_of(actor).control._block.items) // SIZE)
+            control_of(actor).surrender(1)
+        held.append(sum(size_of(item) for item in control_of(actor)._block.items) // SIZE)
 
     actor.set_func(f)
     run(actor, request_of(b"stored", [arguments(bytes([x]) * SIZE) for x in range(6)]))
@@ -116,30 +127,30 @@ def size_of(item):
 
 
 def test_calls_without_arguments():
-    assert run(LabelledActor(), request_of(b"a", [()] * 3), pack(list)).errors == {}
+    assert run(actor_of(), request_of(b"a", [()] * 3), pack(list)).errors == {}
 
 
 def test_a_block_that_is_surrendered_before_it_begins_is_not_run():
-    actor = LabelledActor()
-    assert actor.thread_chunks_surrender(TOKEN) is False
+    actor = actor_of()
+    assert control_of(actor).surrender(1) is False
     reply = run(actor, request(b"a", [1, 2]), pack(abs))
     assert (reply.values, reply.left) == ([], 0)
     assert run(actor, request(b"a", [-3])).values == [3], "the function that it brought is there"
 
 
 def test_only_the_block_that_is_meant_is_surrendered():
-    replies, actor = [], LabelledActor()
-    actor.set_func(lambda x: replies.append(actor.thread_chunks_surrender((b"sender", 2))))
+    replies, actor = [], actor_of()
+    actor.set_func(lambda x: replies.append(control_of(actor).surrender(2)))
     assert run(actor, request(b"stored", [1, 2])).values == [None, None]
     assert replies == [False, False]
 
 
 def test_errors_and_packed_values_keep_their_places_when_a_block_is_surrendered():
-    replies, actor = [], LabelledActor()
+    replies, actor = [], actor_of()
 
     def f(x):
         if x == 2:
-            replies.append(unseal(Reply, actor.thread_chunks_surrender(TOKEN)))
+            replies.append(control_of(actor).surrender(1))
         return 1 / x if x == 0 else [x]
 
     actor.set_func(f)
@@ -162,7 +173,7 @@ def test_surrender_while_short_calls_are_run(arguments):
         for _ in range(60):
             ran.clear()
             replies = []
-            actor, over = LabelledActor(lambda *args: ran.append(args) or len(ran) - 1), threading.Event()
+            actor, over = actor_of(lambda *args: ran.append(args) or len(ran) - 1), threading.Event()
             control = threading.Thread(target=lambda: replies.append(surrender_when_it_runs(actor, over)))
             control.start()
             replies.append(run(actor, request_of(b"stored", calls)))
@@ -178,14 +189,13 @@ def test_surrender_while_short_calls_are_run(arguments):
 
 
 def surrender_when_it_runs(actor, over):
-    while actor.thread_chunks_look(TOKEN, False) is None and not over.is_set():
+    while control_of(actor).look(1, False) is None and not over.is_set():
         pass
-    reply = actor.thread_chunks_surrender(TOKEN)
-    return reply if reply is True else unseal(Reply, reply)
+    return control_of(actor).surrender(1)
 
 
 def test_a_block_ends_when_its_values_are_large():
-    actor = LabelledActor(lambda x: bytes(1000) if x % 2 else [bytes(1000)])
+    actor = actor_of(lambda x: bytes(1000) if x % 2 else [bytes(1000)])
     limited = request(b"stored", range(10))
     limited.largest = 3500
     reply = run(actor, limited)
@@ -193,7 +203,7 @@ def test_a_block_ends_when_its_values_are_large():
 
 
 def test_nothing_of_a_block_is_kept_after_an_error_of_the_actor():
-    actor = LabelledActor()
+    actor = actor_of()
     with pytest.raises(KeyError):
         run(actor, request(b"never sent", [1]))
-    assert runner_of(actor).control._block is None
+    assert control_of(actor)._block is None

@@ -155,7 +155,7 @@ def test_bad_arguments():
         chunk(None, PARAMETERS)
     with pytest.raises(ValueError, match="differs from the number of actors"):
         chunk(None, PARAMETERS, actors, chunk_size=2)
-    with pytest.raises(TypeError, match=r"parameters\[3\] must be a list of arguments, not 5"):
+    with pytest.raises(TypeError, match=r"parameters\[3\] must be a list of arguments, or a mapping of them, not 5"):
         chunk(power, [[1, 2], [1, 2], [1, 2], 5])
     with pytest.raises(TypeError, match="must be callable"):
         chunk("power", PARAMETERS)

@@ -11,7 +11,7 @@ import joblib, numpy, psutil, ray  # which know their system themselves
 HIDDEN = {
     "proc": None, "resource": None, "fcntl": None,
     "register_at_fork": os, "getuid": os, "uname": os, "sched_getaffinity": os, "pidfd_open": os,
-    "process_cpu_count": os, "pthread_sigmask": signal, "SIGTRAP": signal, "SIGBUS": signal,
+    "process_cpu_count": os, "memfd_create": os, "pthread_sigmask": signal, "SIGTRAP": signal, "SIGBUS": signal,
     "AF_UNIX": socket, "SO_PEERCRED": socket, "send_fds": socket, "recv_fds": socket,
 }
 for name in HIDDEN if WHICH == "all" else [WHICH]:
@@ -30,12 +30,18 @@ for name in HIDDEN if WHICH == "all" else [WHICH]:
         sys.modules[name] = None
     elif hasattr(HIDDEN[name], name):
         delattr(HIDDEN[name], name)
+    if name == "AF_UNIX":
+        def pair_of_sockets():  # as Python has it where there are no Unix sockets
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                one = socket.create_connection(server.getsockname())
+                return one, server.accept()[0]
+        socket.socketpair = pair_of_sockets
 from fake_cluster import FakeExecutor
 from thread_chunks import WorkerLost, Checkpoint
-from thread_chunks._actor import children, memory, runner
+from thread_chunks._actor import memory, runner, signals
 from thread_chunks._ray import outlet, session, surroundings
 from thread_chunks._system import cpus, exits, kills, limits, users
-children.restore_signals_in_children()
+signals.handle_signals()
 assert memory.resident() > 0 and memory.PeakMeter().take(0.0) > 0
 assert cpus.usable_cpus() >= 1 and limits.room_for_threads() > 0
 assert exits.Watch(os.getpid()).status() is None
@@ -58,7 +64,7 @@ assert Checkpoint.load(path).output == [1, 2]
 print("done")
 """
 NAMES = ["proc", "resource", "fcntl", "register_at_fork", "getuid", "uname", "sched_getaffinity", "pidfd_open"]
-NAMES += ["pthread_sigmask", "SIGTRAP", "AF_UNIX", "SO_PEERCRED", "send_fds", "recv_fds", "all"]
+NAMES += ["pthread_sigmask", "memfd_create", "SIGTRAP", "AF_UNIX", "SO_PEERCRED", "send_fds", "recv_fds", "all"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -32,7 +32,7 @@ def make(runtime):
     """Makes an actor of a class."""
 
     def make(cls):
-        return runtime.make_actor(runtime.actor_class(cls, OPTIONS, watched=True), OPTIONS, "")
+        return runtime.make_actor(runtime.actor_class(cls, OPTIONS), OPTIONS, "")
 
     return make
 
@@ -113,15 +113,6 @@ def test_arguments_are_copies_and_their_large_buffers_are_read_only(make):
     assert value_of(actor.mutate.remote(xs)) == [0, 1]
     assert xs == [0]
     assert value_of(actor.is_writable.remote(np.zeros(1_000_000))) is False
-
-
-def test_other_groups_answer_while_a_method_runs(make):
-    actor = make(actor_class())
-    value_of(actor.answer.remote())
-    waiting = actor.wait.remote(3600).future()
-    for group in ("control", "watch"):
-        assert value_of(actor.answer.options(concurrency_group=group).remote()) == 0
-    assert not waiting.done()
 
 
 def test_the_death_of_an_actor_is_the_error_of_all_that_it_has_not_answered(make, runtime):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures as cf
 import gc
 import itertools
+import os
 import threading
 
 from fake_cluster import FakeExecutor
@@ -144,5 +145,8 @@ class Machine(RuleBasedStateMachine):
 
 TestStorms = Machine.TestCase
 TestStorms.settings = settings(
-    max_examples=150, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=150 if os.environ.get("CI") else 50,  # of half a second each
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )

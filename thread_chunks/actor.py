@@ -10,7 +10,7 @@ from ._actor.entry import InOrder, OnlyInLoop, runner_of, users_class, users_met
 from ._checkpoints.identity import identify_class
 from ._wire.images import Shipment
 from ._wire.pickling import Packed
-from ._wire.protocol import Excess, Look, Ready, Reply, Request, Setup, Token, seal
+from ._wire.protocol import Ready, Reply, Request, Setup
 
 __all__ = ["LabelledActor"]
 
@@ -85,8 +85,20 @@ class LabelledActor:
 
     @InOrder
     async def thread_chunks_start(self, setup: Setup, shipment: Packed | Shipment | None) -> Ready:
-        """Take over the driver's surroundings, store the function, run the initializer: once, before any block."""
+        """Take over the driver's surroundings, store the function, run the initializer: once, before all else."""
         return await runner_of(self).start(_Holder(self), setup, shipment)
+
+    @InOrder
+    async def thread_chunks_attach(self, identity: bytes) -> tuple[int, bytes | Reply] | None:
+        """Do what an executor sends by its channel; return the outcomes of a block if they are Ray's to carry."""
+        return await runner_of(self).attach(_Holder(self), identity)
+
+    @InOrder
+    async def thread_chunks_run(
+        self, identity: bytes, sealed: bytes | Request, shipment: Packed | Shipment | None = None
+    ) -> Any:
+        """Run a block of an executor, and return a `Reply`."""
+        return await runner_of(self).run(_Holder(self), identity, sealed, shipment)
 
     @InOrder
     async def thread_chunks_store(self, shipment: Packed | Shipment) -> None:
@@ -94,31 +106,13 @@ class LabelledActor:
         await runner_of(self).store(_Holder(self), shipment)
 
     @InOrder
-    async def thread_chunks_run(self, sealed: bytes | Request, shipment: Packed | Shipment | None = None) -> Any:
-        """Run a block, and return a `Reply`."""
-        return await runner_of(self).run(_Holder(self), sealed, shipment)
-
-    @InOrder
-    async def thread_chunks_end(self, sender: bytes, keys: list[bytes]) -> None:
-        """Let go of what is the executor's, which stops using the actor."""
-        runner_of(self).end(sender, keys)
+    async def thread_chunks_end(self, identity: bytes) -> None:
+        """Let go of what is an executor's, which stops using the actor."""
+        runner_of(self).end(identity)
 
     def thread_chunks_identity(self) -> str:
         """Return what tells this class from others, for checkpoints."""
         return class_identity(users_class(self))
-
-    def thread_chunks_surrender(self, token: Token) -> bytes | Reply | bool:
-        """Surrender a block, in the thread of the control group; see `Control.surrender`."""
-        reply = runner_of(self).control.surrender(token)
-        return reply if isinstance(reply, bool) else seal(reply)
-
-    def thread_chunks_look(self, token: Token, with_stack: bool) -> Look | None:
-        """Say which call of a block runs, in the thread of the control group."""
-        return runner_of(self).control.look(token, with_stack)
-
-    def thread_chunks_watch(self, limit: int) -> Excess | None:
-        """Watch the memory, in a thread of its own, until the executor lets go of the actor."""
-        return runner_of(self).control.watch(limit)
 
 
 class _Holder:

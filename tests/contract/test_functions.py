@@ -14,6 +14,8 @@ from insides import with_workers
 from ray.exceptions import ObjectLostError
 
 from thread_chunks import PicklingFailed
+from thread_chunks._wire.pickling import pack_error
+from thread_chunks._wire.protocol import Refused, encode
 
 
 def test_submit(make):
@@ -155,9 +157,7 @@ def test_functions_are_sent_again_after_a_message_that_failed(executor_class):
             assert executor.submit(square, 3).result() == 9
             assert executor.submit(None, -1).result() == 1
             (worker,) = started
-            failed = cf.Future()
-            failed.set_exception(ObjectLostError("", None, ""))
-            worker._replied(failed, None, {}, 0.0)
+            worker.received(encode(Refused(0, pack_error(ObjectLostError("", None, "")))))
 
 
 class Weight:

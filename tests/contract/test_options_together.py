@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from collections import Counter
@@ -58,7 +59,9 @@ def outcome_of(value, results):
 
 
 # Examples are not shrunk, which takes minutes with workers that die.
-@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(
+    max_examples=40 if os.environ.get("CI") else 15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
 @given(
     kinds=KINDS,
     options=OPTIONS,

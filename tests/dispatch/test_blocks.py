@@ -53,13 +53,13 @@ def test_blocks_of_the_length_that_the_user_asked_for():
         assert sent == lengths
 
 
-def test_actors_of_the_user_get_one_call_at_a_time():
-    # Theirs may lack the group of threads in which a block is surrendered.
-    driver = Driver(1, limit=1)
+def test_a_worker_that_cannot_surrender_gets_one_call_at_a_time():
+    driver = Driver(1)
     driver.function.parcel.pace.observe(1000, 1e-6)
     driver.map("abc")
     driver.map("def", chunksize=3)
     (worker,) = driver.cluster.started
+    worker.interruptible = False
     driver.up(worker)
     sent = []
     while worker.block is not None:

@@ -12,6 +12,11 @@ from .memory import PeakMeter
 
 _T = TypeVar("_T")
 
+# Up to so many bytes of values a block hands over when it is surrendered. More are rare: a block ends much earlier.
+_LARGEST_HANDED_OVER = 2**26
+
+_LONG_ONES = (str, bytes)  # which values may be large, of those that are not packed
+
 
 class RunningBlock:
     """The calls of a block that have not started, and what came of the others.
@@ -39,7 +44,7 @@ class RunningBlock:
 
     def __init__(self, request: Request, peak: PeakMeter) -> None:
         self._peak = peak
-        self.token = request.token
+        self.number = request.number
         self.values: list[Any] = []
         self.packed: dict[int, Packed] = {}
         self.errors: dict[int, Packed] = {}
@@ -48,7 +53,7 @@ class RunningBlock:
         self.width: int | None
         self.items: list[Any]
         self.width, self.items = unpack_plain(request.calls) if isinstance(request.calls, bytes) else (1, request.calls)
-        request.calls = []  # Ray keeps the request until the block is over; the arguments need not stay so long
+        request.calls = []  # whoever brought the request keeps it; the arguments need not stay so long
         self.places = iter(range(len(self.items) // (self.width or 1)))
         self.items.reverse()
         self._lock = threading.Lock()
@@ -83,18 +88,21 @@ class RunningBlock:
             self._left += left
 
     def surrender(self) -> Reply:
-        """Hand over what there is, and keep all other calls but the one that runs from being run."""
+        """Hand over what there is, and keep all other calls but the one that runs from being run.
+
+        What is Ray's to carry comes with the answer of the block, and not here.
+        """
         self.give_up()
-        reply = self.take()
+        reply = self.take(hand_over=self._can_hand_over())
         if self.since is not None:
             reply.running = time.perf_counter() - self.since
         return reply
 
-    def take(self) -> Reply:
-        """Hand over the outcomes, and the calls that are given back, that were not yet."""
+    def take(self, *, hand_over: bool = True) -> Reply:
+        """Hand over the outcomes, and the calls that are given back, that were not yet; or only these calls."""
         with self._lock:
             left, self._left = self._left, 0
-            start, stop = self._taken, len(self.values)
+            start, stop = self._taken, len(self.values) if hand_over else self._taken
             self._taken = stop
             values, self.values[start:stop] = self.values[start:stop], [None] * (stop - start)
             packed, errors = _pop(self.packed, start, stop), _pop(self.errors, start, stop)
@@ -102,7 +110,13 @@ class RunningBlock:
             told, self._told = self._told, self.since or self._told
             short = max(0.0, self._told - told - sum(seconds for seconds, _ in long))
         seconds = time.perf_counter() - self._began
-        return Reply(values, packed, errors, start, seconds, left, short=short, long=long)
+        return Reply(self.number, values, packed, errors, start, seconds, left, short=short, long=long)
+
+    def _can_hand_over(self) -> bool:
+        """Return whether all outcomes can travel by the channel."""
+        packed = [*list(self.packed.values()), *list(self.errors.values())]
+        size = sum(each.size for each in packed) + sum(len(value) for value in self.values if type(value) in _LONG_ONES)
+        return size <= _LARGEST_HANDED_OVER and not any(each.references for each in packed)
 
 
 def _pop(column: dict[int, _T], start: int, stop: int) -> dict[int, _T]:

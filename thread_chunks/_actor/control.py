@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from .._wire.protocol import Excess, Look, Reply, Token
+from .._wire.protocol import Excess, Look, Reply
 from .block import RunningBlock
 from .memory import resident
 
@@ -24,7 +24,7 @@ _HERE = os.path.dirname(__file__)
 
 
 class Control:
-    """Knows which block runs, and answers for it. Any thread may ask.
+    """Knows which block of an executor runs, and answers for it. Any thread may ask.
 
     The thread that runs the calls says which block begins (`running`). The lock guards all but the event.
     """
@@ -33,9 +33,8 @@ class Control:
         self._lock = threading.Lock()
         self._block: RunningBlock | None = None  # what runs
         self._thread = 0  # where it runs
-        # The highest number among each sender's blocks that began: they begin in their order.
-        self._begun: dict[bytes, int] = {}
-        self._given_back: set[Token] = set()  # the tokens of those that were surrendered before they began
+        self._begun = 0  # the highest number among the blocks that began: they begin in their order
+        self._given_back: set[int] = set()  # the numbers of those that were surrendered before they began
         self._retired = False  # no call begins here any more
         self._dismissed = threading.Event()
 
@@ -43,10 +42,9 @@ class Control:
     def running(self, block: RunningBlock) -> Iterator[None]:
         """Answer for a block until the context ends. If it was surrendered before, none of its calls is left."""
         with self._lock:
-            sender, number = block.token
-            self._begun[sender] = max(number, self._begun.get(sender, 0))
-            if block.token in self._given_back:
-                self._given_back.remove(block.token)
+            self._begun = max(block.number, self._begun)
+            if block.number in self._given_back:
+                self._given_back.remove(block.number)
                 block.surrender()
             elif self._retired:
                 block.give_up()
@@ -57,26 +55,25 @@ class Control:
             with self._lock:
                 self._block = None
 
-    def surrender(self, token: Token) -> Reply | bool:
+    def surrender(self, number: int) -> Reply | bool:
         """Hand over what there is of a block, and do not start the rest of it.
 
         If the block does not run, return whether it did. One that did not never will.
         """
         with self._lock:
             block = self._block
-            if block is None or block.token != token:
-                sender, number = token
-                if number <= self._begun.get(sender, 0):
+            if block is None or block.number != number:
+                if number <= self._begun:
                     return True
-                self._given_back.add(token)
+                self._given_back.add(number)
                 return False
         return block.surrender()
 
-    def look(self, token: Token, with_stack: bool) -> Look | None:
+    def look(self, number: int, with_stack: bool) -> Look | None:
         """Say which call of a block runs. Return None if the block does not run."""
         with self._lock:
             block, thread = self._block, self._thread
-        if block is None or block.token != token or (since := block.since) is None:
+        if block is None or block.number != number or (since := block.since) is None:
             return None
         stack = _stack(block, thread) if with_stack else None
         return Look(len(block.values), time.perf_counter() - since, resident(), stack)
@@ -97,7 +94,7 @@ class Control:
                     return Excess(None, 0, used)
                 label = block.label
                 block.give_up()
-                return Excess(block.token, label, used)
+                return Excess(block.number, label, used)
         return None
 
     def retire(self) -> None:
@@ -107,11 +104,10 @@ class Control:
         if block is not None:
             block.give_up()
 
-    def dismiss(self, sender: bytes) -> None:
-        """End `watch`, and forget what a sender has sent: it sends nothing any more."""
+    def dismiss(self) -> None:
+        """Begin no call any more, and end `watch`."""
         self._dismissed.set()
-        with self._lock:
-            self._begun.pop(sender, None)
+        self.retire()
 
 
 def _stack(block: RunningBlock, thread: int) -> str | None:

@@ -5,28 +5,45 @@ from __future__ import annotations
 import inspect
 import multiprocessing
 import os
-import signal
 import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from types import BuiltinFunctionType, FunctionType
 from typing import Any, Protocol
 
-from .._system.signals import unblock
 from .._wire.images import Shipment, open_shipment
 from .._wire.pickling import PLAIN, Packed, pack, pack_error, unpack
-from .._wire.protocol import CARRIED_KEY, STORED_KEY, Ready, Request, Setup, seal, unseal
-from ..errors import UnpicklingFailed
+from .._wire.protocol import (
+    CARRIED_KEY,
+    STORED_KEY,
+    Leave,
+    Left,
+    Ready,
+    Reply,
+    Request,
+    Setup,
+    seal,
+    unseal,
+)
 from .block import RunningBlock
-from .children import restore_signals_in_children
-from .control import Control
+from .channel import connect
 from .here import Place, enter
+from .loading import load, load_for_each_call
 from .memory import PeakMeter
+from .sender import LoopsOrders, Sender, ThreadsOrders
+from .signals import handle_signals
 from .terminal import Streams
 
 # From this duration (s) on, a call's duration and memory are noted. Less, and calls spend their time with it.
 _LONG = 0.02
+
+# For how long an executor's worker waits for more, before others can use it (s). Less, and who sends one call after the
+# other pays for a message of Ray's each time; more, and others wait longer.
+_LINGER = 0.1
+
+# For how long it does one executor's work before others get their turn (s). Less, and to begin anew, which takes a
+# millisecond, costs more; more, and others wait longer.
+_STAY = 1.0
 
 # Makes a call's value of what the call returned.
 _Finish = Callable[[Any], Awaitable[Any]]
@@ -51,8 +68,9 @@ class Holder(Protocol):
 class Runner:
     """Runs blocks in a worker's process, one call after the other.
 
-    How messages arrive is not its business (see `entry`), nor is what other threads ask about the block that runs (see
-    `control`). All but `control` belongs to the one thread that runs calls, or, in an event loop, to who has `turn`.
+    What an executor sends, and what is asked about the block that runs, see to `Sender` and its `Control`. All of this
+    belongs to the one thread that runs calls, or, in an event loop, to who has `turn`; but for `senders`, from which
+    the threads that read take those that are gone.
 
     Parameters
     ----------
@@ -62,21 +80,21 @@ class Runner:
 
     Attributes
     ----------
-    control : Control
     turn : asyncio.Lock
         In an event loop, whoever runs calls has it.
+    senders : dict
+        The executors that use the actor, by identity.
     """
 
     def __init__(self, *, in_loop: bool) -> None:
         import asyncio  # only here: workers need it, and it is a sixth of what the package takes to import
 
-        self.control = Control()
         self.turn = asyncio.Lock()
         self._in_loop = in_loop
-        self._functions: dict[bytes, Callable[..., Any]] = {CARRIED_KEY: _call}  # those of series and `submit`, by key
+        self.senders: dict[bytes, Sender] = {}
+        self._served: Sender | None = None  # the one that is served; read by the threads that read
         self._peak = PeakMeter()
         self._place = Place()
-        self._indices: dict[bytes, int] = {}  # the numbers that those who send blocks have given it
         self._streams = Streams()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -84,88 +102,146 @@ class Runner:
         return _new_runner, (self._in_loop,)
 
     async def start(self, holder: Holder, setup: Setup, shipment: Packed | Shipment | None) -> Ready:
-        """Take over the driver's surroundings, store the function, run the initializer."""
-        restore_signals_in_children()
+        """Take over the driver's surroundings, connect to it, store the function, run the initializer."""
+        handle_signals()
         enter(self._place, setup.process)
-        self._indices[setup.sender] = self._place.index = setup.index
+        self._place.index = setup.index
         _extend_path(setup.paths)
         sys.argv[:] = setup.arguments
-        # Ray blocks it, and what the calls start would inherit that, and could not be interrupted.
-        unblock([signal.SIGINT])
         if setup.directory is not None and os.path.isdir(setup.directory):
             os.chdir(setup.directory)
         multiprocessing.current_process().authkey = setup.authkey
         if setup.streams is not None:
             self._streams.take(setup.streams)
+        connected = self._expect(setup)
         error = None
         try:
-            await self.store(holder, shipment)
+            await self._store(holder, shipment)
             if setup.initializer is not None:
                 initializer, initargs = unpack(setup.initializer)
                 initializer(*initargs)
         except BaseException as raised:
             error = pack_error(raised)
         self._streams.flush()
-        return Ready(socket.gethostname(), os.getpid(), setup.node(), error)
+        return Ready(socket.gethostname(), os.getpid(), setup.node(), connected, error)
 
-    async def store(self, holder: Holder, shipment: Packed | Shipment | None) -> None:
-        """Bring the globals up to date, and replace the stored function if there is one."""
-        if (function := open_shipment(shipment)) is not None:
-            await self._store(holder, function)
+    async def attach(self, holder: Holder, identity: bytes) -> tuple[int, bytes | Reply] | None:
+        """Carry out what an executor sends by its channel, as long as there is something to do.
 
-    async def _store(self, holder: Holder, function: Packed) -> None:
-        await self._settled(holder.set_func(_load(function)))
+        It ends soon after that, so that others can use the actor; and now and then in any case, so that what others
+        have asked of it gets its turn. If it ends because the outcomes of a block are Ray's to carry, return its number
+        and these.
+        """
+        if (sender := self.senders.get(identity)) is None:
+            return None  # its executor is gone
+        self._served = sender
+        until = time.monotonic() + _STAY
+        try:
+            while not isinstance(order := await sender.orders.take(_LINGER), Leave):
+                if order is not None and (reply := await self._carry_out(holder, sender, order)) is not None:
+                    return order.number, reply
+                if order is None or time.monotonic() > until or self._others_wait(sender):
+                    return None
+            return None
+        finally:
+            self._served = None
+            sender.tell(Left())
 
-    async def run(self, holder: Holder, sealed: bytes | Request, shipment: Packed | Shipment | None) -> Any:
-        """Run the calls of a block, one after the other, and return a `Reply`, sealed.
+    async def run(
+        self, holder: Holder, identity: bytes, sealed: bytes | Request, shipment: Packed | Shipment | None
+    ) -> Any:
+        """Run the calls of a block that Ray brings, and return a `Reply`, sealed.
 
         If the value is to stay in the cluster, return it beside the reply, as an object of its own for Ray.
 
         What a call raises is its outcome. An error of this method itself, as for a function that the
         actor does not hold, is the outcome of all calls of the block.
         """
-        request: Request = unseal(Request, sealed)
+        request: Request = unseal(sealed)
+        request.shipment = shipment
+        block = await self._run(holder, self.senders[identity], request)
+        reply = seal(block.take())
+        return (reply, block.kept) if request.keeps else reply
+
+    async def store(self, holder: Holder, shipment: Packed | Shipment | None) -> None:
+        """Bring the globals up to date, and replace the stored function if there is one."""
+        await self._store(holder, shipment)
+
+    def end(self, identity: bytes) -> None:
+        """Let go of what is an executor's, which stops using the actor; others may go on to use it."""
+        if (sender := self.senders.get(identity)) is not None:
+            sender.end()
+            self._gone(identity)
+
+    def _expect(self, setup: Setup) -> bool:
+        """Get ready for what the executor sends; return whether there is a channel."""
+        identity = setup.identity
+        channel = None if setup.channel is None else connect(setup.channel, identity)
+        orders = LoopsOrders() if self._in_loop else ThreadsOrders()
+        sender = Sender(channel, orders, setup.index, self._came, lambda: self._gone(identity))
+        self.senders[identity] = sender
+        if setup.memory_limit is not None:
+            sender.watch(setup.memory_limit)
+        return channel is not None
+
+    def _gone(self, identity: bytes) -> None:
+        if self.senders.pop(identity, None) is not None:
+            self._streams.give_back()
+
+    def _came(self, sender: Sender) -> None:
+        """Let an executor that has nothing to do not keep another waiting, for which something has come."""
+        served = self._served
+        if served is not None and served is not sender and not len(served.orders):
+            served.orders.add(None)
+
+    def _others_wait(self, sender: Sender) -> bool:
+        return any(other is not sender and len(other.orders) for other in list(self.senders.values()))
+
+    async def _carry_out(self, holder: Holder, sender: Sender, order: Request) -> bytes | Reply | None:
+        """Carry out an order, and answer; return the answer if it is Ray's to carry."""
+        try:
+            block = await self._run(holder, sender, order)
+        except Exception as error:  # for all calls of the block
+            sender.refuse(order.number, error)
+            return None
+        return sender.answer(block.take())
+
+    async def _run(self, holder: Holder, sender: Sender, request: Request) -> RunningBlock:
         block = RunningBlock(request, self._peak)
-        self._place.index = self._indices.get(block.token[0])
-        with self.control.running(block):
+        self._place.index = sender.index
+        with sender.control.running(block):
             if request.paths is not None:
                 _extend_path(request.paths)
-            self._forget(request.forget)
-            if (
-                function := open_shipment(shipment)
-            ) is not None:  # and keep it, though the block may have been surrendered
-                await self._keep(holder, request.key, function)
-            call, finish = self._function(holder, request.key, block)
+            for key in request.forget:
+                sender.functions.pop(key, None)
+            # And keep it, though the block may have been surrendered.
+            if (function := open_shipment(request.shipment)) is not None:
+                await self._keep(holder, sender, request.key, function)
+            call, finish = self._function(holder, sender, request.key, block)
             if not block.plain:
                 call = _opening(call, request.writable, self._place)
             if request.keeps:
                 finish = _putting_aside(finish, block)
             try:
-                await _run(block, call, finish, request.largest)
+                await _run(block, call, finish, request.largest, sender.page)
             finally:
                 self._place.seed = None
         self._streams.flush()
-        reply = seal(block.take())
-        return (reply, block.kept) if request.keeps else reply
+        return block
 
-    def end(self, sender: bytes, keys: list[bytes]) -> None:
-        """Let go of what is an executor's, which stops using the actor; others may go on to use it."""
-        self.control.dismiss(sender)
-        self._indices.pop(sender, None)
-        self._forget(keys)
-        self._streams.give_back()
+    async def _store(self, holder: Holder, shipment: Packed | Shipment | None) -> None:
+        if (function := open_shipment(shipment)) is not None:
+            await self._settled(holder.set_func(load(function)))
 
-    async def _keep(self, holder: Holder, key: bytes, function: Packed) -> None:
+    async def _keep(self, holder: Holder, sender: Sender, key: bytes, function: Packed) -> None:
         if key == STORED_KEY:
-            await self._store(holder, function)
+            await self._settled(holder.set_func(load(function)))
         else:
-            self._functions[key] = _load_for_each_call(function)
+            sender.functions[key] = load_for_each_call(function)
 
-    def _forget(self, keys: list[bytes]) -> None:
-        for key in keys:
-            self._functions.pop(key, None)
-
-    def _function(self, holder: Holder, key: bytes, block: RunningBlock) -> tuple[Callable[..., Any], _Finish | None]:
+    def _function(
+        self, holder: Holder, sender: Sender, key: bytes, block: RunningBlock
+    ) -> tuple[Callable[..., Any], _Finish | None]:
         """Return what to call with the arguments of the block's calls, and what makes their values of what it returns.
 
         Raises
@@ -173,8 +249,10 @@ class Runner:
         KeyError
             If the actor does not hold the function.
         """
+        if key == CARRIED_KEY:
+            return _call, None
         if key != STORED_KEY:
-            return self._functions[key], None
+            return sender.functions[key], None
         if (function := holder.function) is not None:
             return function, None
 
@@ -201,11 +279,15 @@ def _new_runner(in_loop: bool) -> Runner:
     return Runner(in_loop=in_loop)
 
 
-async def _run(block: RunningBlock, call: Callable[..., Any], finish: _Finish | None, largest: int | None) -> None:
+async def _run(
+    block: RunningBlock, call: Callable[..., Any], finish: _Finish | None, largest: int | None, page: memoryview
+) -> None:
     values, clock, size = block.values, time.perf_counter, 0
     run_next = _next_call(call, block)
+    page[0] = block.number
     since = block.begin()
-    for _ in block.places:
+    for place in block.places:
+        page[1] = place
         try:
             value = run_next()
             if finish is not None:
@@ -215,6 +297,8 @@ async def _run(block: RunningBlock, call: Callable[..., Any], finish: _Finish | 
                 packed = block.packed[len(values)] = pack(value)
                 value = None
                 size += packed.size
+                if packed.references and largest is not None:
+                    block.give_up()  # they are Ray's to carry, at the end of the block
             elif kind is str or kind is bytes:
                 size += len(value)
         except BaseException as error:  # SystemExit too: it would end the actor for good
@@ -235,31 +319,6 @@ def _extend_path(paths: list[str]) -> None:
 
 def _call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
-
-
-def _load(function: Packed) -> Callable[..., Any]:
-    """Return the function; if it cannot be rebuilt, one that says so to each of its calls.
-
-    Its large arrays are shared by all actors of a node, and therefore read-only.
-    """
-    try:
-        loaded: Callable[..., Any] = unpack(function, writable=False)
-    except UnpicklingFailed as failure:
-        text, cause = str(failure), failure.__cause__
-
-        def fail(*args: Any, **kwargs: Any) -> None:
-            raise UnpicklingFailed(text) from cause
-
-        return fail
-    return loaded
-
-
-def _load_for_each_call(function: Packed) -> Callable[..., Any]:
-    """Return the function, made anew for each call if it may change as it runs, as if it came along."""
-    loaded = _load(function)
-    if isinstance(loaded, (FunctionType, BuiltinFunctionType, type)):
-        return loaded
-    return lambda *args, **kwargs: unpack(function, writable=False)(*args, **kwargs)
 
 
 def _putting_aside(finish: _Finish | None, block: RunningBlock) -> _Finish:

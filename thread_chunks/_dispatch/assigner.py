@@ -74,7 +74,7 @@ class Assigner:
     def _give_out_one(self, size: int) -> bool:
         """Give out a block; return whether there was one, and a worker for it."""
         crew, waiting = self._crew, self._waiting
-        if crew.idle and (block := waiting.next_block(size, self._tasks_left(next(reversed(crew.idle))))) is not None:
+        if crew.idle and (block := waiting.next_block(size, self._longest(next(reversed(crew.idle))))) is not None:
             self._send(self._nearest(block), block)
             return True
         if waiting.head() is None:
@@ -115,8 +115,8 @@ class Assigner:
         """Return an idle worker for a block: one that is where its arguments are, if they are large, or the last."""
         if home := self._home_of(block):
             for member in reversed(self._crew.idle):
-                left = self._tasks_left(member)
-                if member.worker.node == home and (left is None or block.fixed or left >= len(block.calls)):
+                longest = self._longest(member)
+                if member.worker.node == home and (longest is None or block.fixed or longest >= len(block.calls)):
                     return member
         return next(reversed(self._crew.idle))
 
@@ -125,7 +125,10 @@ class Assigner:
         self._crew.remove(member)
         member.worker.dismiss()
 
-    def _tasks_left(self, member: Member) -> int | None:
+    def _longest(self, member: Member) -> int | None:
+        """Return how many calls a block for a worker may have, unless it is fixed; None for any number."""
+        if not member.worker.interruptible:  # what is behind a long call could not be taken back
+            return 1
         return None if self._max_tasks is None else self._max_tasks - member.tasks
 
     def _send(self, member: Member, block: Block) -> None:

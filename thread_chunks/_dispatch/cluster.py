@@ -26,7 +26,6 @@ class Cluster(Protocol):
     """Where workers come from."""
 
     replaceable: bool  # whether a lost worker can be replaced, or there is one fewer from then on
-    interruptible: bool  # whether workers can surrender a block
 
     @property
     def alive(self) -> bool:

@@ -11,12 +11,12 @@
    Series, then More ---admit----+  |      crew: a Member for each worker              |
    Abandon, Cancel -----post-----+  |        starting  [ ] <-------- start_worker -----+-> actor comes up
  set_func, actors       |        |  |        idle      [ ]                             |
-   ReplaceFunction -----admit----+  |        busy      [Assignment, Assignment] - run -+-> thread_chunks_run
-   StartAll ------------admit----+  |           |                                      |    an outcome per call
+   ReplaceFunction -----admit----+  |        busy      [Assignment, Assignment] - run -+-> its queue of blocks
+   StartAll ------------admit----+  |           |                                      |    main thread: runs the calls
  shutdown               |        |  |           |                                      |
    Close(cancel?) ------post-----+  +--- Started|Finished|Failed|Lost|Exceeded|Broken <+--- its answer
                         |           |           |                                      |
-                        |           |           | alarm, or idle workers: surrender ---+-> (control group)
+                        |           |           | alarm, or idle workers: surrender ---+-> reader thread
                         |           +---- Surrendered <--------------------------------+--- what it has so far
                         |                       v                                      |
  Future.result()  <-----+------- block.deliver: future.set_result                      |
@@ -25,7 +25,8 @@
 * The *inbox* is the only way in. `Inbox.admit` is the gate: work passes it or is refused, and what
   has passed gets an outcome. Everything else is posted, at any time, from any thread.
 * The *dispatcher thread* blocks in one place, `Inbox.get`, and handles one message at a time.
-* A *worker* is starting, idle, or busy with a block. It answers by posting, never by returning. Behind a block of
+* A *worker* is starting, idle, or busy with a block. Messages go by a direct channel, or by Ray's calls if they are
+  large (`thread_chunks._ray.link`). It answers by posting, never by returning. Behind a block of
   short calls another one waits for its turn at the worker, so that no time passes between the two.
 * Each worker has a record, a `Member` of the `Crew`, which alone moves it from one state to another. Each block that
   was sent has an `Assignment`: how far it is known to have come, why it was asked back, its alarms.
@@ -143,7 +144,7 @@ class Dispatcher:
         self._cluster = cluster
         self._inbox = inbox
         self._clock = clock
-        self._waiting = Queue(adaptive=cluster.interruptible)
+        self._waiting = Queue()
         self._dependents = Dependents(self._waiting)
         self.crew = Crew()
         self._alarms = Alarms()
@@ -249,9 +250,9 @@ class Dispatcher:
             case Exceeded(worker, error, block):
                 if (member := self.crew.find(worker)) is not None:
                     self._exceed(member, error, block)
-            case Lost(worker, error):
+            case Lost(worker, error, begun):
                 if (member := self.crew.find(worker)) is not None:
-                    self._lose(member, error)
+                    self._lose(member, error, begun)
             case Broken(explain):
                 self._break(explain())
             case Cancel(future):
@@ -334,14 +335,12 @@ class Dispatcher:
         if member.kill_reason is not None and member.state is IDLE:
             self._discharge(member, member.kill_reason)
 
-    def _lose(self, member: Member, error: WorkerLost) -> None:
-        """Go on without a worker that is dead."""
+    def _lose(self, member: Member, error: WorkerLost, begun: dict[Block, int]) -> None:
+        """Go on without a worker that is dead. What it had not begun of its blocks runs elsewhere, as if never sent."""
         state = member.state
         for_memory = isinstance(error, WorkerOutOfMemory) and state is not IDLE
         blocks = self._remove(member)
-        self._recovery.warn(blocks, error, fits=self.size - 1 if for_memory else None)
-        for block in reversed(blocks):
-            self._recovery.lost(block, error, counts=not for_memory or self.size == 1)
+        self._recovery.died(blocks, begun, error, self.size if for_memory else None)
         member.worker.dismiss()
         if not self._cluster.replaceable:
             self._starts.one_fewer()
@@ -402,7 +401,7 @@ class Dispatcher:
             self._waiting.cancel_all(started=kill)
             self._dependents.cancel_all()
         if kill:
-            self._endings.kill_all(interruptible=self._cluster.interruptible)
+            self._endings.kill_all()
 
     def _break(self, error: ExecutorBroken) -> None:
         """Resolve every call with `error`, and refuse new ones."""

@@ -70,13 +70,14 @@ class Endings:
         if assignment.end_error is not None:
             self._press(member, assignment)
 
-    def kill_all(self, *, interruptible: bool) -> None:
+    def kill_all(self) -> None:
         """Kill all workers: of `Lost`, which comes of it, calls get their errors, if their outcomes do not come before.
 
         Those that have several calls, and can be asked, hand over first what they have.
         """
         for member in self._crew:
-            if interruptible and sum(assignment.block.open_calls for assignment in member.assignments) > 1:
+            open_calls = sum(assignment.block.open_calls for assignment in member.assignments)
+            if member.worker.interruptible and open_calls > 1:
                 member.draining = True
                 for assignment in member.assignments:
                     self._crew.ask_back(member, assignment, Reason.ENDING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .._calls.blocks import Block
@@ -121,11 +121,13 @@ class Failed:
 class Lost:
     """A worker is dead; `error` is for the calls that it ran.
 
+    Of the blocks in `begun`, only so many calls had begun; of others, nobody knows.
     If it is a `WorkerOutOfMemory`, Ray or the kernel killed it, and there is memory for fewer workers only.
     """
 
     worker: Worker
     error: WorkerLost
+    begun: dict[Block, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)

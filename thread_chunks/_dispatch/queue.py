@@ -14,18 +14,9 @@ from .._calls.series import Series
 
 
 class Queue:
-    """Calls, series, and blocks that were given back. All but `Series.calls` belongs to one thread.
+    """Calls, series, and blocks that were given back. All but `Series.calls` belongs to one thread."""
 
-    Parameters
-    ----------
-    adaptive : bool
-        Whether blocks may be as long as the pace of their function allows. If not, they are one
-        call long, unless the user chose otherwise: what is behind a long call could not be taken
-        back.
-    """
-
-    def __init__(self, *, adaptive: bool) -> None:
-        self._adaptive = adaptive
+    def __init__(self) -> None:
         self._items: deque[Call | Series | Block] = deque()
         # The block of each call of `submit` that was given back, and can't be cancelled by its future any more.
         self._given_back: dict[Future[Any], Block] = {}
@@ -107,7 +98,7 @@ class Queue:
     def may_go_ahead(self) -> bool:
         """Whether the next block may wait behind one that runs, and can be taken back from there at any time."""
         head = self.head()
-        if head is None or not self._adaptive or not head.function.parcel.pace.brief:
+        if head is None or not head.function.parcel.pace.brief:
             return False
         if isinstance(head, Series):
             return head.chunksize is None
@@ -169,7 +160,7 @@ class Queue:
     ) -> int:
         if chunksize is not None:
             return min(waiting, chunksize)
-        length = function.parcel.pace.block_length(waiting, workers) if self._adaptive else 1
+        length = function.parcel.pace.block_length(waiting, workers)
         return length if longest is None else min(length, longest)
 
     def _note(self, block: Block) -> None:

@@ -56,17 +56,31 @@ class Recovery:
         if count:
             self.wait_again(block.give_back(len(block.calls) - count))
 
-    def lost(self, block: Block, error: BaseException, *, counts: bool = True) -> None:
+    def died(self, blocks: list[Block], begun: dict[Block, int], error: BaseException, size: int | None) -> None:
+        """Go on with what a worker had that died, and write a line to the log about it.
+
+        Of the blocks in `begun`, only so many calls had begun; the others run elsewhere, as if they were never sent.
+        `size` is how many workers there were, if the worker was killed for memory.
+        """
+        for block in reversed(blocks):
+            self.wait_again(block.give_back(begun.get(block, len(block.calls))))
+        ran = {block: count - 1 for block, count in begun.items() if count}
+        self.warn(blocks, error, ran, fits=None if size is None else size - 1)
+        for block in reversed(blocks):
+            self.lost(block, error, ran.get(block), counts=size is None or size == 1)
+
+    def lost(self, block: Block, error: BaseException, ran: int | None = None, *, counts: bool = True) -> None:
         """Run the open calls of a block again, each by itself, or give them an error, as any of them may have run.
 
-        Calls that are unwanted are cancelled instead. If the loss does not count, it uses up no retry.
+        Calls that are unwanted are cancelled instead. `ran` is the place of the call that ran, if it is known. If the
+        loss does not count, it uses up no retry.
         """
         self.cancel_unwanted(block)
         if block.runs < block.limits.retries and not self.killing:
             self._tallies[block.function.name].retries += block.open_calls
             self.wait_again(block.singly(block.runs + counts))
         else:
-            self.fail(block, error)
+            self.fail(block, error, ran)
 
     def killed(self, place: str, blocks: list[Block], error: BaseException, *, nothing_begins: bool) -> None:
         """Go on with what a worker had that was killed to end a call of its first block.
@@ -96,11 +110,14 @@ class Recovery:
         else:
             self.wait_again(block.singly(block.runs))
 
-    def fail(self, block: Block, error: BaseException) -> None:
-        """Give the open calls of a block an error, which names each of them if it is of their worker."""
+    def fail(self, block: Block, error: BaseException, ran: int | None = None) -> None:
+        """Give the open calls of a block an error. If it is of their worker, it names the call.
+
+        That is the call that ran, if its place `ran` is known, or else each of them.
+        """
         if count := block.open_calls:
             self._tallies[block.function.name].add(count, count, 0.0, ())
-            named = _named(block, error, count)
+            named = _named(block, error, count, ran)
             outcomes = block.failures(error)
             for some in outcomes:
                 some.errors.update((place, named.get(some.offset + place, error)) for place in some.errors)
@@ -116,25 +133,33 @@ class Recovery:
             block, outcomes = self._resolved.popleft()
             block.deliver(outcomes)
 
-    def warn(self, blocks: list[Block], error: BaseException, fits: int | None = None) -> None:
+    def warn(
+        self, blocks: list[Block], error: BaseException, ran: dict[Block, int] | None = None, fits: int | None = None
+    ) -> None:
         """Write a line to the log about a worker that is lost with blocks, unless it is the executor's or user's wish.
 
-        It names the first of the calls. `fits` is how many calls there is memory for, if that was found out by it.
+        It names the call that ran, by its place in `ran`, or the first that may have. `fits` is how many
+        calls there is memory for, if that was found out by it.
         """
         if self.killing or isinstance(error, CancelledError):
             return
         if block := next((block for block in blocks if block.open), None):
             others = sum(block.open_calls for block in blocks) - 1
-            error = with_call(error, name_of_call(block, block.open[0][0]), others)
+            place = (ran or {}).get(block)
+            which = block.open[0][0] if place is None else place
+            error = with_call(error, name_of_call(block, which), others if place is None else 0)
         _log.warning("%s%s", error, "" if not fits else f". From now on {fits} at once: chunk_size={fits} would fit")
 
     def _resolve(self, block: Block, outcomes: list[Outcomes]) -> None:
         self._resolved.extend((block, some) for some in outcomes)
 
 
-def _named(block: Block, error: BaseException, count: int) -> dict[int, BaseException]:
+def _named(block: Block, error: BaseException, count: int, ran: int | None) -> dict[int, BaseException]:
     """Return an error for each open call, by its place, if it is of those that name their call."""
     if not isinstance(error, (WorkerLost, CallTimeout)):
         return {}
     places = (place for start, stop in block.open for place in range(start, stop))
-    return {place: with_call(error, name_of_call(block, place), count - 1) for place in places}
+    return {
+        place: with_call(error, name_of_call(block, place if ran is None else ran), count - 1 if ran is None else 0)
+        for place in places
+    }

@@ -13,6 +13,7 @@ class Worker(Protocol):
     """One actor, as the dispatcher sees it."""
 
     handle: Any
+    interruptible: bool  # once it is up: whether it can surrender a block, and so gets more than one call at a time
     host: str  # empty until the worker is up
     pid: int
     node: str  # of the cluster, as far as it is known; or where the worker is meant to go; or empty

@@ -79,16 +79,15 @@ class RayCluster:
         runtime: RayRuntime | None = None,
     ) -> None:
         self.replaceable = actors is None
-        # An actor that lacks the control group dies of a call to it, and nobody can tell whether it does.
-        self.interruptible = actors is None
         self.kernel_kills = KernelKills()
+        self._has_warned = False  # of workers without a channel
         self._missed = 0  # how often in a row Ray did not answer
         self._actors = list(reversed(actors or ()))
         self._workers: set[RayWorker] = set()
         self._unsettled: list[RayWorker] = []  # those of the user's actors that were dismissed
         self._options = _checked(actor_options)
         self._runtime = RayRuntime() if runtime is None else runtime
-        self._actor_class = self._runtime.actor_class(actor_class, self._options, watched=memory_limit is not None)
+        self._actor_class = self._runtime.actor_class(actor_class, self._options)
         packed_initializer = None if initializer is None else pack((initializer, initargs))
         self._ledger = Ledger(partial(share, runtime=self._runtime))
         self.parcels = Parcels(self._ledger, partial(share, runtime=self._runtime))
@@ -121,6 +120,7 @@ class RayCluster:
             streams=self._runtime.streams if self.replaceable else None,
             node=self._runtime.node,
             kernel_kills=self.kernel_kills,
+            unconnected=self._warn_of_unconnected,
         )
 
     def replace_function(self, func: Callable[..., Any]) -> Function:
@@ -150,6 +150,16 @@ class RayCluster:
         worker = RayWorker(handle, place, index, self._terms, self._runtime, self.stored, post, self._dismissed)
         self._workers.add(worker)
         return worker
+
+    def _warn_of_unconnected(self, place: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "a worker (%s) cannot connect to the driver, as behind a firewall: its calls go by Ray, one at a time, "
+                "which is slower; running() does not see which of them runs%s",
+                place,
+                "" if self._terms.memory_limit is None else ", and one that exceeds memory_limit is only a lost worker",
+            )
 
     def _dismissed(self, worker: RayWorker) -> None:
         self._workers.discard(worker)

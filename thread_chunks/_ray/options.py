@@ -21,7 +21,7 @@ REFUSED = {
     "max_restarts": "Ray must not restart actors; the executor does",
     "max_task_retries": "Ray must not run calls again; the executor does, see max_retries",
     "max_concurrency": "a worker runs one call at a time",
-    "concurrency_groups": "the executor has its own",
+    "concurrency_groups": "a worker runs one call at a time",
     "allow_out_of_order_execution": "the executor relies on the order",
     "max_pending_calls": "the executor knows how many there may be",
     "name": "there are many workers",
@@ -31,12 +31,6 @@ REFUSED = {
     "object_store_memory": "Ray 2.60 loses the node when such an actor ends",
 }
 
-# A second group of threads in each actor, which answers while a call runs. A third one watches the memory, if that is
-# limited.
-_GROUPS = {"control": 1}
-
-_GROUPS_WITH_WATCH = {"control": 1, "watch": 1}
-
 
 def resources_asked(options: dict[str, Any]) -> dict[str, float]:
     """Return how much of which resource, by Ray's names, an actor with these options takes of a node."""
@@ -45,7 +39,6 @@ def resources_asked(options: dict[str, Any]) -> dict[str, float]:
     return {name: amount for name, amount in amounts.items() if amount}
 
 
-def remote_class(actor_class: type[Any], *, watched: bool = False) -> Any:
+def remote_class(actor_class: type[Any]) -> Any:
     """Return the actor class to make workers from."""
-    groups = _GROUPS_WITH_WATCH if watched else _GROUPS
-    return ray.remote(concurrency_groups=groups)(actor_class)  # type: ignore[call-overload]
+    return ray.remote(actor_class)

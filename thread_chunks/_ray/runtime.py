@@ -14,6 +14,7 @@ from .. import config
 from .._dispatch.cluster import GONE
 from .._wire.pickling import Packed
 from . import session
+from .channels import Channels
 from .nodes import Nodes, on
 from .options import remote_class
 
@@ -30,7 +31,7 @@ class RayRuntime:
     nodes: Nodes
     _session: session.Session
 
-    def actor_class(self, cls: type[Any], options: dict[str, Any], *, watched: bool) -> Any:
+    def actor_class(self, cls: type[Any], options: dict[str, Any]) -> Any:
         """Return what `make_actor` makes actors from. Ray need not be up.
 
         Raises
@@ -38,7 +39,7 @@ class RayRuntime:
         ValueError
             If Ray refuses the options.
         """
-        remote = remote_class(cls, watched=watched)
+        remote = remote_class(cls)
         remote.options(**options)
         return remote
 
@@ -80,6 +81,11 @@ class RayRuntime:
     def streams(self) -> str | None:
         """Where a worker asks for this process's standard output and error."""
         return None if self._session.outlet is None else self._session.outlet.address
+
+    @property
+    def channels(self) -> Channels | None:
+        """Where workers connect; None if there are no channels, and Ray carries all."""
+        return self._session.channels
 
     @property
     def resources_left(self) -> str:

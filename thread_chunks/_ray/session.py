@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import ray
 
 from .._system.forks import in_forked_children
+from .._system.tls import tls_context, wants_tls
 from . import presence
+from .channels import Channels
 from .connecting import Connection, check_connection, connect, reach
 from .keeper import Keeper, wait_for_others
 from .outlet import Outlet
@@ -39,6 +41,7 @@ class Session:
     local: bool  # the package started Ray for it, on this machine
     keeper: Keeper | None  # the thread that Ray's processes live with, if it is the package's
     users: int = 0
+    channels: Channels | None = None  # where workers connect
     outlet: Outlet | None = None  # where workers get this process's standard output and error
 
     @property
@@ -60,6 +63,9 @@ class Session:
         """Use Ray no more; the last user of what the package started stops it."""
         with _held():
             self.users -= 1
+            if self.users == 0 and self.channels is not None:
+                self.channels.close()
+                self.channels = None
             if self.users == 0 and self.outlet is not None:
                 self.outlet.close()
                 self.outlet = None
@@ -104,6 +110,9 @@ def join(*, persistent: bool) -> Session:
             _current = Session(_identity(), connection.ours, connection.local, connection.keeper)
             if connection.ours:
                 end_printing()
+        if _current.channels is None:
+            with suppress(OSError, RuntimeError):  # then Ray carries all
+                _current.channels = _open_channels(_current.local)
         if _current.outlet is None:
             with suppress(OSError, RuntimeError):  # then workers print into Ray's files
                 _current.outlet = Outlet()
@@ -111,6 +120,17 @@ def join(*, persistent: bool) -> Session:
             _current.ours = False
         _current.users += 1
         return _current
+
+
+def _open_channels(local: bool) -> Channels:
+    """Begin to listen: for workers of other machines too, if there may be such."""
+    if local:
+        return Channels()
+    try:
+        context = tls_context(server=True) if wants_tls() else None
+    except (OSError, KeyError):  # Ray's files are not for this process: nothing goes to other machines unencrypted
+        return Channels()
+    return Channels(ray.util.get_node_ip_address(), context)  # type: ignore[no-untyped-call]
 
 
 def is_busy_here() -> bool:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ray import ObjectRef
 
+from .._actor.here import PROCESS
+from .._wire.framing import ChannelAddress
 from .._wire.ledger import Ledger, View
 from .._wire.pickling import Packed, pack
+from .._wire.protocol import Setup
 from .oom import KernelKills
 from .runtime import RayRuntime
 
@@ -22,7 +28,8 @@ _SHARED = 64 * 1024
 class Terms:
     """What a worker has to know of its cluster.
 
-    `ours` is whether the executor has made the actor: it has a control group, and may be killed. `node` returns the
+    `ours` is whether the executor has made the actor, and may kill it. `unconnected` is told where a worker is that has
+    no channel. `node` returns the
     node of the process that calls it. `ledger` has the driver's globals, `view` those that a worker starts with. The
     others are as in `Setup`, or as the arguments of `RayCluster`.
     """
@@ -36,6 +43,31 @@ class Terms:
     streams: str | None
     node: Callable[[], str]
     kernel_kills: KernelKills
+    unconnected: Callable[[str], None]
+
+    def setup(self, paths: list[str], index: int, identity: bytes, channel: ChannelAddress | None) -> Setup:
+        """Return what a worker is started with: the driver's paths, its number, its identity, where it connects."""
+        return Setup(
+            paths,
+            sys.argv,
+            _working_directory(),
+            bytes(multiprocessing.current_process().authkey),
+            self.streams,
+            self.node,
+            self.initializer,
+            PROCESS,
+            index,
+            identity,
+            channel,
+            self.memory_limit,
+        )
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed; the worker stays where it starts
+        return None
 
 
 def pack_function(func: Callable[..., Any], runtime: RayRuntime) -> Packed | ObjectRef[Packed]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from itertools import chain
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from .framing import ChannelAddress
+from .images import Shipment
 from .pickling import Packed
 
 # The key of the function that a worker was started with.
@@ -17,8 +20,9 @@ STORED_KEY = b"stored"
 # The key of whatever may change between two calls of it: it travels as the first argument of each.
 CARRIED_KEY = b"carried"
 
-# Identifies a block: who sent it, and the number of those that it sent to this actor, from 1 on.
-Token = tuple[bytes, int]
+# So many bytes of arguments or values a message may have that travels by the channel. What is larger is Ray's to
+# move: a channel copies it several times, and shared memory does not.
+LARGEST_BY_CHANNEL = 2**20
 
 
 @dataclass(slots=True)
@@ -26,14 +30,16 @@ class Request:
     """A block on its way to an actor.
 
     `calls` is one pickle (bytes, see `unpack_plain`) if all arguments are plain, or, for each call, its
-    ``(args, kwargs, seed)``, None where that could not be packed; the first has label `first`. `token` identifies the
-    block. The function comes along, beside this, when the actor does not hold it under `key` yet; `forget` names
-    those that it will not be asked for again. `paths` is the driver's ``sys.path``, if it changed.
-    `writable` is whether the arguments' large buffers may be written to. After so many bytes of values as
-    `largest` says, the rest of the calls is given back. `keeps`: the value of its only call is to stay in the cluster.
+    ``(args, kwargs, seed)``, None where that could not be packed; the first has label `first`. `number` identifies the
+    block: those that an executor sends to a worker are numbered, from 1 on. `forget` names functions that the actor
+    will not be asked for again. `paths` is the driver's ``sys.path``, if it changed. `writable` is whether the
+    arguments' large buffers may be written to. After so many bytes of values as `largest` says, the rest of the calls
+    is given back. `keeps`: the value of its only call is to stay in the cluster. `shipment` is the function, if the
+    actor does not hold it under `key` yet, and what has to be there for it; where Ray carries the request, it travels
+    beside this.
     """
 
-    token: Token
+    number: int
     first: int
     key: bytes
     calls: bytes | list[Packed | None]
@@ -42,6 +48,7 @@ class Request:
     writable: bool
     largest: int | None = None
     keeps: bool = False
+    shipment: Any = None  # `Packed`, a reference to it, or a `Shipment`
 
     @property
     def size(self) -> int:
@@ -49,6 +56,27 @@ class Request:
         if isinstance(self.calls, bytes):
             return len(self.calls)
         return sum(call.size for call in self.calls if call is not None)
+
+
+@dataclass(slots=True)
+class Leave:
+    """The worker is to stop waiting for messages: something comes by Ray."""
+
+
+@dataclass(slots=True)
+class Surrender:
+    """A worker is to hand over what it has of a block, and not to begin the rest. The answer is `GivenBack`."""
+
+    number: int
+
+
+@dataclass(slots=True)
+class Question:
+    """Which call of a block runs? The answer is `Looked`, with the same `identity`."""
+
+    identity: int
+    number: int
+    with_stack: bool
 
 
 @dataclass(slots=True)
@@ -61,6 +89,7 @@ class Reply:
     that took long, the others took `short` seconds together.
     """
 
+    number: int
     values: list[Any]
     packed: dict[int, Packed]
     errors: dict[int, Packed]
@@ -71,45 +100,29 @@ class Reply:
     short: float = 0.0
     long: list[tuple[float, int]] = field(default_factory=list)
 
-
-_Message = TypeVar("_Message", "Request", "Reply")
-
-# To pickle a message's fields takes a tenth of the time that it takes to pickle the message itself.
-_FIELDS = {kind: attrgetter(*(f.name for f in fields(kind))) for kind in (Request, Reply)}
-
-
-def seal(message: _Message) -> bytes | _Message:
-    """Pickle a message, if there is nothing in it that is Ray's to move; Ray carries bytes faster than objects."""
-    parts: Iterable[Packed | None]
-    if isinstance(message, Reply):
-        parts = chain(message.packed.values(), message.errors.values())
-    else:
-        parts = () if isinstance(message.calls, bytes) else message.calls
-    for packed in parts:
-        if packed is not None and (packed.buffers or packed.references or type(packed.data) is not bytes):
-            return message
-    return pickle.dumps(_FIELDS[type(message)](message), 5)
-
-
-def unseal(kind: type[_Message], message: Any) -> Any:
-    """Return the message of a kind that was sealed; anything else as it is."""
-    return kind(*pickle.loads(message)) if type(message) is bytes else message
+    @property
+    def size(self) -> int:
+        """How many bytes of values it has that are not plain."""
+        return sum(packed.size for packed in chain(self.packed.values(), self.errors.values()))
 
 
 @dataclass(slots=True)
-class Setup:
-    """What a worker takes over from the driver, as a child of `ProcessPoolExecutor` would."""
+class Refused:
+    """A message could not be carried out; `error` says why."""
 
-    paths: list[str]
-    arguments: list[str]  # of the command line
-    directory: str | None
-    authkey: bytes  # else the queues and locks of the driver's `multiprocessing.Manager` refuse it
-    streams: str | None  # where the driver hands out its standard output and error
-    node: Callable[[], str]  # returns the node of the cluster that the process is on
-    initializer: Packed | None
-    process: bytes  # the driver's, see `_actor.here`
-    sender: bytes  # who sends blocks, as in their tokens
-    index: int  # of the worker, among those of the sender's executor
+    number: int
+    error: Packed
+
+
+@dataclass(slots=True)
+class GivenBack:
+    """What a worker has of a block that it was asked to surrender.
+
+    If the block does not run, `reply` is whether it did. One that did not never will.
+    """
+
+    number: int
+    reply: Reply | bool
 
 
 @dataclass(slots=True)
@@ -123,15 +136,121 @@ class Look:
 
 
 @dataclass(slots=True)
+class Looked:
+    """The answer to a `Question`: None if the block does not run."""
+
+    identity: int
+    look: Look | None
+
+
+@dataclass(slots=True)
 class Excess:
     """A worker has more memory than it may: which block ran, if one did, which call of it, and how many bytes.
 
     Nothing else will begin there.
     """
 
-    token: Token | None
+    number: int | None
     label: int
     memory: int
+
+
+@dataclass(slots=True)
+class Left:
+    """The worker has stopped waiting for messages, which lie there until it is told to go on."""
+
+
+_KINDS = (
+    *(Request, Leave, Surrender, Question),
+    *(Reply, Refused, GivenBack, Looked, Excess, Left),
+)
+_CODES = {kind: code for code, kind in enumerate(_KINDS)}
+_CODE = struct.Struct("B")
+
+
+def _getter(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    names = [f.name for f in fields(kind)]
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda message: tuple(getattr(message, name) for name in names)
+
+
+# To pickle a message's fields takes a tenth of the time that it takes to pickle the message itself.
+_FIELDS = {kind: _getter(kind) for kind in _KINDS}
+
+
+def encode(message: Any) -> bytes:
+    """Return a message as it travels by the channel."""
+    kind = type(message)
+    return _CODE.pack(_CODES[kind]) + pickle.dumps(_FIELDS[kind](message), 5)
+
+
+def decode(payload: bytes) -> Any:
+    """Return the message that came by the channel."""
+    return _KINDS[payload[0]](*pickle.loads(memoryview(payload)[1:]))
+
+
+def fits_channel(message: Request | Reply) -> bool:
+    """Return whether a message can travel by the channel: it is small, and nothing in it is Ray's to count."""
+    packed: Iterable[Packed | None]
+    if isinstance(message, Reply):
+        packed = chain(message.packed.values(), message.errors.values())
+    else:
+        if message.keeps or not _is_plain(message.shipment):
+            return False
+        packed = () if isinstance(message.calls, bytes) else message.calls
+    return message.size <= LARGEST_BY_CHANNEL and not any(each is not None and each.references for each in packed)
+
+
+def _is_plain(shipment: Any) -> bool:
+    if isinstance(shipment, Shipment):
+        bundles = [] if shipment.update is None else [shipped for shipped, _ in shipment.update.bundles]
+        return all(map(_is_plain, (shipment.function, *bundles)))
+    return shipment is None or (
+        isinstance(shipment, Packed) and not shipment.references and shipment.size <= LARGEST_BY_CHANNEL
+    )
+
+
+_Message = TypeVar("_Message", "Request", "Reply")
+
+
+def seal(message: _Message) -> bytes | _Message:
+    """Return a message as Ray carries it: pickled, if there is nothing in it that is Ray's to move.
+
+    Ray carries bytes faster than objects.
+    """
+    parts: Iterable[Packed | None]
+    if isinstance(message, Reply):
+        parts = chain(message.packed.values(), message.errors.values())
+    else:
+        parts = () if isinstance(message.calls, bytes) else message.calls
+    for packed in parts:
+        if packed is not None and (packed.buffers or packed.references or type(packed.data) is not bytes):
+            return message
+    return encode(message)
+
+
+def unseal(message: Any) -> Any:
+    """Return a message that was sealed; anything else as it is."""
+    return decode(message) if type(message) is bytes else message
+
+
+@dataclass(slots=True)
+class Setup:
+    """What a worker takes over from the driver, as a child of `ProcessPoolExecutor` would, and how it reaches it."""
+
+    paths: list[str]
+    arguments: list[str]  # of the command line
+    directory: str | None
+    authkey: bytes  # else the queues and locks of the driver's `multiprocessing.Manager` refuse it
+    streams: str | None  # where the driver hands out its standard output and error
+    node: Callable[[], str]  # returns the node of the cluster that the process is on
+    initializer: Packed | None
+    process: bytes  # the driver's, see `_actor.here`
+    index: int  # of the worker, among those of its executor
+    identity: bytes  # what the worker is known by to the executor
+    channel: ChannelAddress | None  # where it connects; None: the driver can't be reached
+    memory_limit: int | None  # how many bytes it may have for itself
 
 
 @dataclass(slots=True)
@@ -141,4 +260,5 @@ class Ready:
     host: str
     pid: int
     node: str  # of the cluster, or empty
+    connected: bool  # whether there is a channel
     error: Packed | None

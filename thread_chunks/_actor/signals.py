@@ -1,7 +1,8 @@
-"""Give the processes that a call forks the signal handlers of a fresh Python, and not those that Ray made for itself.
+"""Signals in a worker, and in what its calls fork, act as in a process of `ProcessPoolExecutor`, and not as Ray's do.
 
-Ray's handler of SIGTERM raises `SystemExit`. In a forked child that gets lost where Python ignores what is raised (a
-finalizer, a hook of `fork`), and whoever terminates the child waits for ever: `multiprocessing.Pool` does.
+Ray's handler of SIGTERM raises `SystemExit`. In a call that would be the call's error, and the worker would live on. In
+a forked child it gets lost where Python ignores what is raised (a finalizer, a hook of `fork`), and whoever terminates
+the child waits for ever: `multiprocessing.Pool` does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import gc
 import os
 import signal
 import threading
+from contextlib import suppress
 from typing import Any
+
+from .._system.signals import unblock
 
 # Ray handles these in C, where `signal.getsignal` does not see it.
 _FAULTS = [
@@ -47,7 +51,7 @@ class _Handlers:
             gc.freeze()  # the collector must not end what is Ray's: that waits for locks of threads that are not here
             for number, handler in self._rays.items():
                 if signal.getsignal(number) is handler:  # else the call has set one of its own
-                    signal.signal(number, signal.SIG_DFL)
+                    signal.signal(number, signal.default_int_handler if handler is _ignore else signal.SIG_DFL)
             if faulthandler.is_enabled():
                 faulthandler.disable()
             for number in _FAULTS:
@@ -60,9 +64,21 @@ class _Handlers:
 _handlers: _Handlers | None = None
 
 
-def restore_signals_in_children() -> None:
-    """Let what the calls fork have Python's own signal handlers, from now on; call it before any code of the user's."""
+def handle_signals() -> None:
+    """Set this process's signal handlers; call it before any code of the user's."""
     global _handlers
+    if _handlers is None:
+        # Ray blocks it, and what the calls start would inherit that, and could not be interrupted.
+        unblock([signal.SIGINT])
+        with suppress(ValueError):  # this is not the main thread: in a test, or where Ray runs an event loop
+            # Ctrl-C is the driver's: it kills what runs if that is to end.
+            if signal.getsignal(signal.SIGINT) in _PYTHONS:
+                signal.signal(signal.SIGINT, _ignore)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Without these, as on Windows, no process forks.
     if _handlers is None and hasattr(os, "register_at_fork") and hasattr(signal, "pthread_sigmask"):
         _handlers = _Handlers()
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing. Unlike with `SIG_IGN`, programs that the calls start do not ignore the signal, too."""
