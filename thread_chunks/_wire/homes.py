@@ -6,6 +6,7 @@ are and test modules with pytest's ``--import-mode=importlib``, or one that was 
 
 from __future__ import annotations
 
+import os
 import site
 import sys
 import sysconfig
@@ -20,6 +21,9 @@ MAIN = "__main__"
 
 # What is below these directories is installed, and a worker finds it as the driver does.
 _INSTALLED = tuple({*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()})
+
+# The folders of what is installed elsewhere, as in another environment that a `.pth` file adds.
+_FOLDERS = frozenset({"site-packages", "dist-packages"})
 
 MISSING = object()
 
@@ -62,7 +66,7 @@ def _note(name: str, module: Any) -> None:
         with suppress(ValueError):
             cloudpickle.unregister_pickle_by_value(module)
     spec = getattr(module, "__spec__", None)
-    if isinstance(spec, ModuleSpec) and spec.has_location and not str(spec.origin).startswith(_INSTALLED):
+    if isinstance(spec, ModuleSpec) and spec.has_location and not _is_installed(str(spec.origin)):
         _specs.setdefault(name, spec)
 
 
@@ -107,6 +111,10 @@ def look_up(names: dict[str, Any], qualname: str) -> Any:
     return found
 
 
+def _is_installed(origin: str) -> bool:
+    return origin.startswith(_INSTALLED) or not _FOLDERS.isdisjoint(origin.split(os.sep))
+
+
 def _can_be_imported(name: str, module: Any) -> bool:
     spec = getattr(module, "__spec__", None)
     if type(module) is not ModuleType or module.__name__ != name:
@@ -117,7 +125,7 @@ def _can_be_imported(name: str, module: Any) -> bool:
         return bool(package) or not any(function.__globals__ is vars(module) for function in code)
     if not (isinstance(spec, ModuleSpec) and spec.has_location) or spec.origin is None:
         return True
-    if spec.origin.startswith(_INSTALLED):
+    if _is_installed(spec.origin):
         return True
     path = getattr(sys.modules.get(package), "__path__", None) if package else None
     if package and (path is None or not _can_be_imported(package, sys.modules[package])):
