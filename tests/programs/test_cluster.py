@@ -159,7 +159,7 @@ for options in (
 with ChunkExecutor(1, actor_options={"runtime_env": {"env_vars": {"COLOUR": "blue"}}, "num_cpus": 0.5}) as executor:
     print(executor.submit(os.getenv, "COLOUR").result())
 def reported():
-    return any(event["name"] == "thread_chunks_run" for event in ray.timeline())
+    return any(event["name"] == "thread_chunks_attach" for event in ray.timeline())
 print(reported())
 with ChunkExecutor(1, actor_options={"enable_task_events": True}) as executor:
     print(executor.submit(abs, -1).result(), until(reported))

@@ -346,8 +346,11 @@ class RayWorker:
             looks, self._looks = self._looks, {}
         for answer in looks.values():
             answer.set_exception(lost)
-        self._end_actor()  # Ray may take it to be alive
-        self._post(Lost(self, lost, self._sent.begun(progress)))
+        if self._runtime.alive:
+            self._end_actor()  # Ray may take it to be alive
+            self._post(Lost(self, lost, self._sent.begun(progress)))
+        else:  # the user has shut it down, and with it all workers
+            self._post(Broken(_gone))
 
     def _collect(self, reply: Reply, sent: Sent, seconds: float | None = None) -> Callable[[], Outcomes]:
         return partial(outcomes, reply, sent, sent.seconds if seconds is None else seconds, self._terms.writable)
