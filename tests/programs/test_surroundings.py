@@ -91,7 +91,7 @@ def test_what_a_worker_takes_over_and_what_not(joined, tmp_path):
     except PicklingFailed as error:
         print("inheritance" in str(error))
     """
-    assert run(script, tmp_path, **joined) == ["True -2", "None", "ValueError", "True"]
+    assert run(script, tmp_path, **joined) == ["True -2", "None", "NoneType", "True"]
 
 
 def test_bad_actor_options_are_refused_at_once(tmp_path):

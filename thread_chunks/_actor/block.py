@@ -38,6 +38,9 @@ class RunningBlock:
         last, so that a call that is in `values` is complete.
     since : float or None
         When the call that runs was begun; None before the first. Written by the thread that runs the calls.
+    exits : bool
+        Whether a call has raised `SystemExit`. If it was by `ray.actor.exit_actor`, Ray ends the actor when it hears of
+        the outcomes. Written by the thread that runs the calls.
     awaited : coroutine or None
         What the call that runs is, if it is a coroutine. Written by the thread that runs the calls.
     """
@@ -61,6 +64,7 @@ class RunningBlock:
         self._left = 0  # under the lock: calls that are given back, and were not handed over
         self.since: float | None = None
         self.awaited: Any = None
+        self.exits = False
         self.kept: Any = None  # the value of the only call, if it is to stay in the cluster
         self._began = self._told = time.perf_counter()
         self._long: dict[int, tuple[float, int]] = {}  # what `note_long` noted, by call

@@ -204,7 +204,7 @@ class Runner:
         except Exception as error:  # for all calls of the block
             sender.refuse(order.number, error)
             return None
-        return sender.answer(block.take())
+        return sender.answer(block.take(), by_ray=block.exits)
 
     async def _run(self, holder: Holder, sender: Sender, request: Request) -> RunningBlock:
         block = RunningBlock(request, self._peak)
@@ -302,6 +302,9 @@ async def _run(
             elif kind is str or kind is bytes:
                 size += len(value)
         except BaseException as error:  # SystemExit too: it would end the actor for good
+            if isinstance(error, SystemExit):
+                block.exits = True
+                block.give_up()
             block.errors[len(values)] = pack_error(error)
             value = None
         now = clock()

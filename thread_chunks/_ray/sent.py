@@ -37,6 +37,11 @@ class SentBlocks:
         self._sent: dict[int, Sent] = {}
         self._asked_back: dict[int, Sent] = {}  # the answer may come when the block is answered
 
+    def __len__(self) -> int:
+        """Return how many have no answer yet."""
+        with self._lock:
+            return len(self._sent)
+
     def add(self, sent: Sent) -> None:
         """Take note of a block that is to be sent."""
         with self._lock:

@@ -349,7 +349,7 @@ class RayWorker:
         if self._runtime.alive:
             self._end_actor()  # Ray may take it to be alive
             self._post(Lost(self, lost, self._sent.begun(progress)))
-        else:  # the user has shut it down, and with it all workers
+        elif len(self._sent):  # the user has shut it down, and with it all workers; else the next use finds out
             self._post(Broken(_gone))
 
     def _collect(self, reply: Reply, sent: Sent, seconds: float | None = None) -> Callable[[], Outcomes]:
