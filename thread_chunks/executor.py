@@ -88,10 +88,11 @@ class ChunkExecutor(Maps):
         CPU; as in the standard library, what `chunksize` puts together counts as one. The old
         process may take a moment to end. Default: never.
     zero_copy : bool, optional
-        Let arrays (and other large buffers, from 64 KiB) arrive as read-only views of Ray's shared
-        memory, in calls and in results: 64 MB travel there and back in less than half the time, without
-        a second copy on either side. Each call has its own; pass a ``ray.put`` reference to share
-        one between calls. Default: False, they are copied on arrival, and may be written to.
+        Let arrays (and other large buffers, from 64 KiB) arrive as read-only views, in calls and in
+        results. In a message of more than 1 MiB they are views of Ray's shared memory: 64 MB travel
+        there and back in less than half the time, without a second copy on either side. Each call has
+        its own; pass a ``ray.put`` reference to share one between calls. Default: False, they are
+        copied on arrival, and may be written to.
     actors : sequence of actor handles, optional
         Actors to use, and no others. They are not stopped afterwards. Each must be derived from
         `LabelledActor`; with `func`, it takes their function's place, and stays.

@@ -267,7 +267,8 @@ def unpack(packed: Packed, *, writable: bool = True) -> Any:
     """
     referents = [references().resolve(ref) if as_value else ref for ref, as_value in packed.references]
     try:
-        buffers = [bytearray(buffer) for buffer in packed.buffers] if writable else packed.buffers
+        # What came by a channel is this process's own, and would be writable.
+        buffers = [bytearray(b) if writable else memoryview(b).toreadonly() for b in packed.buffers]
         if referents:
             return _Unpickler(packed.data, buffers, referents).load()
         return pickle.loads(packed.data, buffers=buffers)
