@@ -171,3 +171,19 @@ def test_functions_in_turn_cost_a_worker_nothing_that_lasts(tmp_path):
         print((worker.memory_info().rss - before) / 2**20 < 20)
     """
     assert run(script, tmp_path) == ["True"]
+
+
+def test_a_name_that_is_looked_up_is_there_however_long_the_others_take(tmp_path):
+    script = """
+    class Slow:
+        def __reduce__(self):
+            began = time.thread_time()
+            while time.thread_time() - began < 0.5: pass
+            return Slow, ()
+    slow = Slow()
+    def other(x): return x + 2
+    def by_globals(name, x): return globals()[name](x)
+    with ChunkExecutor(1) as executor:
+        print(executor.submit(by_globals, "other", 1).result())
+    """
+    assert run(script, tmp_path) == ["3"]

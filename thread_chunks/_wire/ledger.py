@@ -8,6 +8,7 @@ what a worker has changed stays as long as the driver leaves it alone.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -24,7 +25,8 @@ from .reducing import Key, Reducer
 from .states import Constant, State, is_constant, state_of
 
 # A global that no function names goes along if its pickle has no more bytes than this, and all of them take no more
-# than so many bytes and seconds. More, and programs with large data wait for what no call may ever use.
+# than so many bytes and seconds of CPU time. More, and programs with large data wait for what no call may ever use. The
+# time does not count for functions that look up names which nobody knows before, as by `globals()`.
 _SMALL = 2**18
 _SMALL_IN_ALL = 2**22
 _BRIEF_IN_ALL = 0.2
@@ -198,7 +200,7 @@ class Ledger:
             whole = whole or any(version.any_name for version in capture.found.values())
             began = time.perf_counter()
             if whole or began - self._looked > _PAUSE * self._seconds:
-                self._rest = self._look(capture)
+                self._rest = self._look(capture, whole=whole)
                 self._looked = time.perf_counter()
                 self._seconds = self._looked - began
             found, versions = capture.found, self._versions
@@ -209,9 +211,9 @@ class Ledger:
                 return before
             return View(frozenset(roots), capture.found, rest, whole)
 
-    def _look(self, capture: _Capture) -> dict[Key, Version]:
+    def _look(self, capture: _Capture, *, whole: bool) -> dict[Key, Version]:
         """Return what goes along of the globals that no function names."""
-        left, until = _SMALL_IN_ALL, time.perf_counter() + _BRIEF_IN_ALL
+        left, until = _SMALL_IN_ALL, math.inf if whole else time.thread_time() + _BRIEF_IN_ALL
         rest: dict[Key, Version] = {}
         for key in _names():
             value = names_of(key[0]).get(key[1])
@@ -220,7 +222,7 @@ class Ledger:
             if key not in self._small and key in self._versions:
                 continue
             if capture.current(key) is None:
-                if left <= 0 or time.perf_counter() > until:
+                if left <= 0 or time.thread_time() > until:
                     continue
                 try:
                     size, together = capture.pack([key], min(_SMALL, left))
