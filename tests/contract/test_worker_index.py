@@ -9,13 +9,14 @@ import time
 import pytest
 from failing import wait_for
 from fake_cluster import FakeExecutor
-from functions import meet
 
 from thread_chunks import RemoteLabelledActor, worker_index
 
 
 def meet_and_tell(folder, number, of):
-    meet(folder, number, of)
+    (folder / str(number)).touch()
+    for other in range(of):
+        wait_for((folder / str(other)).exists)
     return worker_index()
 
 

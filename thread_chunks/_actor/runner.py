@@ -68,9 +68,9 @@ class Holder(Protocol):
 class Runner:
     """Runs blocks in a worker's process, one call after the other.
 
-    What an executor sends, and what is asked about the block that runs, see to `Sender` and its `Control`. All of this
-    belongs to the one thread that runs calls, or, in an event loop, to who has `turn`; but for `senders`, from which
-    the threads that read take those that are gone.
+    `Sender` takes what an executor sends, and its `Control` answers for the block that runs. All of this belongs to the
+    one thread that runs calls, or, in an event loop, to who has `turn`; except `senders`, from which the threads that
+    read take those that are gone.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Runner:
         connected = self._expect(setup)
         error = None
         try:
-            await self._store(holder, shipment)
+            await self.store(holder, shipment)
             if setup.initializer is not None:
                 initializer, initargs = unpack(setup.initializer)
                 initializer(*initargs)
@@ -165,7 +165,8 @@ class Runner:
 
     async def store(self, holder: Holder, shipment: Packed | Shipment | None) -> None:
         """Bring the globals up to date, and replace the stored function if there is one."""
-        await self._store(holder, shipment)
+        if (function := open_shipment(shipment)) is not None:
+            await self._settled(holder.set_func(load(function)))
 
     def end(self, identity: bytes) -> None:
         """Let go of what is an executor's, which stops using the actor; others may go on to use it."""
@@ -228,10 +229,6 @@ class Runner:
                 self._place.seed = None
         self._streams.flush()
         return block
-
-    async def _store(self, holder: Holder, shipment: Packed | Shipment | None) -> None:
-        if (function := open_shipment(shipment)) is not None:
-            await self._settled(holder.set_func(load(function)))
 
     async def _keep(self, holder: Holder, sender: Sender, key: bytes, function: Packed) -> None:
         if key == STORED_KEY:

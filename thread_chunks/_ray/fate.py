@@ -68,7 +68,7 @@ class Fate:
         self._has_died = False
         self._lock = threading.Lock()
         self._is_over = False
-        self.is_ours = False  # whether the executor has killed it: set before its end can be known
+        self.was_killed = False  # by the executor: set by the dispatcher's thread, before its end can be known
 
     def up(self, host: str, pid: int, *, connected: bool) -> None:
         """Take note of where the worker is."""
@@ -117,7 +117,7 @@ class Fate:
         if not is_over:
             status = None if self._watch is None else self._watch.status()
             by_kernel = (
-                not (self.is_ours or self._watch is None or isinstance(error, OutOfMemoryError))
+                not (self.was_killed or self._watch is None or isinstance(error, OutOfMemoryError))
             ) and self._kernel_kills.take(self._pid, status)
             found = lost(self.place, error, was_up=bool(self._pid), by_kernel=by_kernel, status=status)
             self._tell(found, self._progress)

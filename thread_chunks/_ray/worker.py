@@ -55,9 +55,6 @@ Post = Callable[[Message], None]
 
 _log = logging.getLogger("thread_chunks")
 
-# Behind a block with more bytes of arguments than this no other is sent, lest two of them fill the worker's memory.
-_LARGEST_FOLLOWED = 2**20
-
 # After so many bytes of values a block ends: the driver has to hold them all at once.
 _LARGEST_REPLY = 16 * 2**20
 
@@ -161,12 +158,12 @@ class RayWorker:
             number, block.first, key, calls, forget, self._new_paths(), self._terms.writable, largest, keeps, shipment
         )
         payload = encode(request) if self.interruptible and fits_channel(request) else None
-        size = request.size
         sent = Sent(block, number, failures, time.perf_counter() - start)
         self._sent.add(sent)
         self._link.send(Order(number, payload, partial(self._run_by_ray, request, sent)))
-        # What comes behind it relies on the function that it brings, which may get lost.
-        return payload is not None and shipment is None and size <= _LARGEST_FOLLOWED
+        # What comes behind it relies on the function that it brings, which may get lost. What Ray carries is large, and
+        # two of them might fill the worker's memory.
+        return payload is not None and shipment is None
 
     def surrender(self, block: Block) -> None:
         """Ask for what there is of the block, as `Worker` says."""
@@ -209,7 +206,7 @@ class RayWorker:
     def kill(self) -> None:
         """End the actor at once."""
         if self._terms.ours:
-            self._fate.is_ours = True
+            self._fate.was_killed = True
             self._runtime.kill(self.handle)
         else:  # the user's, and not ours to kill
             self._post(Lost(self, WorkerLost(f"the executor gave up on a worker ({self.place}), which may still run")))
