@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
@@ -70,5 +71,6 @@ def executor(ray_up):
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_as_in_a_standard_pool(executor, scenario):
-    with ProcessPoolExecutor(1) as pool:
+    # A fresh process: a forked one has the event loop policy of whatever ran before in this one.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         assert executor.submit(scenario).result() == pool.submit(scenario).result()

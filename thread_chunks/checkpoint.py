@@ -224,7 +224,7 @@ class Checkpoint:
     def _values(self, outcomes: Iterable[int | None]) -> Iterator[Any]:
         with closing(open_store(self._file, must_exist=True)) as store:
             for outcome in outcomes:
-                yield None if outcome is None else unpack(store.load(outcome), writable=False)
+                yield None if outcome is None else unpack(store.load(outcome), sole=True)
 
     def _save(self, path: str) -> None:
         calls: list[CallRow] = []

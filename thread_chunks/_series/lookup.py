@@ -128,8 +128,7 @@ class Lookup:
 
     def _unpacked(self, packed: Packed) -> Any:
         try:
-            # Its buffers are of this moment, and so may be written to.
-            return unpack(packed, writable=False)
+            return unpack(packed, sole=True)
         except UnpicklingFailed as error:
             raise UnpicklingFailed(f"a value of {self._identity.name} in {self.store.path}: {error}") from error
 

@@ -255,8 +255,15 @@ def fingerprint(obj: Any, reducer: Reducer) -> bytes:
     return digest.digest()
 
 
-def unpack(packed: Packed, *, writable: bool = True) -> Any:
+def unpack(packed: Packed, *, writable: bool = True, sole: bool = False) -> Any:
     """Rebuild what was packed; its arrays may be written to, unless `writable` is False.
+
+    Parameters
+    ----------
+    writable : bool, default: True
+        Whether arrays are copies that may be written to, or read-only views of the buffers.
+    sole : bool, default: False
+        Whether nothing else uses the buffers, so that writable arrays need no copies.
 
     Raises
     ------
@@ -267,8 +274,11 @@ def unpack(packed: Packed, *, writable: bool = True) -> Any:
     """
     referents = [references().resolve(ref) if as_value else ref for ref, as_value in packed.references]
     try:
-        # What came by a channel is this process's own, and would be writable.
-        buffers = [bytearray(b) if writable else memoryview(b).toreadonly() for b in packed.buffers]
+        buffers: list[Any] = packed.buffers
+        if not writable:
+            buffers = [memoryview(buffer).toreadonly() for buffer in buffers]
+        elif not sole:
+            buffers = list(map(bytearray, buffers))
         if referents:
             return _Unpickler(packed.data, buffers, referents).load()
         return pickle.loads(packed.data, buffers=buffers)
