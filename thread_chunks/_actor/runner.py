@@ -27,7 +27,7 @@ from .._wire.protocol import (
 )
 from .block import RunningBlock
 from .channel import connect
-from .here import Place, enter
+from .here import PROCESS, Place, enter
 from .loading import load, load_for_each_call
 from .memory import PeakMeter
 from .sender import LoopsOrders, Sender, ThreadsOrders
@@ -110,6 +110,8 @@ class Runner:
         sys.argv[:] = setup.arguments
         if setup.directory is not None and os.path.isdir(setup.directory):
             os.chdir(setup.directory)
+        if setup.process != PROCESS:  # else a thread stands for the process, in a test
+            setup.interpreter.take_over()
         multiprocessing.current_process().authkey = setup.authkey
         if setup.streams is not None:
             self._streams.take(setup.streams)
@@ -117,6 +119,8 @@ class Runner:
         error = None
         try:
             await self.store(holder, shipment)
+            if setup.process != PROCESS and setup.interpreter.uses:
+                setup.interpreter.take_over()  # again: they are here now
             if setup.initializer is not None:
                 initializer, initargs = unpack(setup.initializer)
                 initializer(*initargs)

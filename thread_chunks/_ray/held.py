@@ -11,6 +11,7 @@ from .._calls.functions import Function, Parcel
 from .._wire.holdings import Holdings
 from .._wire.images import Shipment
 from .._wire.protocol import CARRIED_KEY, STORED_KEY
+from .._wire.reducing import Key
 from .runtime import RayRuntime
 from .terms import Terms, pack_function
 
@@ -28,16 +29,19 @@ class Held:
     runtime : RayRuntime
     stored : Function
         The stored function that the actor is started with.
+    uses : frozenset of Key
+        Further globals that it needs from the start.
     """
 
-    def __init__(self, terms: Terms, runtime: RayRuntime, stored: Function) -> None:
+    def __init__(self, terms: Terms, runtime: RayRuntime, stored: Function, uses: frozenset[Key]) -> None:
         self._runtime = runtime
         # The functions that the actor keeps; the one that was used last is last.
         self._functions: OrderedDict[bytes, weakref.ref[Parcel]] = OrderedDict()
         self._stored: Parcel | None = stored.parcel  # what the actor is known to hold as its own
         self._doubt = threading.Event()  # whether functions that were sent may not have arrived
         self._globals = Holdings(terms.ledger)
-        self.first = Shipment(stored.parcel.shipment, self._globals.update(terms.view, stored.view))
+        further = terms.ledger.view(uses) if uses else None
+        self.first = Shipment(stored.parcel.shipment, self._globals.update(terms.view, stored.view, further))
 
     def doubt(self) -> None:
         """Send everything again when it is needed. Any thread may call."""

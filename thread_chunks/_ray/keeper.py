@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import psutil
 import ray
 
+from .._system.flags import flags_in_environment
 from .._system.signals import sigterm_kept
 
 # How long to wait for a ``ray.init`` in another thread (s). It takes some seconds, and Ray gives up after 30 s.
@@ -148,7 +149,7 @@ class Keeper:
 
     def _run(self) -> None:
         try:
-            with sigterm_kept():
+            with sigterm_kept(), flags_in_environment():
                 ray.init(**self._options)
         except BaseException as error:
             self._error = error

@@ -13,6 +13,7 @@ from ray import ObjectRef
 
 from .._actor.here import PROCESS
 from .._wire.framing import ChannelAddress
+from .._wire.interpreter import Interpreter
 from .._wire.ledger import Ledger, View
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import Setup
@@ -45,12 +46,15 @@ class Terms:
     kernel_kills: KernelKills
     unconnected: Callable[[str], None]
 
-    def setup(self, paths: list[str], index: int, identity: bytes, channel: ChannelAddress | None) -> Setup:
-        """Return what a worker is started with: the driver's paths, its number, its identity, where it connects."""
+    def setup(
+        self, interpreter: Interpreter, paths: list[str], index: int, identity: bytes, channel: ChannelAddress | None
+    ) -> Setup:
+        """Return what a worker is started with: the driver's settings, its number, its identity, where it connects."""
         return Setup(
             paths,
             sys.argv,
             _working_directory(),
+            interpreter,
             bytes(multiprocessing.current_process().authkey),
             self.streams,
             self.node,

@@ -23,6 +23,7 @@ from .._calls.functions import Function
 from .._dispatch.cluster import GONE, executor_broken
 from .._dispatch.messages import Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
 from .._wire.images import Shipment
+from .._wire.interpreter import Interpreter
 from .._wire.pickling import Packed, pack_calls, unpack_error
 from .._wire.protocol import (
     CARRIED_KEY,
@@ -107,7 +108,8 @@ class RayWorker:
         self._post = post
         self._dismissed = dismissed
         self._paths = list(sys.path)
-        self._held = Held(terms, runtime, stored)
+        interpreter = Interpreter.here()
+        self._held = Held(terms, runtime, stored, interpreter.uses)
         self._has_stored = False  # whether the stored function was replaced
         self._id = uuid4().bytes
         self._orders_sent = 0
@@ -127,7 +129,8 @@ class RayWorker:
             self._returned,
             self._fate.lost,
         )
-        setup = terms.setup(self._paths, index, self._id, None if channels is None else channels.address)
+        address = None if channels is None else channels.address
+        setup = terms.setup(interpreter, self._paths, index, self._id, address)
         _when_done(handle.thread_chunks_start.remote(setup, self._held.first), self._started)
 
     @property

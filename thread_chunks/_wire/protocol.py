@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from .framing import ChannelAddress
 from .images import Shipment
+from .interpreter import Interpreter
 from .pickling import Packed
 
 # The key of the function that a worker was started with.
@@ -242,6 +243,7 @@ class Setup:
     paths: list[str]
     arguments: list[str]  # of the command line
     directory: str | None
+    interpreter: Interpreter
     authkey: bytes  # else the queues and locks of the driver's `multiprocessing.Manager` refuse it
     streams: str | None  # where the driver hands out its standard output and error
     node: Callable[[], str]  # returns the node of the cluster that the process is on
