@@ -1,4 +1,4 @@
-"""What the README and the docstrings show, and the main job."""
+"""What the README, the guide and the docstrings show, and the main job."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import doctest
 import importlib
 import io
 import pkgutil
+import re
+import textwrap
 import tokenize
 from pathlib import Path
 
@@ -13,16 +15,44 @@ import pytest
 
 import thread_chunks
 from benchmarks import stdlib_sweep
+from thread_chunks import _joblib
 
 ROOT = Path(__file__).parent.parent
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 MODULES = [module.name for module in pkgutil.walk_packages(thread_chunks.__path__, "thread_chunks.")]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SESSIONS = [page for page in PAGES if ">>> " in page.read_text()]
+FENCE = re.compile(r"^ *```.*$", re.MULTILINE)
+PROGRAM = re.compile(r"^ *```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
-def test_readme(ray_up):
-    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=OPTIONS)
-    assert failed == 0
-    assert tried > 10
+@pytest.fixture
+def _no_executor_of_joblib(ray_up):
+    """End the executor that all `Parallel` calls share, which otherwise lives as long as the program."""
+    yield
+    if (executor := _joblib._executor) is not None:
+        _joblib.drop(executor)
+        executor.shutdown()
+
+
+@pytest.mark.usefixtures("_no_executor_of_joblib")
+@pytest.mark.parametrize("page", SESSIONS, ids=lambda page: page.stem)
+def test_sessions_of_pages(ray_up, page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where checkpoints are written
+    text = FENCE.sub("", page.read_text())  # a fence ends what is printed, as a blank line does
+    session = doctest.DocTestParser().get_doctest(text, {"__name__": "__main__"}, page.name, str(page), 0)
+    assert doctest.DocTestRunner(optionflags=OPTIONS).run(session).failed == 0
+
+
+def test_most_pages_have_a_session():
+    assert len(SESSIONS) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_programs_of_pages_are_python(page):
+    for program in PROGRAM.findall(page.read_text()):
+        if not program.lstrip().startswith(">>> "):
+            compile(textwrap.dedent(program), str(page), "exec")
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not module.endswith("__main__")])
