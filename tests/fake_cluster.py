@@ -236,8 +236,12 @@ class FakeRuntime:
     def make_actor(self, actor_class, options, place):
         return FakeHandle(actor_class)
 
-    def put(self, packed):
-        return packed
+    def put(self, obj):
+        return Message(obj).open()
+
+    @staticmethod
+    def get(obj):
+        return obj
 
     def kill(self, handle):
         handle.die()

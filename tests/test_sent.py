@@ -13,7 +13,7 @@ def block_of(count):
 
 def test_what_is_handed_over_may_come_after_the_answer_of_the_block():
     sent, block = SentBlocks(), block_of(2)
-    sent.add(Sent(block, 1, {}, 0.0))
+    sent.add(Sent(block, 1, {}, 0.0, []))
     assert sent.ask_back(block) is not None
     assert sent.pop(1) is not None, "the worker's last answer"
     assert sent.given_back(1).block is block, "and what another of its threads had handed over before"
@@ -24,7 +24,7 @@ def test_what_is_handed_over_may_come_after_the_answer_of_the_block():
 def test_how_far_a_dead_worker_was():
     sent, blocks = SentBlocks(), [block_of(3) for _ in range(4)]
     for number, block in enumerate(blocks, 1):
-        sent.add(Sent(block, number, {}, 0.0))
+        sent.add(Sent(block, number, {}, 0.0, []))
     sent.pop(1)
     assert sent.begun((3, 1)) == {blocks[2]: 2, blocks[3]: 0}, "of the second, all had begun"
     assert sent.begun((1, 0)) == dict.fromkeys(blocks[1:], 0)

@@ -20,6 +20,7 @@ from .._wire.ledger import Ledger
 from .._wire.parcels import Parcels
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import STORED_KEY
+from .large import LargeBuffers
 from .oom import KernelKills
 from .options import DEFAULTS, PLACING, REFUSED, resources_asked
 from .runtime import RayRuntime
@@ -121,6 +122,7 @@ class RayCluster:
             node=self._runtime.node,
             kernel_kills=self.kernel_kills,
             unconnected=self._warn_of_unconnected,
+            large=LargeBuffers(self._runtime),
         )
 
     def replace_function(self, func: Callable[..., Any]) -> Function:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray import ObjectRef
@@ -12,11 +12,12 @@ from ray.actor import ActorHandle
 
 from .. import config
 from .._dispatch.cluster import GONE
-from .._wire.pickling import Packed
 from . import session
 from .channels import Channels
 from .nodes import Nodes, on
 from .options import remote_class
+
+_T = TypeVar("_T")
 
 
 class RayRuntime:
@@ -110,11 +111,16 @@ class RayRuntime:
         handle: ActorHandle[Any] = actor_class.options(**options).remote(None)
         return handle
 
-    def put(self, packed: Packed) -> ObjectRef[Packed]:
-        """Put something into the object store."""
+    def put(self, obj: _T) -> ObjectRef[_T]:
+        """Put a packed object, or a buffer, into the object store."""
         if not self.alive:
             raise RuntimeError(GONE)
-        return ray.put(packed)
+        return ray.put(obj)
+
+    @staticmethod
+    def get(reference: ObjectRef[_T]) -> _T:
+        """Return what was put there; buffers are views of the store."""
+        return ray.get(reference)
 
     def kill(self, handle: ActorHandle[Any]) -> None:
         """End an actor at once."""

@@ -13,19 +13,22 @@ from .._calls.calls import Outcomes
 from .._wire.pickling import unpack, unpack_error
 from .._wire.protocol import Reply
 from ..errors import PicklingFailed, UnpicklingFailed
+from .large import Seen
 
 
 @dataclass(slots=True, eq=False)
 class Sent:
     """A block that was sent: what of it could not be, and the reference to its value if that stays in the cluster.
 
-    It took `seconds` to find out that some calls could not be sent.
+    It took `seconds` to find out that some calls could not be sent. `large` keeps its large buffers in the store, until
+    the dispatcher has the outcomes, and has sent the next block, which may need them.
     """
 
     block: Block
     number: int
     failures: dict[int, PicklingFailed]
     seconds: float
+    large: list[Seen]
     kept: ObjectRef[Any] | None = None
 
 
@@ -46,6 +49,12 @@ class SentBlocks:
         """Take note of a block that is to be sent."""
         with self._lock:
             self._sent[sent.number] = sent
+
+    def clear(self) -> None:
+        """Expect no answers any more."""
+        with self._lock:
+            self._sent.clear()
+            self._asked_back.clear()
 
     def get(self, number: int | None) -> Sent | None:
         """Return what was sent under a number, unless it was answered."""

@@ -17,6 +17,7 @@ from .._wire.interpreter import Interpreter
 from .._wire.ledger import Ledger, View
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import Setup
+from .large import LargeBuffers
 from .oom import KernelKills
 from .runtime import RayRuntime
 
@@ -31,8 +32,8 @@ class Terms:
 
     `ours` is whether the executor has made the actor, and may kill it. `unconnected` is told where a worker is that has
     no channel. `node` returns the
-    node of the process that calls it. `ledger` has the driver's globals, `view` those that a worker starts with. The
-    others are as in `Setup`, or as the arguments of `RayCluster`.
+    node of the process that calls it. `ledger` has the driver's globals, `view` those that a worker starts with.
+    `large` has the large buffers of arguments. The others are as in `Setup`, or as the arguments of `RayCluster`.
     """
 
     ours: bool
@@ -45,6 +46,7 @@ class Terms:
     node: Callable[[], str]
     kernel_kills: KernelKills
     unconnected: Callable[[str], None]
+    large: LargeBuffers
 
     def setup(
         self, interpreter: Interpreter, paths: list[str], index: int, identity: bytes, channel: ChannelAddress | None

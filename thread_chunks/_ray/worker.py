@@ -147,6 +147,7 @@ class RayWorker:
             self._post(Finished(self, block, partial(Outcomes, [None] * len(failures), dict(failures))))
             return False
         try:
+            large = [] if isinstance(calls, bytes) else self._terms.large.put_aside(calls)
             shipment, forget = self._held.ship(block.function, calls)
         except Exception as error:  # it cannot be pickled, or the object store is full
             self._post(Failed(self, block, error))
@@ -161,7 +162,7 @@ class RayWorker:
             number, block.first, key, calls, forget, self._new_paths(), self._terms.writable, largest, keeps, shipment
         )
         payload = encode(request) if self.interruptible and fits_channel(request) else None
-        sent = Sent(block, number, failures, time.perf_counter() - start)
+        sent = Sent(block, number, failures, time.perf_counter() - start, large)
         self._sent.add(sent)
         self._link.send(Order(number, payload, partial(self._run_by_ray, request, sent)))
         # What comes behind it relies on the function that it brings, which may get lost. What Ray carries is large, and
@@ -197,6 +198,7 @@ class RayWorker:
         """Let go of the actor; it ends when nobody else holds its handle."""
         self._is_dismissed = True
         self._fate.close()
+        self._sent.clear()
         self._dismissed(self)
         self._link.close(at_once=self._fate.is_over or (self._terms.ours and not self.host))
         del self.handle

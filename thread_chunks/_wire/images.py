@@ -20,7 +20,7 @@ from ..errors import UnpicklingFailed
 from . import classes
 from .copies import Unsent
 from .homes import MISSING, add_home, names_of
-from .pickling import Packed, describe, references, unpack_stream
+from .pickling import Packed, describe, resolved, unpack_stream
 from .reducing import Key
 
 # Tells a worker's process from the driver's, which may be one, in tests.
@@ -75,7 +75,7 @@ def open_shipment(shipment: Shipment | Packed | None) -> Packed | None:
         return shipment
     if shipment.update is not None and shipment.update.process != PROCESS:
         _apply(shipment.update)
-    function: Packed | None = _resolved(shipment.function)
+    function: Packed | None = resolved(shipment.function)
     return function
 
 
@@ -90,17 +90,12 @@ def _apply(update: Update) -> None:
     for key in update.gone:
         _drop(key)
     for shipped, keys in update.bundles:
-        packed = _resolved(shipped)
+        packed = resolved(shipped)
         for key in keys:
             _drop(key)
             _later[key] = packed
     for key in update.needed:
         _fetch(key)
-
-
-def _resolved(shipped: Any) -> Any:
-    known = references()
-    return known.resolve(shipped) if isinstance(shipped, known.of_values) else shipped
 
 
 def _prepare(name: str, attributes: dict[str, Any]) -> None:

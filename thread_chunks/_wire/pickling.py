@@ -48,7 +48,8 @@ _MARKS_OF_REFERENCES = (b"ObjectRef", b"ActorHandle")
 class Packed:
     """One pickled object: its pickle, its large buffers, the references in it, its type's name.
 
-    A reference is paired with whether it arrives as its value. `uses` are the globals that have to be where it arrives.
+    A reference is paired with whether it arrives as its value. A buffer may be such a value: then its place among the
+    references stands for it. `uses` are the globals that have to be where it arrives.
     """
 
     data: Any  # bytes, or a PickleBuffer of them where they are many
@@ -59,8 +60,15 @@ class Packed:
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
-        return sum(memoryview(buffer).nbytes for buffer in (self.data, *self.buffers))
+        """How many bytes it has, without those that it refers to."""
+        return sum(memoryview(part).nbytes for part in (self.data, *self.buffers) if type(part) is not int)
+
+    def replace_buffers(self, reference_to: Callable[[memoryview], Any]) -> None:
+        """Replace its buffers by references, but for those for which `reference_to` returns None."""
+        for place, buffer in enumerate(self.buffers):
+            if (reference := reference_to(buffer.raw())) is not None:
+                self.buffers[place] = len(self.references)
+                self.references.append((reference, True))
 
 
 class _NoReference:
@@ -97,6 +105,16 @@ def references() -> References:
     if _found is None and _find is not None:
         _found = _find()
     return _NO_REFERENCES if _found is None else _found
+
+
+class _Bytes:
+    """Stands for a large argument of bytes, which pickle would copy in band; arrives as what it stands for."""
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self._value = value
+
+    def __reduce__(self) -> Any:
+        return type(self._value), (pickle.PickleBuffer(self._value),)
 
 
 @dataclass(slots=True)
@@ -226,9 +244,15 @@ class _Limited(io.BytesIO):
         return super().write(data)
 
 
+def resolved(obj: Any) -> Any:
+    """Return the value that a reference stands for; anything else as it is."""
+    known = references()
+    return known.resolve(obj) if issubclass(type(obj), known.of_values) else obj
+
+
 def unpack_stream(packed: Packed) -> Iterator[Any]:
     """Yield what `pack_stream` pickled."""
-    referents = [references().resolve(ref) if as_value else ref for ref, as_value in packed.references]
+    referents = [resolved(ref) if as_value else ref for ref, as_value in packed.references]
     unpickler = _Unpickler(packed.data, packed.buffers, referents)
     while True:
         try:
@@ -272,9 +296,11 @@ def unpack(packed: Packed, *, writable: bool = True, sole: bool = False) -> Any:
     Exception
         What the computation of a referenced value raised, as it was raised.
     """
-    referents = [references().resolve(ref) if as_value else ref for ref, as_value in packed.references]
+    referents = [resolved(ref) if as_value else ref for ref, as_value in packed.references]
     try:
-        buffers: list[Any] = packed.buffers
+        buffers = packed.buffers
+        if referents:
+            buffers = [referents[buffer] if type(buffer) is int else buffer for buffer in buffers]
         if not writable:
             buffers = [memoryview(buffer).toreadonly() for buffer in buffers]
         elif not sole:
@@ -295,7 +321,8 @@ def pack_calls(
     `carried`: the first argument of each is its function.
     """
     arguments = list(chain.from_iterable(calls))
-    if PLAIN.issuperset(map(type, arguments)):
+    kinds = set(map(type, arguments))
+    if kinds <= PLAIN and not (bytes in kinds and any(map(_is_large, arguments))):
         return _pack_plain(calls, arguments), {}
     packed: list[Packed | None] = []
     errors = {}
@@ -371,13 +398,19 @@ def _keeper(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
     return in_band
 
 
+def _is_large(value: Any) -> bool:
+    return type(value) in (bytes, bytearray) and len(value) >= _OUT_OF_BAND
+
+
 def _with_arguments_marked(args: Arguments, kwargs: dict[str, Any]) -> tuple[Arguments, dict[str, Any]]:
     of_values = references().of_values
-    if not any(issubclass(type(value), of_values) for value in chain(args, kwargs.values())):
+    if not any(issubclass(type(value), of_values) or _is_large(value) for value in chain(args, kwargs.values())):
         return args, kwargs
 
     def marked(value: Any) -> Any:
-        return _Argument(value) if issubclass(type(value), of_values) else value
+        if issubclass(type(value), of_values):
+            return _Argument(value)
+        return _Bytes(value) if _is_large(value) else value
 
     return tuple(map(marked, args)), {name: marked(value) for name, value in kwargs.items()}
 
