@@ -2,8 +2,8 @@
 MCMC with emcee
 ===============
 
-A line is fitted to points with outliers. emcee asks for many likelihoods at a time, and takes anything with a
-``map`` as its pool: the executor.
+A line is fitted to points, six of which are far off. emcee asks for many likelihoods at a time, and takes anything
+with a ``map`` as its pool: the executor.
 """
 
 # %%
@@ -18,7 +18,7 @@ from thread_chunks import ChunkExecutor
 random = np.random.default_rng(1)
 x = np.sort(random.uniform(0, 10, 60))
 y = 0.8 * x + 1.5 + random.normal(0, 0.4, 60)
-y[::6] += random.normal(0, 5, 10)  # the outliers
+y[42:60:3] += random.normal(10, 3, 6)  # the outliers
 
 
 def log_posterior(parameters):

@@ -1,8 +1,10 @@
-"""The README's programs, as it starts them."""
+"""The programs of the README and the guide, as readers start them."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +58,24 @@ def test_crash_and_resumption_as_the_readme_shows_them(tmp_path):
         [sys.executable, "-m", "thread_chunks", "status", str(path)], capture_output=True, text=True, check=True
     )
     assert "__main__.simulate: 100 of 100, 100 %" in status.stdout
+
+
+def programs_of_the_guide():
+    """Yield the programs that pages show as a file: name of the page, name of the file, source."""
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        for name, source in re.findall(
+            r"^```python\n# (\w+\.py)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL
+        ):
+            yield pytest.param(name, source, id=f"{page.stem}-{name}")
+
+
+@pytest.mark.parametrize(("name", "source"), list(programs_of_the_guide()))
+def test_programs_of_the_guide(name, source, tmp_path):
+    if "matplotlib" in source and importlib.util.find_spec("matplotlib") is None:
+        pytest.skip("matplotlib is not installed")
+    (tmp_path / name).write_text(source)
+    done = subprocess.run([sys.executable, name], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif("CI" not in os.environ, reason="a fresh environment takes a while")
