@@ -11,6 +11,9 @@ usable_cpus : int
 ray_config : dict
     Keyword arguments for ``ray.init``, when the package is the one to start Ray. By default
     Ray starts without its dashboard, and prints nothing.
+forward_logging : bool
+    Whether executors forward log records of calls where they are not told, as those of `chunk` and `Chunker`. Default:
+    False.
 progress_bar : bool
     Whether `chunk` and `Chunker` show a progress bar. Default: True.
 
@@ -28,7 +31,7 @@ from typing import Any
 
 from ._system import cpus as _cpus
 
-__all__ = ["default_chunk_size", "progress_bar", "ray_config"]
+__all__ = ["default_chunk_size", "forward_logging", "progress_bar", "ray_config"]
 
 
 usable_cpus: int = _cpus.usable_cpus()
@@ -38,4 +41,5 @@ ray_config: dict[str, Any] = {
     "log_to_driver": False,
     "logging_level": "error",
 }
+forward_logging: bool = False
 progress_bar: bool = True

@@ -11,6 +11,7 @@ from multiprocessing.context import BaseContext
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, SupportsIndex, TypeVar, overload
 
+from . import config
 from ._arguments import (
     check_callable,
     check_limits,
@@ -124,6 +125,11 @@ class ChunkExecutor(Maps):
         0.2 % of their time; a call that takes 1 GB/s is found 20 MB too late, and one that holds the interpreter lock
         not before it lets go. Ray, too, is told, as the option `memory` of the actors, so that a node gets no more of
         them than fit. Default: none.
+    forward_logging : bool, optional
+        Let this process's loggers handle the log records of calls and initializers, as if they were made here: by its
+        handlers, filters and levels, also where these change. A record that no handler takes does not travel. When a
+        call's outcome is there, its records are handled. Processes that a call starts forward nothing. Default:
+        `config.forward_logging`.
 
     Attributes
     ----------
@@ -190,6 +196,7 @@ class ChunkExecutor(Maps):
         max_retries: int = 0,
         call_timeout: float | None = None,
         memory_limit: int | str | None = None,
+        forward_logging: bool | None = None,
     ) -> None:
         if isinstance(chunk_size, (BaseContext, ModuleType)):  # the second argument of `ProcessPoolExecutor`
             chunk_size = None
@@ -230,6 +237,7 @@ class ChunkExecutor(Maps):
             persistent=persistent,
             zero_copy=zero_copy,
             memory_limit=None if memory_limit is None else number_of_bytes(memory_limit),
+            forward_logging=config.forward_logging if forward_logging is None else forward_logging,
         )
         self._actor_class = actor_class or LabelledActor
         self._engine = Engine(cluster, func, asked or cluster.default_size, max_tasks_per_child)

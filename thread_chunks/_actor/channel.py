@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -40,21 +41,23 @@ class Channel:
         self.page = page
         self._socket = connection
         self._encrypted = encrypted
+        self._unsent: deque[bytes] = deque()
         self._sending = threading.Lock()  # so that messages go out in one piece
         self._using = threading.Lock()  # for TLS: OpenSSL allows one thread at a time
         self._pid = os.getpid()
 
-    def send(self, payload: bytes) -> bool:
-        """Send a payload; wait as long as the driver does not take it. Returns False if the driver is gone."""
-        view = memoryview(frame(payload))
-        with self._sending, suppress(OSError):
-            if not self._encrypted:
-                self._socket.sendall(view)
-                return True
-            while view:
-                view = view[self._try(partial(self._socket.send, view)) :]
-            return True
-        return False
+    def send(self, payload: bytes) -> None:
+        """Send a payload; wait as long as the driver does not take it. Nothing happens if the driver is gone.
+
+        If somebody is about to send, they send this one, too: it may be this thread, which a signal handler has
+        interrupted, and which cannot wait for itself.
+        """
+        self._unsent.append(frame(payload))
+        while self._unsent and self._sending.acquire(blocking=False):
+            try:
+                self._send(self._unsent.popleft())
+            finally:
+                self._sending.release()
 
     def receive(self) -> Iterator[bytes]:
         """Yield payloads as they come, until the driver has closed the channel, or is gone."""
@@ -69,6 +72,15 @@ class Channel:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+    def _send(self, data: bytes) -> None:
+        with suppress(OSError):
+            if not self._encrypted:
+                self._socket.sendall(data)
+                return
+            view = memoryview(data)
+            while view:
+                view = view[self._try(partial(self._socket.send, view)) :]
 
     def _read(self) -> bytes:
         if self._encrypted:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from .._wire.images import Shipment, open_shipment
+from .._wire.logs import Forwarder
 from .._wire.pickling import PLAIN, Packed, pack, pack_error, unpack
 from .._wire.protocol import (
     CARRIED_KEY,
@@ -96,6 +97,7 @@ class Runner:
         self._peak = PeakMeter()
         self._place = Place()
         self._streams = Streams()
+        self._forwarder: Forwarder | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An actor that copies or pickles itself means what is its own. The copy runs nothing yet.
@@ -115,7 +117,7 @@ class Runner:
         multiprocessing.current_process().authkey = setup.authkey
         if setup.streams is not None:
             self._streams.take(setup.streams)
-        connected = self._expect(setup)
+        sender = self._expect(setup)
         error = None
         try:
             await self.store(holder, shipment)
@@ -127,7 +129,7 @@ class Runner:
         except BaseException as raised:
             error = pack_error(raised)
         self._streams.flush()
-        return Ready(socket.gethostname(), os.getpid(), setup.node(), connected, error)
+        return Ready(socket.gethostname(), os.getpid(), setup.node(), sender.is_connected, error, sender.take_records())
 
     async def attach(self, holder: Holder, identity: bytes) -> tuple[int, bytes | Reply] | None:
         """Carry out what an executor sends by its channel, as long as there is something to do.
@@ -163,8 +165,11 @@ class Runner:
         """
         request: Request = unseal(sealed)
         request.shipment = shipment
-        block = await self._run(holder, self.senders[identity], request)
-        reply = seal(block.take())
+        sender = self.senders[identity]
+        block = await self._run(holder, sender, request)
+        outcomes = block.take()
+        outcomes.records = sender.take_records()
+        reply = seal(outcomes)
         return (reply, block.kept) if request.keeps else reply
 
     async def store(self, holder: Holder, shipment: Packed | Shipment | None) -> None:
@@ -178,8 +183,8 @@ class Runner:
             sender.end()
             self._gone(identity)
 
-    def _expect(self, setup: Setup) -> bool:
-        """Get ready for what the executor sends; return whether there is a channel."""
+    def _expect(self, setup: Setup) -> Sender:
+        """Get ready for what the executor sends."""
         identity = setup.identity
         channel = None if setup.channel is None else connect(setup.channel, identity)
         orders = LoopsOrders() if self._in_loop else ThreadsOrders()
@@ -187,11 +192,16 @@ class Runner:
         self.senders[identity] = sender
         if setup.memory_limit is not None:
             sender.watch(setup.memory_limit)
-        return channel is not None
+        if setup.levels is not None and setup.process != PROCESS:  # else the driver's handlers are here
+            self._forwarder = self._forwarder or Forwarder()
+            sender.forward(self._forwarder, setup.levels)
+        return sender
 
     def _gone(self, identity: bytes) -> None:
         if self.senders.pop(identity, None) is not None:
             self._streams.give_back()
+            if self._forwarder is not None and not any(sender.forwarder for sender in list(self.senders.values())):
+                self._forwarder.end()
 
     def _came(self, sender: Sender) -> None:
         """Let an executor that has nothing to do not keep another waiting, for which something has come."""
@@ -214,6 +224,8 @@ class Runner:
     async def _run(self, holder: Holder, sender: Sender, request: Request) -> RunningBlock:
         block = RunningBlock(request, self._peak)
         self._place.index = sender.index
+        if self._forwarder is not None:
+            self._forwarder.take = None if sender.forwarder is None else sender.log
         with sender.control.running(block):
             if request.paths is not None:
                 _extend_path(request.paths)

@@ -7,15 +7,18 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from logging import LogRecord
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+from .._wire.logs import Forwarder, Levels
 from .._wire.page import no_slot
 from .._wire.pickling import pack_error
 from .._wire.protocol import (
     LARGEST_BY_CHANNEL,
     GivenBack,
     Leave,
+    Logged,
     Looked,
     Question,
     Refused,
@@ -27,6 +30,7 @@ from .._wire.protocol import (
     fits_channel,
     seal,
 )
+from .._wire.records import pack_record
 from .channel import Channel
 from .control import Control
 
@@ -131,11 +135,37 @@ class Sender:
         self.index = index
         self.functions: dict[bytes, Callable[..., Any]] = {}  # those of series and `submit`, by key
         self.page = no_slot() if channel is None else channel.page
+        self.forwarder: Forwarder | None = None  # what takes log records there, if the executor wants them
+        self._records: list[Logged] = []  # those that Ray is to carry
         self._channel = channel
         self._came = came
         self._gone = gone
         if channel is not None:
             threading.Thread(target=self._read, args=(channel,), name="thread_chunks-reader", daemon=True).start()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the executor can be reached."""
+        return self._channel is not None
+
+    def forward(self, forwarder: Forwarder, levels: Levels) -> None:
+        """Send the log records that the executor wants, from now on."""
+        self.forwarder = forwarder
+        forwarder.begin(levels)
+        forwarder.take = self.log
+
+    def log(self, record: LogRecord) -> None:
+        """Send a log record, at once or with the next reply."""
+        logged = pack_record(record)
+        if self._channel is None:
+            self._records.append(logged)
+        else:
+            self.tell(logged)
+
+    def take_records(self) -> list[Logged]:
+        """Return the log records that Ray is to carry."""
+        records, self._records = self._records, []
+        return records
 
     def tell(self, message: Any) -> None:
         """Send a message to the executor, if it can be reached."""
@@ -189,5 +219,7 @@ class Sender:
                 self._came(self)
             case Surrender(number):
                 self.tell(GivenBack(number, self.control.surrender(number)))
+            case Levels() if self.forwarder is not None:
+                self.forwarder.begin(message)
             case Question(identity, number, with_stack):
                 self.tell(Looked(identity, self.control.look(number, with_stack)))

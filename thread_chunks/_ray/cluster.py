@@ -21,6 +21,7 @@ from .._wire.parcels import Parcels
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import STORED_KEY
 from .large import LargeBuffers
+from .logs import Logs
 from .oom import KernelKills
 from .options import DEFAULTS, PLACING, REFUSED, resources_asked
 from .runtime import RayRuntime
@@ -61,6 +62,8 @@ class RayCluster:
         Let large buffers arrive as read-only views of shared memory.
     memory_limit : int or None
         How many bytes a worker may have for itself.
+    forward_logging : bool
+        Let the driver's loggers handle what workers log.
     runtime : RayRuntime, optional
         Whom to ask for actors. Default: Ray.
     """
@@ -77,6 +80,7 @@ class RayCluster:
         persistent: bool,
         zero_copy: bool,
         memory_limit: int | None = None,
+        forward_logging: bool = False,
         runtime: RayRuntime | None = None,
     ) -> None:
         self.replaceable = actors is None
@@ -90,7 +94,7 @@ class RayCluster:
         self._runtime = RayRuntime() if runtime is None else runtime
         self._actor_class = self._runtime.actor_class(actor_class, self._options)
         packed_initializer = None if initializer is None else pack((initializer, initargs))
-        self._ledger = Ledger(partial(share, runtime=self._runtime))
+        self._ledger = Ledger(partial(share, runtime=self._runtime), bare_loggers=forward_logging)
         self.parcels = Parcels(self._ledger, partial(share, runtime=self._runtime))
         self._runtime.join(persistent=persistent)
         try:
@@ -106,6 +110,7 @@ class RayCluster:
             self._options.setdefault("scheduling_strategy", "SPREAD")
         try:
             self._check_room()
+            self._logs = Logs(self._runtime.channels) if forward_logging else None
         except BaseException:
             self._runtime.leave()
             raise
@@ -123,6 +128,7 @@ class RayCluster:
             kernel_kills=self.kernel_kills,
             unconnected=self._warn_of_unconnected,
             large=LargeBuffers(self._runtime),
+            logs=self._logs,
         )
 
     def replace_function(self, func: Callable[..., Any]) -> Function:
@@ -149,6 +155,8 @@ class RayCluster:
             handle = self._runtime.make_actor(self._actor_class, self._options, place)
         else:
             handle = self._actors.pop()
+        if self._logs is not None:
+            post = partial(self._logs.behind, post)
         worker = RayWorker(handle, place, index, self._terms, self._runtime, self.stored, post, self._dismissed)
         self._workers.add(worker)
         return worker
@@ -210,6 +218,8 @@ class RayCluster:
             worker.settle(max(0.0, deadline - time.monotonic()))
         self._unsettled.clear()
         self.stored = Function(None, Parcel(STORED_KEY))
+        if self._logs is not None:
+            self._logs.close()
         self._runtime.leave()
 
     def pack_function(self, func: Callable[..., Any]) -> Packed | ObjectRef[Packed]:

@@ -15,9 +15,11 @@ from .._actor.here import PROCESS
 from .._wire.framing import ChannelAddress
 from .._wire.interpreter import Interpreter
 from .._wire.ledger import Ledger, View
+from .._wire.logs import Levels
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import Setup
 from .large import LargeBuffers
+from .logs import Logs
 from .oom import KernelKills
 from .runtime import RayRuntime
 
@@ -31,9 +33,9 @@ class Terms:
     """What a worker has to know of its cluster.
 
     `ours` is whether the executor has made the actor, and may kill it. `unconnected` is told where a worker is that has
-    no channel. `node` returns the
-    node of the process that calls it. `ledger` has the driver's globals, `view` those that a worker starts with.
-    `large` has the large buffers of arguments. The others are as in `Setup`, or as the arguments of `RayCluster`.
+    no channel. `node` returns the node of the process that calls it. `ledger` has the driver's globals, `view` those
+    that a worker starts with. `large` has the large buffers of arguments. `logs` takes log records; None: none are to
+    come. The others are as in `Setup`, or as the arguments of `RayCluster`.
     """
 
     ours: bool
@@ -47,6 +49,7 @@ class Terms:
     kernel_kills: KernelKills
     unconnected: Callable[[str], None]
     large: LargeBuffers
+    logs: Logs | None
 
     def setup(
         self, interpreter: Interpreter, paths: list[str], index: int, identity: bytes, channel: ChannelAddress | None
@@ -66,6 +69,7 @@ class Terms:
             identity,
             channel,
             self.memory_limit,
+            None if self.logs is None else Levels.here(),
         )
 
 

@@ -24,12 +24,14 @@ from .._dispatch.cluster import GONE, executor_broken
 from .._dispatch.messages import Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
 from .._wire.images import Shipment
 from .._wire.interpreter import Interpreter
+from .._wire.logs import Levels
 from .._wire.pickling import Packed, pack_calls, unpack_error
 from .._wire.protocol import (
     CARRIED_KEY,
     Excess,
     GivenBack,
     Left,
+    Logged,
     Look,
     Looked,
     Question,
@@ -131,6 +133,7 @@ class RayWorker:
         )
         address = None if channels is None else channels.address
         setup = terms.setup(interpreter, self._paths, index, self._id, address)
+        self._levels = setup.levels
         _when_done(handle.thread_chunks_start.remote(setup, self._held.first), self._started)
 
     @property
@@ -141,6 +144,7 @@ class RayWorker:
     def run(self, block: Block) -> bool:
         """Send a block, as `Worker` says."""
         start = time.perf_counter()
+        self._send_levels()
         key = block.function.parcel.key
         calls, failures = pack_calls(block.calls, carried=key == CARRIED_KEY)
         if len(failures) == len(block.calls):
@@ -249,6 +253,7 @@ class RayWorker:
             self._fate.lost(error)
             return
         ready = future.result()
+        self._log(ready.records)
         self.host, self.pid, self.node = ready.host, ready.pid, ready.node
         self.interruptible = ready.connected
         self._fate.up(ready.host, ready.pid, connected=ready.connected)
@@ -282,6 +287,8 @@ class RayWorker:
                 self._exceeded(message)
             case Left():
                 self._link.left()
+            case Logged():
+                self._log([message])
 
     def _returned(self, number: int, sealed: Any) -> None:
         """Take the outcomes of a block that were Ray's to carry, though the block was not."""
@@ -299,6 +306,7 @@ class RayWorker:
             self._fate.lost(error)
 
     def _finished(self, reply: Reply) -> None:
+        self._log(reply.records)
         if (sent := self._sent.pop(reply.number)) is not None:
             self._post(Finished(self, sent.block, self._collect(reply, sent), reply.left))
 
@@ -356,6 +364,18 @@ class RayWorker:
 
     def _collect(self, reply: Reply, sent: Sent, seconds: float | None = None) -> Callable[[], Outcomes]:
         return partial(outcomes, reply, sent, sent.seconds if seconds is None else seconds, self._terms.writable)
+
+    def _log(self, records: list[Logged]) -> None:
+        if self._terms.logs is not None:
+            for logged in records:
+                self._terms.logs.take(logged)
+
+    def _send_levels(self) -> None:
+        """Tell the worker which log records are wanted, if that has changed and it can be told."""
+        if self._terms.logs is not None:
+            levels = Levels.here()
+            if levels != self._levels and self._link.ask(encode(levels)):
+                self._levels = levels
 
     def _new_paths(self) -> list[str] | None:
         if sys.path == self._paths:

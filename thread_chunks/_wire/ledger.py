@@ -105,8 +105,15 @@ class View:
 class _Bundling(Reducer):
     """Pickles globals together, and finds out which others belong with them."""
 
-    def __init__(self, current: Callable[[Key], Version | None], keys: Iterable[Key], objects: dict[int, Key]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        current: Callable[[Key], Version | None],
+        keys: Iterable[Key],
+        objects: dict[int, Key],
+        *,
+        bare_loggers: bool,
+    ) -> None:
+        super().__init__(bare_loggers=bare_loggers)
         self._current = current
         self._objects = objects
         self._queue = deque(keys)
@@ -166,10 +173,13 @@ class Ledger:
     ----------
     store : callable
         Takes the pickle of globals, and returns what is sent for it.
+    bare_loggers : bool, default: False
+        As for `Reducer`.
     """
 
-    def __init__(self, store: Callable[[Packed], Any]) -> None:
+    def __init__(self, store: Callable[[Packed], Any], *, bare_loggers: bool = False) -> None:
         self._store = store
+        self._bare_loggers = bare_loggers
         self._lock = threading.RLock()
         self._versions: dict[Key, Version] = {}
         self._small: set[Key] = set()  # what goes along unasked
@@ -185,7 +195,8 @@ class Ledger:
         PicklingFailed
             If it cannot be.
         """
-        reducer = Reducer(f"what {fn.__qualname__} holds" if type(fn) is FunctionType else "")
+        where = f"what {fn.__qualname__} holds" if type(fn) is FunctionType else ""
+        reducer = Reducer(where, bare_loggers=self._bare_loggers)
         packed = pack(fn, reducer)
         if not packed.uses and not reducer.any_name:
             return packed, None
@@ -195,7 +206,7 @@ class Ledger:
     def view(self, roots: Collection[Key], *, whole: bool = False, before: View | None = None) -> View:
         """Return the present view of some globals, and of all if `whole`; `before` if nothing has changed since."""
         with self._lock:
-            capture = _Capture(self._versions, self._store)
+            capture = _Capture(self._versions, self._store, bare_loggers=self._bare_loggers)
             capture.bring(roots)
             whole = whole or any(version.any_name for version in capture.found.values())
             began = time.perf_counter()
@@ -238,8 +249,9 @@ class Ledger:
 class _Capture:
     """Brings versions up to date; each global is compared once."""
 
-    def __init__(self, versions: dict[Key, Version], store: Callable[[Packed], Any]) -> None:
+    def __init__(self, versions: dict[Key, Version], store: Callable[[Packed], Any], *, bare_loggers: bool) -> None:
         self.found: dict[Key, Version] = {}
+        self._bare_loggers = bare_loggers
         self._versions = versions
         self._store = store
         self._checked: dict[Key, bool] = {}
@@ -273,7 +285,7 @@ class _Capture:
         """Pickle globals with those that belong to them; return how many bytes they take, and which they are."""
         if self._objects is None:
             self._objects = {id(value): key for key, value in _objects()}
-        bundling = _Bundling(self.current, keys, self._objects)
+        bundling = _Bundling(self.current, keys, self._objects, bare_loggers=self._bare_loggers)
         try:
             packed = pack_stream(bundling.items(), bundling, limit)
         except OverflowError:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from .framing import ChannelAddress
 from .images import Shipment
 from .interpreter import Interpreter
+from .logs import Levels
 from .pickling import Packed
 
 # The key of the function that a worker was started with.
@@ -81,13 +82,28 @@ class Question:
 
 
 @dataclass(slots=True)
+class Logged:
+    """A log record on its way to the driver.
+
+    `fields` are its attributes that are plain. `message` is the message with its arguments, as they were given, if
+    these are not plain and can be pickled; `fields` has the text. `extras` are attributes that are not plain, and
+    `error` is the exception.
+    """
+
+    fields: dict[str, Any]
+    message: Packed | None = None
+    extras: dict[str, Packed] = field(default_factory=dict)
+    error: Packed | None = None
+
+
+@dataclass(slots=True)
 class Reply:
     """Outcomes on their way back: those from the `offset`-th call of the block on.
 
     `values` has an item for each call; None where `packed` or `errors` has one. The block has taken
     `seconds` so far. The last `left` calls of the block are given back, and will not be run. One call has
     been running for `running` seconds, if any does. `long` has duration (s) and peak memory (bytes) of the calls
-    that took long, the others took `short` seconds together.
+    that took long, the others took `short` seconds together. `records` is what was logged, where there is no channel.
     """
 
     number: int
@@ -100,6 +116,7 @@ class Reply:
     running: float = 0.0
     short: float = 0.0
     long: list[tuple[float, int]] = field(default_factory=list)
+    records: list[Logged] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -162,8 +179,8 @@ class Left:
 
 
 _KINDS = (
-    *(Request, Leave, Surrender, Question),
-    *(Reply, Refused, GivenBack, Looked, Excess, Left),
+    *(Request, Leave, Surrender, Question, Levels),
+    *(Reply, Refused, GivenBack, Looked, Excess, Left, Logged),
 )
 _CODES = {kind: code for code, kind in enumerate(_KINDS)}
 _CODE = struct.Struct("B")
@@ -253,6 +270,7 @@ class Setup:
     identity: bytes  # what the worker is known by to the executor
     channel: ChannelAddress | None  # where it connects; None: the driver can't be reached
     memory_limit: int | None  # how many bytes it may have for itself
+    levels: Levels | None  # which log records the driver wants; None: no record is sent
 
 
 @dataclass(slots=True)
@@ -264,3 +282,4 @@ class Ready:
     node: str  # of the cluster, or empty
     connected: bool  # whether there is a channel
     error: Packed | None
+    records: list[Logged]  # what was logged, where there is no channel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
@@ -28,6 +29,8 @@ class Reducer:
     ----------
     where : str, optional
         Which global is pickled, for errors. Then what cannot be pickled gets a natural copy, or a stand-in.
+    bare_loggers : bool, optional
+        Whether loggers travel without their handlers, because log records come back to these. Default: False.
 
     Attributes
     ----------
@@ -37,8 +40,9 @@ class Reducer:
         Whether a function may use any global.
     """
 
-    def __init__(self, where: str = "") -> None:
+    def __init__(self, where: str = "", *, bare_loggers: bool = False) -> None:
         self.where = where
+        self._bare_loggers = bare_loggers
         self.uses: set[Key] = set()
         self.any_name = False
         self._cells = Cells()
@@ -78,6 +82,8 @@ class Reducer:
             if is_home(obj.__name__):
                 self.uses.update((obj.__name__, name) for name in vars(obj) if not name.startswith("__"))
                 return import_module, (obj.__name__,)
+        elif self._bare_loggers and issubclass(kind, logging.Logger):
+            return by_value(obj)
         elif self.where or kind is functools.cached_property:
             return reduce_copy(obj, self.where, plainly)
         return by_value(obj)
