@@ -13,6 +13,8 @@ ROOT = Path(thread_chunks.__file__).parent
 
 # A room imports from those below it, and from itself. A module that is named here is a room of its own.
 ROOMS = [
+    "__main__",
+    "_commands",
     "",  # the top level: what users import
     "_series",
     "_ray",

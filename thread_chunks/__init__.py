@@ -33,6 +33,7 @@ Room              What lives there                       Runs in               E
 ================  =====================================  ====================  ==============
 top level         what users import, and the validation  the caller's thread   `executor`
                   of what they pass (``_arguments``)
+``_commands``     ``python -m thread_chunks``            a shell's command     `__main__`
 ``_series``       a series as its consumer sees it:      the caller's thread   ``start``
                   feeding, order, buffer, bar,
                   resumption from a checkpoint

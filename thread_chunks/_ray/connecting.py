@@ -16,6 +16,7 @@ import ray
 
 from .. import config
 from ..errors import ExecutorBroken
+from . import standing
 from .keeper import Keeper, StartFailed, wait_for_others
 from .surroundings import fit
 from .unstable import is_client
@@ -44,6 +45,8 @@ _WRONG_TOKEN = (
     "it wants another token than this process shows, which is that of {}. Ray takes RAY_AUTH_TOKEN first, then the "
     "file that RAY_AUTH_TOKEN_PATH names, then ~/.ray/auth_token: have the cluster's token there"
 )
+
+_START = "`python -m thread_chunks up` starts one on this machine, and prints where it is"
 
 
 @dataclass(slots=True, frozen=True)
@@ -88,6 +91,8 @@ def connect() -> Connection:
     try:
         if address == "local":
             fit(options)
+        elif address == "auto":
+            _look_for_standing(options)
         with _ctrl_c_later():
             connection = _init(options)
     except (TypeError, ValueError) as error:
@@ -103,6 +108,17 @@ def connect() -> Connection:
                 ray.shutdown()
         raise
     return connection
+
+
+def _look_for_standing(options: dict[str, Any]) -> None:
+    """Where any Ray of this machine will do, have Ray take the one that stays up between programs, if it is up.
+
+    The address is left to Ray to find, in the directory of that one: only then does it show the token of
+    ``~/.ray/auth_token`` by itself, without ``RAY_AUTH_MODE``.
+    """
+    if os.environ.get("RAY_ADDRESS", "auto") == "auto" and (found := standing.find()) is not None:
+        os.environ.update(found.token)
+        options["_temp_dir"] = found.mark.directory
 
 
 def _init(options: dict[str, Any]) -> Connection:
@@ -151,6 +167,8 @@ def _broken(address: str, error: Exception) -> ExecutorBroken:
     if "AuthToken" in str(error.__cause__):
         shown = _shown_token()
         reason = _NO_TOKEN if shown is None else _WRONG_TOKEN.format(shown)
+    elif "not find any running Ray" in str(error):
+        reason = f"no Ray is up on this machine. {_START}"
     return ExecutorBroken(f"Ray cannot be {failed}: {reason}")
 
 
@@ -187,7 +205,8 @@ def _ctrl_c_later() -> Iterator[None]:
 def reach(address: str, patience: float) -> None:
     """Connect to ``host:port``, and leave; raise OSError if nobody answers within `patience` seconds."""
     host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), patience).close()
+    # An IPv4 address in IPv6's form is reached without IPv6, too.
+    socket.create_connection((host.strip("[]").removeprefix("::ffff:"), int(port)), patience).close()
 
 
 def check_connection() -> None:
@@ -211,5 +230,5 @@ def _check_address(address: str) -> None:
         except OSError as error:
             raise ExecutorBroken(
                 f"nobody answers at {address}, where a Ray cluster should be (config.ray_config['address'], or "
-                f"RAY_ADDRESS): {error}"
+                f"RAY_ADDRESS): {error}. {_START}"
             ) from error

@@ -112,6 +112,21 @@ def find_directory() -> str | None:
     )
 
 
+def find_own_directory(name: str) -> str:
+    """Return a directory for Ray that is this user's alone, and has that name; it is made if it does not exist.
+
+    Raises
+    ------
+    OSError
+        If there is no place for it.
+    """
+    for base in [base for base in _directories() if os.path.basename(base) != "ray"]:
+        directory = os.path.join(base, name)
+        if _fault_of(directory) is None and os.stat(base).st_uid == user_id():
+            return directory
+    raise OSError("Ray has no directory for its sockets and logs. Set RAY_TMPDIR to a short path that you may write to")
+
+
 def _directories() -> Iterator[str]:
     user = user_id()
     own = "ray-thread_chunks" if user is None else f"ray-{user}"

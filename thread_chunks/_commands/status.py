@@ -1,0 +1,91 @@
+"""How far the runs are that write to a checkpoint file."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from threading import Event
+from typing import Any
+
+from .._checkpoints.store import Run, Store, open_store
+from .words import duration, printable
+
+# The rate is that of so many seconds: fewer, and it jumps; more, and it tells of a time that is over.
+_RECENT = 300.0
+
+# At most so many outcomes are looked at for it.
+_SAMPLE = 10_000
+
+# How often `--watch` looks again (s).
+_INTERVAL = 2.0
+
+
+def show(path: str, *, watch: bool, as_json: bool) -> None:
+    """Print how far the runs are; with `watch`, again and again.
+
+    Raises
+    ------
+    CheckpointRefused, OSError
+        If it is no checkpoint that can be read.
+    """
+    with closing(open_store(path, must_exist=True)) as store:
+        look = _show_as_json if as_json else _show_as_text
+        look(store)
+        while watch:
+            Event().wait(_INTERVAL)
+            look(store)
+
+
+def _show_as_json(store: Store) -> None:
+    print(json.dumps(_status(store)), flush=True)
+
+
+def _show_as_text(store: Store) -> None:
+    status = _status(store)
+    print(f"{printable(status['path'])}  {status['bytes'] / 1e6:.1f} MB")
+    for function in status["functions"]:
+        print("  " + ", ".join(_facts(function)), flush=True)
+
+
+def _facts(function: dict[str, Any]) -> Iterator[str]:
+    total = function["total"]
+    yield f"{printable(function['function'])}: {function['finished']} of {'unknown' if total is None else total}"
+    if total:
+        yield f"{100 * function['finished'] // total} %"
+    if function["per_second"]:
+        yield f"{function['per_second']:.3g} per s"
+    if function["seconds_left"] is not None:
+        yield f"{duration(function['seconds_left'])} left"
+
+
+def _status(store: Store) -> dict[str, Any]:
+    size = os.path.getsize(store.path)
+    with suppress(FileNotFoundError):
+        size += os.path.getsize(f"{store.path}-wal")
+    with store.bounded():
+        functions = [_status_of(store, run) for run in store.last_runs()]
+    return {"path": store.path, "bytes": size, "functions": functions}
+
+
+def _status_of(store: Store, run: Run) -> dict[str, Any]:
+    finished = store.finished(run)
+    now = time.time()
+    since = max(run.started, now - _RECENT)
+    latest = store.latest(run.function, _SAMPLE)
+    if len(latest) == _SAMPLE:
+        since = max(since, latest[-1])
+    rate = sum(when >= since for when in latest) / max(now - since, 1e-3)
+    left = None
+    if run.total is not None and (rate or finished == run.total):
+        left = (run.total - finished) / rate if finished < run.total else 0.0
+    return {
+        "function": run.name,
+        "finished": finished,
+        "total": run.total,
+        "per_second": rate,
+        "seconds_left": left,
+        "started": run.started,
+    }
