@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import tempfile
 
 import pytest
 import ray
@@ -13,7 +15,11 @@ from tiers import TIERS, tier_of
 from thread_chunks import ChunkExecutor, config
 
 
-def pytest_configure():
+def pytest_configure(config):
+    # Ray notes there which cluster is up, and a program without an address joins it: not that of another run of tests.
+    folder = tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    os.environ["RAY_TMPDIR"] = folder.name
     # It is ignored where the tests run in the background. Ray's processes would inherit that, and so would what calls
     # start: a `sleep` that is sent SIGINT would go on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
