@@ -169,6 +169,18 @@ def test_a_worker_that_does_not_read_holds_up_nobody(channels):
     other.close()
 
 
+def test_two_hundred_workers_are_heard(channels):
+    pairs = [pair(channels) for _ in range(200)]
+    for number, (ours, theirs, owner) in enumerate(pairs):
+        ours.send(b"to %d" % number)
+        theirs.send(b"from %d" % number)
+        assert owner.wait() == [b"from %d" % number]
+        assert next(theirs.receive()) == b"to %d" % number
+    for _, theirs, owner in pairs:
+        theirs.close()
+        assert owner.broken.wait(30) or owner.dead.is_set()
+
+
 @pytest.mark.parametrize("said", [b"", b"garbage" * 100, b"GET / HTTP/1.1\r\n\r\n" * 20, bytes(ANSWER)])
 def test_a_stranger_is_dropped_and_holds_up_nobody(channels, said):
     with closing(stranger(channels.address)) as connection:

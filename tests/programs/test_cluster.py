@@ -250,6 +250,26 @@ executor.shutdown()
     assert lines == ["[1, 3]", "0", "3", "0", "[4]"]
 
 
+def test_workers_of_other_machines_connect_by_tcp(on):
+    script = """
+from thread_chunks._ray import channels
+channels.TELLS_PEERS = False  # else the nodes, which are on one machine, would use a Unix socket
+with ChunkExecutor(4, max_retries=1) as executor:
+    print(spread(executor, 4))
+    listening = {c.laddr for c in psutil.Process().net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    connected = [c for c in psutil.Process().net_connections("tcp") if c.laddr in listening and c.raddr]
+    print(len(connected) >= 4, {address.ip for address in listening} & {"0.0.0.0", "::"})
+    print(sum(executor.map(abs, range(-1000, 0))))
+    print(executor.submit(lambda: bytes(3_000_000)).result() == bytes(3_000_000))
+    running = executor.submit(time.sleep, 0.5)
+    until(lambda: executor.running())
+    os.kill(executor.running()[0].pid, signal.SIGKILL)
+    print(running.result())
+"""
+    answers = on("import psutil\n" + script)
+    assert answers == ["[1, 3]", "True set()", "500500", "True", "None"]
+
+
 def test_large_stored_function_travels_once_to_each_node(on, cluster):
     def shared():
         return psutil.Process(cluster.second.raylet).memory_info().shared

@@ -217,13 +217,14 @@ class Dispatcher:
 
     def handle(self, messages: Iterable[Message]) -> None:
         """Handle messages, deliver outcomes, and give out the next blocks."""
+        given_out = False
         for message in messages:
             self._handle_one(message)
             self._recovery.deliver()
-            if not isinstance(message, Work) and not self.finished:
+            if given_out := not isinstance(message, Work) and not self.finished:
                 # At once: a worker may be free, and what comes next may take its time.
                 self._assigner.give_out(self.size)
-        if not self.finished:
+        if not given_out and not self.finished:
             self._assigner.give_out(self.size)
 
     def _handle_one(self, message: Message) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from ray.exceptions import OutOfMemoryError
 
@@ -14,8 +15,12 @@ from .channels import Channels
 from .deaths import lost
 from .oom import KernelKills
 
-# For how long the kernel may take to say that a process has ended which Ray says is dead (s).
-_MOMENT = 0.1
+# For how long a process may take to end that Ray calls dead, or that was killed (s). Less, and on a busy machine it is
+# not known how far one was whose memory takes long to free; more, and the news of a process that lives on is late.
+_TO_END = 5.0
+
+# The same where its end does not come as an event, as there is no channel: other channels wait meanwhile.
+_MOMENT = 0.5
 
 # For how long Ray may take to say why a worker died (s). Less, and a kill for memory is not told from others on a busy
 # machine; more, and calls wait longer where a child of the worker hides its death from Ray.
@@ -35,7 +40,7 @@ class Fate:
     come: Ray does not see a death while a child of the worker holds its connection, and there may be no channel.
 
     `up` is called by a thread of Ray's, before the worker is used, and `close` by the dispatcher's. What is written by
-    the loop's thread (`_progress`, `_has_died`) is read there. `_is_over` is under the lock.
+    the loop's thread (`_word`, `_progress`, `_has_died`) is read there. `_is_over` is under the lock.
 
     Parameters
     ----------
@@ -64,6 +69,7 @@ class Fate:
         self._pid = 0
         self._has_channel = False
         self._watch: Watch | None = None  # if it is on this machine
+        self._word: BaseException | None = None  # what Ray said
         self._progress: Progress | None = None
         self._has_died = False
         self._lock = threading.Lock()
@@ -92,30 +98,42 @@ class Fate:
 
     def broke(self) -> None:
         """Take the worker to be lost, as its channel has ended, as soon as its process ends or that takes too long."""
-        self._wait(_PATIENCE, ConnectionError(_BROKEN))
+        self._wait(_TO_END, ConnectionError(_BROKEN))
 
     def died(self) -> None:
         """Take the worker to be lost, as its process has ended, as soon as Ray says why or that takes too long."""
         if self._channels is not None:
             self._progress = self._channels.progress_of(self._identity)
         self._has_died = True
-        self._wait(_PATIENCE, ConnectionError(_DIED))
+        if self._word is None:
+            self._wait(_PATIENCE, ConnectionError(_DIED))
+        else:
+            self._conclude(self._word)
 
     def lost(self, error: BaseException) -> None:
         """Take Ray's word that the worker is dead. How far it was is known when its process has ended."""
-        self._wait(0.0 if self._has_died or not self._has_channel else _MOMENT, error)
+        self._wait(0.0, error, self._hear)
 
-    def _wait(self, seconds: float, error: BaseException) -> None:
-        if self._channels is None:
-            self._conclude(error)
+    def _hear(self, word: BaseException) -> None:
+        self._word = word
+        if self._has_channel and self._watch is not None and not self._has_died:
+            self._wait(_TO_END, word)
         else:
-            self._channels.later(seconds, lambda: self._conclude(error))
+            self._conclude(word)
+
+    def _wait(self, seconds: float, error: BaseException, then: Callable[[BaseException], None] | None = None) -> None:
+        then = self._conclude if then is None else then
+        if self._channels is None:
+            then(error)
+        else:
+            self._channels.later(seconds, partial(then, error))
 
     def _conclude(self, error: BaseException) -> None:
         with self._lock:
             is_over, self._is_over = self._is_over, True
         if not is_over:
-            status = None if self._watch is None else self._watch.status()
+            # Where there is a channel, its process has ended by now, or is not waited for.
+            status = None if self._watch is None else self._watch.status(0.0 if self._has_channel else _MOMENT)
             by_kernel = (
                 not (self.was_killed or self._watch is None or isinstance(error, OutOfMemoryError))
             ) and self._kernel_kills.take(self._pid, status)

@@ -156,9 +156,6 @@ class RayWorker:
         except Exception as error:  # it cannot be pickled, or the object store is full
             self._post(Failed(self, block, error))
             return False
-        if not self._runtime.alive:  # else Ray would start itself, in its own way
-            self._post(Broken(_gone))
-            return False
         number = self._next_number()
         largest = None if block.fixed else _LARGEST_REPLY
         keeps = block.function.keeps
@@ -168,6 +165,12 @@ class RayWorker:
         payload = encode(request) if self.interruptible and fits_channel(request) else None
         sent = Sent(block, number, failures, time.perf_counter() - start, large)
         self._sent.add(sent)
+        # Ray that is down would start itself, in its own way, if it were to carry something. A worker that is lost may
+        # have been so with Ray, and nothing may have been sent to it then that would have told.
+        if (payload is None or self._fate.is_over) and not self._runtime.alive:
+            self._sent.pop(number)
+            self._post(Broken(_gone))
+            return False
         self._link.send(Order(number, payload, partial(self._run_by_ray, request, sent)))
         # What comes behind it relies on the function that it brings, which may get lost. What Ray carries is large, and
         # two of them might fill the worker's memory.

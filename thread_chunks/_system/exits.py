@@ -16,10 +16,6 @@ _GET_INFO = 3 << 30 | _SIZE << 16 | 0xFF << 8 | 11
 _MASK = struct.Struct("=Q")
 _STATUS = struct.Struct("=i")
 
-# How long a process may take to end of which Ray says that it is dead (ms). Less, and the end is not known of one whose
-# memory takes long to free; more, and the news of a process that lives on is late.
-_PATIENCE = 500
-
 
 class Watch:
     """Holds on to a process of this machine, to tell how it ended.
@@ -50,8 +46,11 @@ class Watch:
 
     __del__ = close
 
-    def status(self) -> int | None:
-        """Return how it ended, as `os.waitstatus_to_exitcode` has it; None if that is not known."""
+    def status(self, patience: float = 0.0) -> int | None:
+        """Return how it ended, as `os.waitstatus_to_exitcode` has it; None if that is not known.
+
+        It may take so many seconds to end.
+        """
         with self._lock, suppress(OSError, ImportError):
             if self._descriptor is None:
                 return None
@@ -59,7 +58,7 @@ class Watch:
 
             ended = select.poll()
             ended.register(self._descriptor, select.POLLIN)
-            if ended.poll(_PATIENCE):
+            if ended.poll(1000 * patience):
                 info = bytearray(_SIZE)
                 _MASK.pack_into(info, 0, _INFO_EXIT)
                 fcntl.ioctl(self._descriptor, _GET_INFO, info)
