@@ -1,8 +1,8 @@
 """The dispatcher on simulated workers, without Ray and without threads.
 
-Time is simulated, but for what the dispatcher itself takes: that is measured, and a message to a worker and its answer
-cost what they cost with Ray (`RAY`). So a simulated minute of ten thousand workers is what this machine's driver
-could do with them.
+Time is simulated, except for what the dispatcher itself takes: that is measured. A message to a worker and its answer
+cost what they cost by the channel (`CHANNEL`). So a simulated minute of ten thousand workers is what the driver of this
+machine could do with them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from thread_chunks.errors import WorkerLost
 
 from .simulated_worker import Run, SimulatedWorker
 
-# CPU time of the driver for a block (s), on top of the dispatcher's: to send it by Ray, and to take in its answer. With
-# Ray 2.60 `driver_time` measures 0.6 ms a block in all threads of the driver.
-RAY = 0.0006
+# CPU time of the driver for a block (s), on top of the dispatcher's: to pickle and send it, and to take in its answer.
+# One `submit` after another takes 0.12 to 0.25 ms in all threads of the driver, of which the dispatcher's turn and the
+# caller's thread have more than half.
+CHANNEL = 0.0001
 
 # What it takes the driver to ask Ray for an actor (s), as measured with Ray 2.60.
 START = 0.003
@@ -44,7 +45,7 @@ class Table:
     workers: int
     durations: Sequence[float]  # of the calls (s), in turn
     calls: int
-    latency: tuple[float, float] = (0.001, 0.005)  # of a message, either way (s)
+    latency: tuple[float, float] = (0.0002, 0.001)  # of a message, either way (s)
     start: tuple[float, float] = (1.0, 3.0)  # how long a worker takes to come up (s)
     up: bool = True  # whether the workers are up when the calls come
     deaths: float = 0.0  # of workers, per worker and second
@@ -58,7 +59,7 @@ class Result:
     seconds: float  # how long all took
     busy: float  # the share of the time in which the driver had something to do
     blocks: int
-    per_block: float  # CPU time of the dispatcher (s), without Ray's
+    per_block: float  # CPU time of the dispatcher (s), without the channel's
     first: float  # when the first call was over (s)
     all_up: float  # when the last worker was (s)
 
@@ -78,7 +79,7 @@ class TimedWorker(SimulatedWorker):
 
     def run(self, block: Block) -> bool:
         """Take a block, when the message arrives."""
-        with self._cluster.aside(RAY):
+        with self._cluster.aside(CHANNEL):
             self._cluster.blocks += 1
             labels = range(block.first, block.first + len(block.calls))
             self._arrive(lambda: self.receive(block, labels))
@@ -86,7 +87,7 @@ class TimedWorker(SimulatedWorker):
 
     def surrender(self, block: Block) -> None:
         """Give back what is not begun, when the message arrives."""
-        with self._cluster.aside(RAY):
+        with self._cluster.aside(CHANNEL):
             self._arrive(lambda: self._surrender(block))
 
     def replace_function(self, function: Function) -> None:
@@ -172,18 +173,18 @@ class SimulatedCluster:
     @property
     def now(self) -> float:
         """The simulated time; while the dispatcher has its turn, the real one goes on in it."""
-        return self._now if self._turn is None else self._now + time.perf_counter() - self._turn
+        return self._now if self._turn is None else self._now + time.thread_time() - self._turn
 
     @contextmanager
     def aside(self, seconds: float) -> Iterator[None]:
         """Do something within the dispatcher's turn that takes so many seconds there, whatever it takes here."""
-        began = time.perf_counter()
+        began = time.thread_time()
         try:
             yield
         finally:
             self._now += seconds
             if self._turn is not None:
-                self._turn += time.perf_counter() - began
+                self._turn += time.thread_time() - began
 
     def delay(self) -> float:
         """Return how long a message travels (s)."""
@@ -240,7 +241,7 @@ class SimulatedCluster:
                 woken = woken or news
             if woken:
                 began = self._now
-                self._turn = time.perf_counter()
+                self._turn = time.thread_time()
                 dispatcher.turn([])
                 self._now, self._turn = self.now, None
                 self.spent += self._now - began
@@ -278,7 +279,7 @@ def simulate(table: Table, midway: Callable[[], None] | None = None) -> Result:
         seconds=seconds,
         busy=spent / seconds,
         blocks=blocks,
-        per_block=spent / blocks - RAY,
+        per_block=spent / blocks - CHANNEL,
         first=first,
         all_up=cluster.all_up - began,
     )

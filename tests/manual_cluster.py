@@ -263,7 +263,7 @@ def batch(driver, names, **limits):
     return [call.future for call in calls]
 
 
-def ready_driver(names, size=1, seconds=0.0001, **limits):
+def ready_driver(names, size=1, seconds=0.00005, **limits):
     """Return a driver whose only worker has the calls, in blocks as long as such calls allow."""
     driver = Driver(size)
     driver.function.parcel.pace.observe(16, 16 * seconds)

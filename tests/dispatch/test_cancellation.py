@@ -9,6 +9,7 @@ import pytest
 from manual_cluster import NAMES, Driver, fast_driver, ready_driver, run_out
 
 from thread_chunks._calls.calls import Call, Given
+from thread_chunks._calls.pace import TARGET
 from thread_chunks._dispatch.messages import Cancel, Close, StartAll
 from thread_chunks.errors import WorkerLost
 
@@ -113,7 +114,7 @@ def test_cancelling_many_calls_that_were_sent_sets_one_alarm():
 
 
 def test_calls_that_nobody_cancelled_are_not_cancelled():
-    driver, worker, (first, second, *_) = ready_driver("abcd", seconds=0.04)
+    driver, worker, (first, second, *_) = ready_driver("abcd", seconds=TARGET / 2.5)
     assert len(worker.block.calls) == 2
     assert driver.cancel(first)
     driver.sleep(1)  # without an answer
