@@ -8,12 +8,13 @@ from .cases import CASES
 from .checkpoints import CHECKPOINTS
 from .failures import FAILURES
 from .harness import machine, measure, table
+from .latency import LATENCIES
 from .scale import SCALES
 
 
 def main() -> None:
     """Run the cases and print a table for each."""
-    cases = CASES | CHECKPOINTS | FAILURES | SCALES
+    cases = CASES | LATENCIES | CHECKPOINTS | FAILURES | SCALES
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the package beside its peers.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all. One of {', '.join(cases)}")
     parser.add_argument("--rounds", type=int, help="how often each contender is measured (default: 5)")

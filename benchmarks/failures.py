@@ -41,7 +41,7 @@ LIMITED_MAP.contenders[OURS] = map_with(limited, 2, noop, no_ops)
 LIMITED_MAP.contenders[UNLIMITED] = map_with(ChunkExecutor, 2, noop, no_ops)
 
 AGAIN = Case(
-    "again", "from SIGKILL of a worker to its call running again", "s", [Goal(1 / 1.5, "a bare actor, then another")]
+    "again", "from SIGKILL of a worker to its call running again", "s", [Goal(1 / 0.9, "a bare actor, then another")]
 )
 
 

@@ -8,13 +8,14 @@ from .cases import CASES, RATES
 from .checkpoints import CHECKPOINTS
 from .failures import FAILURES
 from .harness import MEASURED
+from .latency import LATENCIES
 from .scale import SCALES
 
 
 def main() -> None:
     """Measure, and print the value."""
     case, contender, *rest = sys.argv[1:]
-    value = (CASES | CHECKPOINTS | FAILURES | SCALES | RATES)[case].contenders[contender]("--quick" in rest)
+    value = (CASES | LATENCIES | CHECKPOINTS | FAILURES | SCALES | RATES)[case].contenders[contender]("--quick" in rest)
     print(MEASURED, value, flush=True)
 
 

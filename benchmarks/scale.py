@@ -18,7 +18,7 @@ IDEAL = "ideal"
 SIZES = {
     "scale-1s": (1000, 1.0, 20, 0.95),
     "scale-10s": (10_000, 10.0, 10, 0.90),
-    "scale-10ms": (1000, 0.01, 2000, 0.90),
+    "scale-10ms": (1000, 0.01, 2000, 0.97),
 }
 
 
@@ -95,7 +95,7 @@ def actors_case(workers: int) -> Case:
     reaches, for which nothing has to be found out, given out, or taken back.
     """
     case = Case(f"actors-{workers}", f"{workers} Ray actors, {100 * workers:,} calls that sleep for 50 ms", "s")
-    case.goals = [Goal(0.85, IDEAL)]
+    case.goals = [Goal(0.88, IDEAL)]
 
     def run(quick: bool, in_one_block: bool) -> float:
         size, each = (10, 20) if quick else (workers, 100)

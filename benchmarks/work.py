@@ -78,3 +78,27 @@ class Holder:
 def log_normal_durations(count: int) -> list[float]:
     """Return durations (s) with a median of 10 ms, some of which are ten times as long."""
     return [float(seconds) for seconds in np.random.default_rng(1).lognormal(np.log(0.01), 1.0, count)]
+
+
+def pause(seconds: float) -> float:
+    """Use no CPU time for so many seconds."""
+    time.sleep(seconds)
+    return seconds
+
+
+def stamped(seconds: float) -> float:
+    """Return when a call of so many seconds ended (s since the epoch)."""
+    time.sleep(seconds)
+    return time.time()
+
+
+def log_gauss(x: Array) -> float:
+    """Return a density's logarithm, 1 ms later."""
+    time.sleep(0.001)
+    return -0.5 * float(x @ x)
+
+
+def bowl(x: Array) -> float:
+    """Return what is least in the middle, 5 ms later."""
+    time.sleep(0.005)
+    return float(((x - 1) ** 2).sum())
