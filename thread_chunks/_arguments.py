@@ -101,12 +101,12 @@ def number_of_bytes(size: SupportsIndex | str) -> int:
     Raises
     ------
     TypeError, ValueError
-        If it is no size.
+        If it is not a size.
     """
     if isinstance(size, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?i?)b?\s*", size.lower())
         if match is None or match[2] not in _UNITS:
-            raise ValueError(f"{size!r} is no size: give bytes, or a string like '2GiB' or '500 MB'")
+            raise ValueError(f"{size!r} is not a size: give bytes, or a string like '2GiB' or '500 MB'")
         size = int(float(match[1]) * _UNITS[match[2]])
     if isinstance(size, bool) or not isinstance(size, SupportsIndex):
         raise TypeError(f"a size is a number of bytes, or a string like '2GiB', not {size!r}")

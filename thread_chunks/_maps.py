@@ -130,66 +130,60 @@ class Maps(Executor):
         Parameters
         ----------
         fn : callable or None
-            The function; None for the stored one. If it is not callable, it is taken for the first
-            iterable, and the function is the stored one: ``executor.map(xs)``. It is sent to a
-            worker once for the series; a callable with a state (a bound method, say) starts each
-            call with the state that it had.
+            The function; None for the stored one. If it is not callable, it is the first iterable, and the function is
+            the stored one: ``executor.map(xs)``. It is sent to a worker once for the series. A callable with a state,
+            such as a bound method, starts each call with the state that it had.
         *iterables
             Where the arguments come from; the shortest one ends the series.
         timeout : float, optional
             Seconds from now after which the iterator raises `TimeoutError`. Default: none.
         chunksize : int, optional
-            Calls that are sent to a worker in one message, and stay together there. Default: as
-            many as fill about 100 ms (5 ms for each worker, if there are more than twenty), by what the calls of
-            the function took before.
+            Send so many calls to a worker in one message; they stay together there. Default: as many as fill about
+            100 ms (5 ms for each worker, if there are more than twenty), by the time that calls of the function took.
         buffersize : int, optional
-            Lets at most so many calls wait, run, or be finished and not yet consumed, beside the
-            one whose value is being asked for; the iterables are then consumed step by step, and
-            may be infinite. Default: none, all of the iterables is consumed at once.
+            Let at most so many calls wait, run, or be finished and not yet consumed, besides the one whose value is
+            being asked for. The iterables are then consumed step by step, and may be infinite. Default: no bound, the
+            iterables are consumed at once.
         unordered : bool, optional
-            Yield values as they come, and not in the order of the calls. Default: False.
+            Yield values as they come, not in the order of the calls. Default: False.
         progress_bar : bool, optional
             Show a bar that counts finished calls. Default: False.
         path : path-like, optional
-            A checkpoint file, made if it is not there. Values that it has are not computed again, and
-            each value that comes is written to it at once, however late it is asked for. A value is found by
-            the function (its name, its code, what is bound to it, the code and the globals that it uses
-            by name) and by `joblib.hash` of the arguments. Values are pickles: a file must come from somebody you
-            trust. See `Checkpoint`.
+            A checkpoint file, made if it does not exist. Values that it has are not computed again, and each new value
+            is written to it at once, however late the value is consumed. A value is found by the function (its name,
+            its code, what is bound to it, the code and the globals that it uses by name) and by `joblib.hash` of the
+            arguments. Values are pickles: use only files that you trust. See `Checkpoint`.
         key : callable, optional
-            Makes a string of a call's arguments, by which its value is found in the checkpoint, for
-            arguments that have no hash. Default: none.
+            A function that makes a string of a call's arguments, by which its value is found in the checkpoint. For
+            arguments that have no hash. Default: `joblib.hash`.
         results : {"values", "refs"}, optional
-            With "refs", values stay in the cluster, where they were made, and what is yielded are their Ray
-            ``ObjectRef``. As an argument of another call such a reference arrives as its value, which need
-            not fit into the driver's memory. It is lost with its node, and when Ray is shut down. Calls then travel one
-            by one. Default: "values".
+            With "refs", values stay where they were made, and their Ray ``ObjectRef`` are yielded. As an argument of
+            another call a reference arrives as its value, which need not fit into the driver's memory. It is lost with
+            its node, and when Ray is shut down. Calls then travel one by one. Default: "values".
         return_exceptions : bool, optional
-            Yield the exception of a call that failed in its place, with the remote traceback as its cause, and go on;
-            as `asyncio.gather` does. The loss of a worker, `CallTimeout` and `PicklingFailed` are such exceptions. A
-            broken executor, Ctrl-C, and the end of `timeout` are raised all the same. With `path`, the next run runs
-            again what failed. A line of the log says how many calls failed. Default: False, the first exception ends
-            the series.
+            Yield the exception of a failed call in its place, with the remote traceback as its cause, and go on, as
+            `asyncio.gather` does. `WorkerLost`, `CallTimeout` and `PicklingFailed` are such exceptions. A broken
+            executor, Ctrl-C, and the end of `timeout` are raised all the same. With `path`, the next run computes what
+            failed. A line of the log says how many calls failed. Default: False, the first exception ends the series.
         with_arguments : bool, optional
             Yield ``(arguments, value)`` pairs: a tuple of the call's arguments (a dict if they are by keyword), and its
-            value. They stay in memory until they are yielded. With ``unordered=True``, pairs come as soon as the values
-            are there. Default: False.
+            value. Arguments stay in memory until they are yielded. Default: False.
         seed : int, optional
-            Give each call a random seed of its own, `call_seed`, which depends on this and on its place in the series.
-            With `path`, the seed counts as an argument. Default: none.
+            Give each call a random seed of its own, which `call_seed` returns. It depends on `seed` and on the call's
+            place in the series. With `path`, the seed counts as an argument. Default: no seed.
 
         Returns
         -------
         iterator
-            Of values, of references to them, or of pairs. It raises what a call raised, unless `return_exceptions` is
-            True; then, or when it is closed or dropped, the calls that have not started are cancelled.
+            Over values, references to them, or pairs. It raises what a call raised, unless `return_exceptions` is True.
+            When it raises, is closed or is dropped, the calls that have not started are cancelled.
 
         Raises
         ------
         TimeoutError
             From the iterator, if the next value does not come in time.
         CheckpointRefused
-            If the file at `path` is no checkpoint, or damaged, or of a newer version.
+            If the file at `path` is not a checkpoint, is damaged, or is of a newer version.
         TypeError
             If arguments cannot be hashed, before anything is run; with `buffersize`, from the iterator.
         ValueError

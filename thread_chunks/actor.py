@@ -16,11 +16,11 @@ __all__ = ["LabelledActor"]
 
 
 class LabelledActor:
-    """Holds a function, and runs it on labelled arguments.
+    """Hold a function, and run it on labelled arguments.
 
-    Derive from it to make a worker of your own: `__init__` may load what all calls need, and
-    `run` may be overridden. Decorate the class with ``ray.remote`` to pass handles as ``actors``,
-    or pass the plain class to `ChunkExecutor` as ``actor_class``.
+    Derive from it to make a worker of your own: `__init__` may load what all calls need, and `run` may be overridden.
+    Decorate the class with ``ray.remote`` to pass handles as ``actors``, or pass the plain class to `ChunkExecutor` as
+    ``actor_class``.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class LabelledActor:
         Raises
         ------
         ValueError
-            If there is none.
+            If there is no stored function.
         """
         if self._func is None:
             raise ValueError("this actor has no stored function: give it one, or pass a function with the call")
@@ -107,7 +107,7 @@ class LabelledActor:
 
     @InOrder
     async def thread_chunks_end(self, identity: bytes) -> None:
-        """Let go of what is an executor's, which stops using the actor."""
+        """Forget an executor, which stops using the actor."""
         runner_of(self).end(identity)
 
     def thread_chunks_identity(self) -> str:

@@ -1,4 +1,4 @@
-"""A look into a checkpoint file."""
+"""`Checkpoint`: what is in a checkpoint file."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ __all__ = ["Checkpoint"]
 class Checkpoint:
     """The last run that used a checkpoint file: its calls, and their values as far as there are any.
 
-    Values and arguments are pickles, which may do anything when they are read: only read a file
-    from somebody you trust.
+    Values and arguments are pickles, which can run any code when they are read: use only files that you trust.
 
     Parameters
     ----------
@@ -37,15 +36,16 @@ class Checkpoint:
         An argument list for each call, or a mapping of arguments by keyword; None where they were too large to be
         kept.
     output : list
-        The values; None where there is none.
+        The values; None where there is no value.
     completed : list of bool
         Where there is a value.
     index : int, optional
-        The position up to which calls were begun. Default: that behind the last call with a value.
+        The position up to which calls were begun. Default: the one behind the last call with a value.
     done : int, optional
         The number of calls that have a value. Default: found in `completed`.
     path : path-like, optional
-        Where to save it, to be loaded again: runs take no values from what was not run. Default: nowhere.
+        Where to save it, so that it can be loaded again. Runs take no values from a file that was made so. Default: do
+        not save.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Checkpoint:
     ValueError
         If the lists are of different lengths.
     CheckpointRefused
-        If the file at `path` is no checkpoint.
+        If the file at `path` is not a checkpoint.
 
     Examples
     --------
@@ -96,7 +96,7 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
-        """Return what the last run that used a file consists of (nothing if none did), and what is finished by now.
+        """Load the calls of the last run that used a file, with the values that are finished by now.
 
         Parameters
         ----------
@@ -106,9 +106,9 @@ class Checkpoint:
         Raises
         ------
         FileNotFoundError
-            If there is none.
+            If there is no such file.
         CheckpointRefused
-            If it is no checkpoint, or damaged.
+            If it is not a checkpoint, or is damaged.
         """
         with closing(open_store(path, must_exist=True)) as store:
             runs = store.last_runs()
@@ -142,7 +142,7 @@ class Checkpoint:
 
     @cached_property
     def output(self) -> list[Any]:
-        """The values; None where there is none."""
+        """The values; None where there is no value."""
         assert self._calls is not None
         return list(self._values(outcome for _, outcome in self._calls))
 

@@ -86,8 +86,7 @@ def chunk(
     Parameters
     ----------
     func : callable or None
-        The function. None: the functions that the `actors` hold. With both, `func` takes the
-        place of theirs, and stays.
+        The function. None: the functions that the `actors` hold. With both, `func` replaces theirs, for good.
     parameters : list of lists or mappings
         An argument list for each call, or a mapping: the call's arguments by keyword.
     actors : list of actor handles, optional
@@ -98,16 +97,15 @@ def chunk(
     progress_bar : bool, optional
         Show a bar that counts finished calls. Default: `config.progress_bar`.
     path : path-like, optional
-        A checkpoint file, made if it is not there: values that it has are not computed again. See
-        `ChunkExecutor.map`. If it has all of them, Ray is not started.
+        A checkpoint file, made if it does not exist. Values that it has are not computed again. See
+        `ChunkExecutor.map`. If it has all values, Ray is not started.
     key : callable, optional
-        Makes a string of a call's arguments, by which its value is found in the checkpoint. Default:
-        `joblib.hash` of them is used.
+        A function that makes a string of a call's arguments, by which its value is found in the checkpoint. Default:
+        `joblib.hash`.
     seed : int, optional
-        Give each call a random seed of its own, as `ChunkExecutor.map` does. Default: none.
+        Give each call a random seed of its own, as `ChunkExecutor.map` does. Default: no seed.
     return_exceptions : bool, optional
-        Let the exception of a call that failed stand in its place, and go on; as for `ChunkExecutor.map`. Default:
-        False.
+        Return the exception of a failed call in its place, and go on, as `ChunkExecutor.map` does. Default: False.
 
     Returns
     -------
@@ -122,7 +120,7 @@ def chunk(
         An item of `parameters` is neither a list of arguments nor a mapping of them, or another argument is of a
         wrong type.
     CheckpointRefused
-        The file at `path` is no checkpoint.
+        The file at `path` is not a checkpoint.
     Exception
         What a call raised, unless `return_exceptions` is True. The calls that have not started are then cancelled.
 
@@ -158,7 +156,7 @@ def chunk(
 
 
 class Chunker(Generic[_T]):
-    """`chunk` with actors that are kept from one call to the next.
+    """Call a function for many rows of arguments, with actors that are kept from one call to the next.
 
     Parameters
     ----------
@@ -188,8 +186,7 @@ class Chunker(Generic[_T]):
     Raises
     ------
     ValueError
-        Both or none of `func` and `actors` are given, or `chunk_size` differs from the number of
-        actors.
+        Both `func` and `actors` are given, or neither is, or `chunk_size` differs from the number of actors.
 
     Examples
     --------

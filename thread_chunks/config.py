@@ -1,19 +1,19 @@
-"""The defaults. Assign to them at any time: they are read when they are used.
+"""Defaults, which are read when they are used: assign to them at any time.
 
 Attributes
 ----------
 default_chunk_size : int
-    How many calls run at once where nothing else is said: the CPUs this process may use. On a
-    cluster that the package did not start, its CPUs, unless another number is assigned here.
+    How many calls run at once if `chunk_size` is not given: the number of CPUs that this process may use. On a cluster
+    that the package did not start: the number of its CPUs, unless another number is assigned here.
 usable_cpus : int
-    The CPUs that this process may use: those of its affinity, the CPU quota of its container or of systemd, and
-    ``LOKY_MAX_CPU_COUNT``, whichever is least. Ray gets as many when the package starts it.
+    How many CPUs this process may use: the least of its affinity, the CPU quota of its container or of systemd, and
+    ``LOKY_MAX_CPU_COUNT``. Ray gets as many when the package starts it.
 ray_config : dict
     Keyword arguments for ``ray.init``, when the package is the one to start Ray. By default
     Ray starts without its dashboard, and prints nothing.
 forward_logging : bool
-    Whether executors forward log records of calls where they are not told, as those of `chunk` and `Chunker`. Default:
-    False.
+    Whether executors forward the log records of calls if `forward_logging` is not given, as in `chunk` and `Chunker`.
+    Default: False.
 progress_bar : bool
     Whether `chunk` and `Chunker` show a progress bar. Default: True.
 

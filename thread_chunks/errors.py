@@ -1,8 +1,7 @@
-"""Every failure of the package's own, in words for the user.
+"""The exceptions and warnings of the package.
 
-All are rooted in the standard library's exceptions, so that code written for
-`ProcessPoolExecutor` catches them. An exception that the user's function raises is none of
-these: it arrives as it was raised.
+All derive from the standard library's, so that code written for `ProcessPoolExecutor` catches them. What the user's
+function raises arrives as it was raised.
 """
 
 from __future__ import annotations
@@ -27,11 +26,9 @@ __all__ = [
 class WorkerLost(BrokenProcessPool):
     """A worker died while it ran this call; the executor goes on with a new worker.
 
-    Unlike `ProcessPoolExecutor`'s, this `BrokenProcessPool` concerns the block only that the worker
-    had: one call, or several if they are short or `map` was given a `chunksize`. The call may have
-    run in part, or not at all if it stood behind another or the worker died while it was idle. With
-    `max_retries` such calls are run again. The text names the call, or says how many there were; and the process,
-    its host, and how it died.
+    Unlike that of `ProcessPoolExecutor`, this `BrokenProcessPool` concerns one call, or the short calls that were sent
+    together with it. The call may have run in part. With `max_retries` it is retried. The message names the call, the
+    process, its host, and how it died.
 
     Examples
     --------
@@ -48,17 +45,16 @@ class WorkerLost(BrokenProcessPool):
 class WorkerOutOfMemory(WorkerLost, MemoryError):
     """A worker was killed for its memory while it ran this call: by Ray, the kernel, or because of `memory_limit`.
 
-    After Ray or the kernel killed a worker, one call fewer runs at once. Give the executor a smaller `chunk_size`,
-    or `max_retries`, which runs such calls again among fewer others.
+    After Ray or the kernel killed a worker, one call fewer runs at once. Use a smaller `chunk_size`, or `max_retries`,
+    which runs the call again among fewer others.
     """
 
 
 class CallTimeout(TimeoutError):
     """A call took longer than its `call_timeout`, and its worker was killed.
 
-    Other calls are not touched, unless the call held the interpreter lock, so that the worker could not say which
-    calls of those that it was sent together had run: then those are run again, if `max_retries` allows it, or get
-    `WorkerLost`.
+    Other calls go on. Only if the call held the GIL, the worker could not say which of the calls that were sent
+    together had run. These are retried if `max_retries` allows it, or fail with `WorkerLost`.
 
     Examples
     --------
@@ -76,50 +72,49 @@ class CallTimeout(TimeoutError):
 class ExecutorBroken(BrokenProcessPool):
     """No worker can run calls any more: every pending call gets this, and new ones are refused.
 
-    Raised when the initializer fails, when workers cannot be started, and when Ray is gone.
-    The cause is in ``__cause__``.
+    Raised when the initializer fails, when workers cannot be started, and when Ray is gone. The reason is in
+    ``__cause__``.
     """
 
 
 class PicklingFailed(pickle.PicklingError):
-    """An argument, a value or an exception cannot be sent; the text names its type.
+    """An argument, a value or an exception cannot be pickled; the message names its type.
 
     Only the call that it belongs to fails. The reason is in ``__cause__``.
     """
 
 
 class UnpicklingFailed(pickle.UnpicklingError):
-    """What was sent cannot be rebuilt on arrival; only the call that it belongs to fails.
+    """An object cannot be unpickled on arrival; only the call that it belongs to fails.
 
-    The most frequent reason is a module that the worker cannot import. The reason is in
-    ``__cause__``.
+    The most frequent reason is a module that the worker cannot import. The reason is in ``__cause__``.
     """
 
 
 class CheckpointRefused(ValueError):
-    """What is at `path` is not a checkpoint that can be used: something else, damaged, or of a newer version.
+    """The file at `path` is not a usable checkpoint: it is something else, damaged, or of a newer version.
 
-    Raised before anything runs; the file is left byte for byte as it was.
+    Raised before anything runs. The file is left byte for byte as it was.
     """
 
 
 class CheckpointFailedWarning(RuntimeWarning):
-    """Values are no longer written to the checkpoint: the disk is full, say, or the file was removed.
+    """Values are no longer written to the checkpoint, since the disk is full or the file was removed.
 
-    The computation goes on. What had been written before stays, and is found by the next run.
+    The computation goes on. The next run finds what was written before.
     """
 
 
 class CheckpointStaleWarning(UserWarning):
-    """The checkpoint has values of a function of this name with another code, or that used other code or globals.
+    """The checkpoint has values of a function of this name that had other code, or used other code or globals.
 
-    The text names what differs. The values are kept, and not used; they are used again when all is as it was. Values
-    in a file of an older version, which did not note what a function uses by name, are used, and the text says so.
+    The message names what differs. The values are kept, and used again when all is as it was. Values in a file of an
+    older version, which did not note what a function uses by name, are used, and the message says so.
     """
 
 
 class RemoteTraceback(Exception):
-    """The traceback of the worker's side, as the ``__cause__`` of an error that comes from there.
+    """The worker's traceback, as the ``__cause__`` of an error that was raised there.
 
     Parameters
     ----------

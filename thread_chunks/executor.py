@@ -26,7 +26,7 @@ from ._calls.seeds import SeedBed
 from ._dispatch.cluster import WholeCluster
 from ._dispatch.engine import Engine
 from ._maps import Maps
-from ._ray import presence  # noqa: F401 (it hears of Ray that the user imports, and of forks, from now on)
+from ._ray import presence  # noqa: F401 (it watches, from now on, for forks and for Ray that the user imports)
 from ._series.options import SeriesOptions
 from ._series.start import Runner, start
 from ._series.submissions import Submissions
@@ -42,7 +42,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 # How long Ctrl-C waits for calls to be killed, and for what finished to be on disk (s). That takes some 20 ms; half a
-# second more where a call holds the interpreter lock; and longer if Ray is gone.
+# second more where a call holds the GIL; and longer if Ray is gone.
 _PROMPT = 0.8
 
 
@@ -58,11 +58,11 @@ class ChunkExecutor(Maps):
 
     Calls run in parallel, at most `chunk_size` at a time, in processes of this machine or of a
     Ray cluster. Unlike in a `ProcessPoolExecutor`, functions may be lambdas, closures or local;
-    no ``if __name__ == "__main__"`` guard is needed; and the death of a worker costs what it ran, one
-    call or some short ones, and not the executor.
+    no ``if __name__ == "__main__"`` guard is needed; and a crashed worker fails only the call that it
+    was running, not the executor.
 
-    Ray is started if it is not up, and stopped when the last executor that needs it has ended;
-    Ray that somebody else started is left as it is.
+    The executor starts Ray if it is not up, and the last executor that ends stops it. Ray that was up
+    before is left up.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ class ChunkExecutor(Maps):
         by all workers of a machine (and therefore read-only). An int here is taken for
         `chunk_size`, so that ``ChunkExecutor(4)`` is what ``ProcessPoolExecutor(4)`` is.
     chunk_size : int, optional
-        How many calls run at once, which is the number of workers. Default: the number of
-        `actors`, else `config.default_chunk_size`: the CPUs that this process may use; on a cluster that the
-        package did not start, those that the cluster has now.
+        How many calls run at once, which is the number of workers. Default: the number of `actors`, else
+        `config.default_chunk_size`, which is the number of CPUs that this process may use. On a cluster that the
+        package did not start: the number of CPUs that the cluster has now.
     initializer : callable, optional
         Called in each worker before its calls, in the thread that runs them. If it raises, the
         executor is broken.
@@ -82,12 +82,12 @@ class ChunkExecutor(Maps):
     max_workers : int, optional
         The standard library's name for `chunk_size`.
     mp_context : object, optional
-        Ignored: Ray starts the processes, in its own way. It is accepted, also in the place of
-        `chunk_size`, because programs and libraries pass it to `ProcessPoolExecutor`.
+        Ignored, since Ray starts the processes. It is accepted, also in the place of `chunk_size`, because programs
+        and libraries pass it to `ProcessPoolExecutor`.
     max_tasks_per_child : int, optional
-        After so many calls a worker is replaced by a fresh one, which costs about half a second of
-        CPU; as in the standard library, what `chunksize` puts together counts as one. The old
-        process may take a moment to end. Default: never.
+        Replace a worker by a fresh one after so many calls. This takes about half a second of CPU time, and the old
+        process may take a moment to end. As in the standard library, a block of `chunksize` calls counts as one.
+        Default: never.
     zero_copy : bool, optional
         Let arrays (and other large buffers, from 64 KiB) arrive as read-only views, in calls and in
         results. In a message of more than 1 MiB they are views of Ray's shared memory: 64 MB travel
@@ -101,30 +101,29 @@ class ChunkExecutor(Maps):
         A subclass of `LabelledActor` (plain, not made remote) to make the workers from. Each is
         made with ``actor_class(None)``, and gets `func` by ``set_func``.
     actor_options : dict, optional
-        Options for the actors, as for ``ActorClass.options`` of Ray; for example
-        ``{"num_gpus": 1}``. Default: ``{"num_cpus": 0}``, which reserves nothing, so that calls may use Ray, and
-        executors of their own; the workers are then spread over the nodes of a cluster in proportion to their
-        CPUs. With ``{"num_cpus": 1}`` Ray places them, as many as there are CPUs; the others wait for room, and an
-        autoscaler sees them. Unless ``OMP_NUM_THREADS`` is set, Ray sets it in each worker to the number of CPUs
-        that it reserves, at least 1: for threads of numpy's within a call, reserve CPUs. Blocks are not among the
-        tasks that Ray's dashboard and ``ray list tasks`` show, unless you ask for ``{"enable_task_events": True}``.
+        Options for the actors, as for ``ActorClass.options`` of Ray; for example ``{"num_gpus": 1}``. Default:
+        ``{"num_cpus": 0}``, which reserves nothing, so that calls may use Ray, and executors of their own. The workers
+        are then spread over the nodes of a cluster in proportion to their CPUs. With ``{"num_cpus": 1}`` Ray places
+        them, as many as there are CPUs. The others wait for room, and an autoscaler sees them. Unless
+        ``OMP_NUM_THREADS`` is set, Ray sets it in each worker to the number of CPUs that it reserves, at least 1. So
+        reserve CPUs if numpy is to use threads within a call. ``{"enable_task_events": True}`` shows blocks in Ray's
+        dashboard and in ``ray list tasks``.
     persistent : bool, optional
-        Leave Ray up, whoever started it. Default: False.
+        Leave Ray up at the end, whoever started it. Default: False.
     max_retries : int, optional
-        How often a call is run again after its worker was lost. Such calls are run one to a block, so that one
-        that ends its worker each time fails after ``max_retries + 1`` runs, alone. A worker that Ray or the kernel
-        kills for want of memory, while others run, uses up no retry. Default: 0, no call is run twice.
+        How often a call is retried after its worker was lost. Retried calls run one to a block: one that crashes its
+        worker each time fails after ``max_retries + 1`` runs, alone. An OOM kill by Ray or the kernel uses up no
+        retry while other calls run. Default: 0, no call is run twice.
     call_timeout : float, optional
-        Seconds after which a call that runs gets `CallTimeout`, and its worker is killed and replaced. Each call counts
-        from its own start; but among calls that were sent together, one that holds the interpreter lock, so that the
-        worker cannot say which of them runs, may get twice the time. ``math.inf`` is none. Default: none.
+        Seconds after which a running call fails with `CallTimeout`; its worker is killed and replaced. The time counts
+        from the start of the call. A call that holds the GIL may get twice the time if it was sent together with
+        others, since the worker cannot say which of them runs. ``math.inf`` means no limit. Default: no limit.
     memory_limit : int or str, optional
-        How much memory a worker may have for itself: bytes, or a string like ``"2GiB"``. A call that exceeds it gets
-        `WorkerOutOfMemory`, and its worker is killed and replaced. What workers share does not count (Ray's object
-        store, mapped files), nor do processes that a call starts. Workers look every 20 ms, which costs less than
-        0.2 % of their time; a call that takes 1 GB/s is found 20 MB too late, and one that holds the interpreter lock
-        not before it lets go. Ray, too, is told, as the option `memory` of the actors, so that a node gets no more of
-        them than fit. Default: none.
+        How much private memory a worker may have: bytes, or a string like ``"2GiB"``. A call that exceeds it fails
+        with `WorkerOutOfMemory`; its worker is killed and replaced. Ray's object store, mapped files, and processes
+        that a call starts do not count. Memory is sampled every 20 ms, so a call that allocates 1 GB/s overshoots by
+        about 20 MB. A call that holds the GIL is caught when it releases it. Ray gets the limit as the option `memory`
+        of the actors, and places no more of them on a node than fit. Default: no limit.
     forward_logging : bool, optional
         Let this process's loggers handle the log records of calls and initializers, as if they were made here: by its
         handlers, filters and levels, also where these change. A record that no handler takes does not travel. When a
@@ -136,20 +135,20 @@ class ChunkExecutor(Maps):
     chunk_size, max_workers : int
         How many calls may run at once.
     size : int
-        How many workers there may be at present; fewer than `chunk_size` after actors that cannot
-        be replaced were lost, or workers were killed by Ray or the kernel for want of memory.
+        How many workers there may be at present. There are fewer than `chunk_size` after OOM kills, and after actors
+        were lost that cannot be replaced.
     actors : list of actor handles
         The present workers' actors.
 
     Raises
     ------
     ValueError
-        `chunk_size` is less than 1, or contradicts `max_workers` or the number of `actors`; an
-        actor option is unknown, or cannot be given to workers; the address is none of a Ray cluster;
-        `max_retries` is negative, `call_timeout` not positive, or `memory_limit` no size; or an
-        argument is for actors that the executor makes itself, and `actors` are given.
+        `chunk_size` is less than 1, or contradicts `max_workers` or the number of `actors`; an actor option is unknown,
+        or cannot be given to workers; the address is not that of a Ray cluster; `max_retries` is negative,
+        `call_timeout` not positive, or `memory_limit` not a size; or an argument is for actors that the executor makes
+        itself, and `actors` are given.
     ExecutorBroken
-        Ray cannot be started, or nobody answers at its address.
+        Ray cannot be started, or does not answer at its address.
     TypeError
         An argument is of the wrong type.
     PicklingFailed
@@ -276,9 +275,8 @@ class ChunkExecutor(Maps):
         Parameters
         ----------
         fn : callable or None
-            The function; None for the stored one. A plain function is sent to a worker once: the
-            variables of its closure, and the globals of ``__main__`` that it uses, are seen as they
-            were then. Other callables are sent with each call.
+            The function; None for the stored one. A plain function is sent to a worker once, and again when what it
+            holds has changed. Other callables are sent with each call.
         *args, **kwargs
             Its arguments. A Ray ``ObjectRef`` that is an argument by itself arrives as its value. So does a future,
             of this or any other executor of `concurrent.futures`: the call waits for it, without a worker. If the
@@ -333,9 +331,9 @@ class ChunkExecutor(Maps):
             For `call_seed` in the calls of `submit` and of series that have no `seed` of their own. The n-th call
             of `submit`, and the n-th series, have seeds of their own. Default: as it is.
         path : path-like, optional
-            A checkpoint file for `submit`, and for series that name no other; see `map`. `submit` returns a future that
-            is finished already if the value is there, and records the value if not. Of calls with equal arguments that
-            are submitted through the executor that is returned, the k-th is the k-th value. Default: as it is.
+            A checkpoint file for `submit`, and for series that name no other; see `map`. If the file has the value, the
+            future of `submit` is finished already. If not, the value is recorded. Of calls with equal arguments that
+            go through the returned executor, the k-th call has the k-th value. Default: as it is.
         key : callable, optional
             As for `map`; needs `path`.
 
@@ -347,7 +345,7 @@ class ChunkExecutor(Maps):
         Raises
         ------
         TypeError
-            If an option is no number.
+            If an option is not a number.
         ValueError
             If an option makes no sense, or is for actors that the executor makes itself.
 
@@ -378,7 +376,7 @@ class ChunkExecutor(Maps):
         return other
 
     def cancel(self, future: Future[Any]) -> bool:
-        """Cancel a call of `submit`, though it may run.
+        """Cancel a call of `submit`, even if it runs.
 
         Parameters
         ----------
@@ -388,17 +386,16 @@ class ChunkExecutor(Maps):
         Returns
         -------
         bool
-            False if the call is over, or runs and is not of this executor, or on an actor that it was given. If True, a
-            call that waits is cancelled; one that runs is ended within a second, if it does not come to its end
-            before, by killing its worker, which is replaced; one that was sent to a worker, and stands there behind
-            a call that holds the interpreter lock, is cancelled when that lets go of it. `Future.result` then raises
-            `concurrent.futures.CancelledError`, which is its `exception`; `Future.cancelled` is for those that had
-            not been sent, as the standard library knows no other.
+            False if the call is over, or runs on another executor or on an actor that this one was given. Otherwise
+            True: a waiting call is cancelled, and a running one ends within a second, since its worker is killed and
+            replaced. A call that waits at its worker behind one that holds the GIL is cancelled when that releases it.
+            `Future.result` then raises `concurrent.futures.CancelledError`. `Future.cancelled` is true only for calls
+            that had not been sent, as the standard library has it.
 
         Raises
         ------
         TypeError
-            If `future` is none.
+            If `future` is not a `Future`.
         RuntimeError
             In a forked child.
 
@@ -426,9 +423,8 @@ class ChunkExecutor(Maps):
         Parameters
         ----------
         chunk_size : int
-            How many. If it is more than before, more workers are started. If it is less, those that are too many end,
-            each as soon as the call is over that it runs. After workers were killed for want of memory, this brings
-            `size` back up.
+            How many. More workers start, or surplus ones end, each as soon as the call that it runs is over. After OOM
+            kills, this brings `size` back up.
 
         Raises
         ------
@@ -465,14 +461,13 @@ class ChunkExecutor(Maps):
         stacks : bool, optional
             Ask for the Python stack of each call, too. Default: False.
         timeout : float, optional
-            For how long to wait for the workers (s), which do not answer while a call holds the interpreter lock.
-            Default: 2.
+            For how long to wait for the workers (s), which do not answer while a call holds the GIL. Default: 2.
 
         Returns
         -------
         list of RunningCall
-            One for each call. Of a worker that did not answer in time the memory and the stack are None, and which of
-            the calls that were sent together runs is not known: the first that may is named, with the time since then.
+            One for each call. If a worker did not answer in time, its memory and stack are None. Which of several
+            calls it runs is then not known: the first one that may run is named, with the time since then.
 
         Raises
         ------
@@ -494,7 +489,7 @@ class ChunkExecutor(Maps):
         Returns
         -------
         Report
-            Printed, it is a table. Functions of the same name are one line of it.
+            Printed, it is a table, with one line for all functions of the same name.
 
         Raises
         ------
@@ -539,7 +534,7 @@ class ChunkExecutor(Maps):
         self._engine.set_func(func)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls, and end once the pending ones are finished.
+        """Refuse new calls, and end once the pending ones are finished.
 
         Parameters
         ----------
@@ -551,7 +546,7 @@ class ChunkExecutor(Maps):
         Raises
         ------
         RuntimeError
-            If `wait` is asked for by a future's callback, which the end would wait for.
+            If a future's callback asks to wait, since the end waits for the callback.
 
         Notes
         -----
@@ -563,17 +558,16 @@ class ChunkExecutor(Maps):
     def terminate_workers(self) -> None:
         """End the workers at once, whatever they run, and shut down without waiting.
 
-        Calls that run get `WorkerLost`; those that wait are cancelled (of `submit`, those that were sent have
-        `CancelledError` as their exception). What is finished by then has its outcome: a worker has half a second to
-        hand it over, unless a call holds the interpreter lock.
+        Running calls get `WorkerLost`, and waiting ones are cancelled (calls of `submit` that were sent have
+        `CancelledError` as their exception). Calls that are finished by then keep their outcomes: a worker has half a
+        second to hand them over, unless a call holds the GIL.
 
         Notes
         -----
         Follows `ProcessPoolExecutor.terminate_workers
         <https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.ProcessPoolExecutor.terminate_workers>`_
-        of Python 3.14, on each Python; but Ray has one way only to end a worker at once, which
-        runs none of its exit handlers. Actors that the executor was given live on: it only gives
-        up on them.
+        of Python 3.14, on each Python. But Ray ends a worker at once in one way only, which runs none of
+        its exit handlers. Actors that the executor was given live on.
         """
         self.kill_workers()
 

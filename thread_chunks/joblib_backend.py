@@ -6,7 +6,7 @@ __all__ = ["register_joblib"]
 
 
 def register_joblib() -> None:
-    """Make ``"thread_chunks"`` a backend of joblib, for `joblib.Parallel` and for all that has an ``n_jobs``.
+    """Make ``"thread_chunks"`` a backend of joblib, for `joblib.Parallel` and for libraries with an ``n_jobs``.
 
     All `Parallel` calls share one executor, which lives until the program ends.
 
