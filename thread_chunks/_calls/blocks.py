@@ -14,7 +14,7 @@ from .functions import Function
 class Receiver(Protocol):
     """Whoever waits for the outcomes of a block."""
 
-    abandoned: bool  # dispatcher thread: nobody wants what has not started
+    abandoned: bool  # dispatcher thread: what has not started is not wanted any more
 
     def sent(self, first: int, calls: list[Arguments]) -> None: ...
 
@@ -25,10 +25,10 @@ class Receiver(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Calls from `submit` that travel together. They are let go of one by one, as they are resolved."""
+    """Calls from `submit` that travel together. They are dropped one by one, as they are resolved."""
 
     calls: list[Call | None]
-    abandoned = False  # nobody can want the rest of it
+    abandoned = False  # its rest is always wanted
     _places: dict[Future[Any], int] | None = None
 
     def sent(self, first: int, calls: list[Arguments]) -> None:
@@ -78,7 +78,7 @@ class KeptBatch(Batch):
 class Block:
     """The calls that go to a worker in one message; the first has label `first`.
 
-    `fixed` is whether its length is none of the pace's business: the user chose it, or its only call was lost, or
+    `fixed` is whether the pace has no say in its length: the user chose it, or its only call was lost, or
     failed to be sent, and is sent alone. `runs` is how often its call was run already and lost with a worker. All
     belongs to the dispatcher's thread.
     """

@@ -97,7 +97,7 @@ class Given:
     args: Arguments
 
     def drop(self, _: Future[Any] | None = None) -> None:
-        """Let go of it: the future is resolved, though the call may still wait in the queue."""
+        """Drop what it holds: the future is resolved, though the call may still wait in the queue."""
         self.args = ()
 
 
@@ -118,11 +118,11 @@ class Call:
         """Take the call for running: from here on it cannot be cancelled. False if it was before."""
         try:
             return self.future.set_running_or_notify_cancel()
-        except RuntimeError:  # somebody else resolved it; the standard library logs that
+        except RuntimeError:  # the user's code resolved it; the standard library logs that
             return False
 
     def travels_with(self, other: Call) -> bool:
-        """Whether the two may be in one block."""
+        """Return whether the two may be in one block."""
         return type(self) is type(other) and self.limits == other.limits and self.function.travels_with(other.function)
 
     def cancel(self) -> None:
@@ -143,13 +143,13 @@ class Call:
             else:
                 self.future.set_exception(error)
         except InvalidStateError:
-            _log.warning("a future of %s was resolved by somebody else; its outcome is dropped", self.function.name)
+            _log.warning("a future of %s was resolved by other code; its outcome is dropped", self.function.name)
         except BaseException:  # a callback's SystemExit, say, must not end the dispatcher
             _log.exception("a callback of a future of %s raised", self.function.name)
 
 
 class Keeper(Protocol):
-    """Keeps the value of a call of `submit`, or has it."""
+    """Keep the value of a call of `submit`, or have it."""
 
     def find(self, args: Arguments) -> tuple[Any] | None:
         """Return the value of the call with these arguments, if it is there; raise TypeError if none can be."""

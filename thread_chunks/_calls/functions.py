@@ -33,7 +33,7 @@ class Parcel:
         return future is not None and not future.done()
 
     def travels_with(self, other: Parcel) -> bool:
-        """Whether calls of the two may be in one block."""
+        """Return whether calls of the two may be in one block."""
         return self.key == other.key and self.pace is other.pace
 
 
@@ -52,7 +52,7 @@ class Function:
     view: Any = None
 
     def travels_with(self, other: Function) -> bool:
-        """Whether calls of the two may be in one block."""
+        """Return whether calls of the two may be in one block."""
         return self.view is other.view and self.parcel.travels_with(other.parcel)
 
     @property

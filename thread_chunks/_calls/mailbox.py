@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 class Mailbox(Generic[_T]):
     """A queue from any threads to one reader.
 
-    `queue.SimpleQueue` but for its time-outs: before Python 3.13 its `get(timeout=...)` waits for ever if a
+    `queue.SimpleQueue`, except for its time-outs: before Python 3.13 its `get(timeout=...)` waits for ever if a
     signal handler takes longer than what is left of the time-out; in 3.10, if a microsecond passes.
     Like it, `put` may be called by a finalizer in the middle of another `put`, which `queue.Queue` does not allow.
     """

@@ -88,7 +88,7 @@ class Pace:
         return 0.0 < self._seconds < _BRIEF
 
     def worth_moving(self, calls: int) -> bool:
-        """Whether so many calls take longer than messages that give them to another worker."""
+        """Return whether so many calls take longer than messages that give them to another worker."""
         return calls * self._seconds > _SHORTEST
 
     def doubt(self) -> None:

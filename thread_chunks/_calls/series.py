@@ -24,13 +24,13 @@ class Delivery:
 
 @dataclass(slots=True, eq=False)
 class Checkpointed:
-    """Stands for a value that is in the checkpoint, under the number of its outcome."""
+    """Stand for a value that is in the checkpoint, under the number of its outcome."""
 
     outcome: int
 
 
 class Journal(Protocol):
-    """Keeps the values of a series, and knows those that another process has kept."""
+    """Keep the values of a series, and know those that another process has kept."""
 
     def sent(self, label: int, args: Arguments) -> None:
         """Look at a call's arguments once more, as it is sent."""
@@ -64,7 +64,7 @@ class Series:
     """Many calls of one function, without a future each.
 
     The consumer holds `outbox` and the dispatcher only a weak reference to it: outcomes that
-    nobody can ask for any more are dropped on arrival.
+    cannot be asked for any more are dropped on arrival.
     """
 
     function: Function
@@ -79,10 +79,10 @@ class Series:
     gaps: list[int] = field(default_factory=list)
     taken: int = 0  # dispatcher thread: calls up to this label are in blocks, or were
     queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
-    abandoned: bool = False  # dispatcher thread: nobody wants what has not started
+    abandoned: bool = False  # dispatcher thread: what has not started is not wanted any more
 
     def cut(self, length: int) -> Block | None:
-        """Take the next `length` calls for running, or fewer, but for those that another process has finished."""
+        """Take the next `length` calls for running, or fewer, without those that another process has finished."""
         if self.journal is not None:
             length = self._pass_over(self.journal, length)
             if length == 0:

@@ -13,7 +13,7 @@ _COLLECTIONS = (list, tuple, range, dict, set, frozenset, str, bytes, deque)
 
 
 def is_collection(iterable: object) -> bool:
-    """Whether the items are all there already, so that nobody can tell when they are taken."""
+    """Return whether the items are all there already, so that it makes no difference when they are taken."""
     return type(iterable) in _COLLECTIONS
 
 
@@ -27,7 +27,7 @@ class Supply(Iterator[Arguments]):
     ----------
     columns : iterable of iterable
         The first arguments of the calls, their second ones, and so on; the shortest ends them. They are not
-        referred to any more when this returns, but for ranges.
+        referred to any more when this returns, except for ranges.
     """
 
     def __init__(self, columns: Iterable[Iterable[Any]] = ()) -> None:
@@ -63,7 +63,7 @@ class Supply(Iterator[Arguments]):
         return calls
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Drop all calls."""
         self._left, self._columns = 0, []
         self._added.clear()
 
@@ -74,7 +74,7 @@ def _length(column: range | list[Any]) -> int:
 
 
 def _items(column: range | list[Any], count: int) -> Iterator[Any]:
-    """Return an iterator over the first `count` items, which lets go of each."""
+    """Return an iterator over the first `count` items, which drops each."""
     if isinstance(column, range):
         return iter(column)
     del column[count:]
