@@ -90,7 +90,7 @@ def _make(mark: bytes, make: Callable[..., type], args: tuple[Any, ...]) -> type
         try:
             with _silenced(base for base in _ancestors(args) if is_home(base.__module__)):
                 cls = make(*args)
-        except TypeError:  # a library's hook wants keywords that nobody knows any more
+        except TypeError:  # a library's hook wants keywords that are not known any more
             with _silenced(_ancestors(args)):
                 cls = make(*args)
         _remember(mark, cls)

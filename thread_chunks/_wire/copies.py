@@ -54,7 +54,7 @@ def reduce_copy(obj: Any, where: str, reduce: Callable[[Any], Any]) -> Any:
 
 
 class Unsent:
-    """Stands for an object that could not be sent, and fails whoever uses it. A call may put another in its place."""
+    """Stand for an object that could not be sent, and raise when it is used. A call may put another in its place."""
 
     def __init__(self, text: str, kind: type[Exception]) -> None:
         object.__setattr__(self, "_error", (kind, text))
@@ -140,7 +140,7 @@ def _make_logger(name: str | None) -> logging.Logger:
 def _set_loggers(_: logging.Logger, chain: list[tuple[str | None, int, bool, list[Any], list[Any]]]) -> None:
     for name, level, propagate, handlers, filters in chain:
         logger = logging.getLogger(name)
-        if not logger.handlers and not logger.filters:  # else somebody in the worker has set it up
+        if not logger.handlers and not logger.filters:  # else the user's code in the worker has set it up
             logger.setLevel(level)
             logger.propagate, logger.handlers, logger.filters = propagate, handlers, filters
 

@@ -1,6 +1,6 @@
 """What both ends of a channel agree on: frames of bytes, and the proof that each end knows the key.
 
-`multiprocessing.connection` has both, but for connections that block and that know no TLS; the driver's end may do
+`multiprocessing.connection` has both, but only for connections that block and know no TLS; the driver's end may do
 neither. A frame is its length (4 bytes, big-endian) and so many bytes.
 
 The proof comes before the first frame, and nothing is unpickled before it:
@@ -56,7 +56,7 @@ def frame(payload: bytes) -> bytes:
 
 
 class Frames:
-    """Cuts a stream of bytes into payloads."""
+    """Cut a stream of bytes into payloads."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -87,7 +87,7 @@ class Frames:
 
 
 def new_key() -> bytes:
-    """Return a key that nobody can guess."""
+    """Return a random key."""
     return secrets.token_bytes(KEY)
 
 

@@ -34,7 +34,7 @@ _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
 class Cells:
-    """Stands for the variables of closures, of which functions that share one still share it on arrival."""
+    """Stand for the variables of closures, of which functions that share one still share it on arrival."""
 
     def __init__(self) -> None:
         self._cells: dict[int, _Cell] = {}
@@ -45,7 +45,7 @@ class Cells:
 
 
 class _Cell:
-    """Stands for a variable of a closure, and arrives as a new one without contents."""
+    """Stand for a variable of a closure, and arrive as a new one without contents."""
 
     def __init__(self, cell: CellType) -> None:
         self._cell = cell  # kept, so that no other gets its identity meanwhile
@@ -122,7 +122,7 @@ def global_names(code: CodeType) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def uses_any_name(code: CodeType) -> bool:
-    """Whether code may read globals by names that it makes up."""
+    """Return whether code may read globals by names that it makes up."""
     return any(not _BY_ANY_NAME.isdisjoint(each.co_names) for each in _codes(code))
 
 

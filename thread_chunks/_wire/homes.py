@@ -82,7 +82,7 @@ def reloads() -> list[str]:
 
 
 def is_home(name: Any) -> bool:
-    """Whether a module of this name travels by value."""
+    """Return whether a module of this name travels by value."""
     return type(name) is str and name in find_homes()
 
 
@@ -131,7 +131,7 @@ def _can_be_imported(name: str, module: Any) -> bool:
     if package and (path is None or not _can_be_imported(package, sys.modules[package])):
         return False
     for finder in list(sys.meta_path):
-        with suppress(Exception):  # somebody's finder
+        with suppress(Exception):  # a finder of the user's
             if (found := finder.find_spec(name, path)) is not None:
                 return found.origin == spec.origin
     return False

@@ -1,7 +1,7 @@
 """The driver's `__main__`, and modules like it, in a worker.
 
 ``sys.modules["__main__"]`` becomes a module of the driver's name, file and names. What functions use is there before
-they run; the rest is unpacked when somebody asks the module for it. Only the thread that runs calls changes it.
+they run; the rest is unpacked when it is looked up. Only the thread that runs calls changes it.
 """
 
 from __future__ import annotations

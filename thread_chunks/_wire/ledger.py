@@ -26,7 +26,7 @@ from .states import Constant, State, is_constant, state_of
 
 # A global that no function names goes along if its pickle has no more bytes than this, and all of them take no more
 # than so many bytes and seconds of CPU time. More, and programs with large data wait for what no call may ever use. The
-# time does not count for functions that look up names which nobody knows before, as by `globals()`.
+# time does not count for functions that look up names which cannot be known before, as by `globals()`.
 _SMALL = 2**18
 _SMALL_IN_ALL = 2**22
 _BRIEF_IN_ALL = 0.2
@@ -49,7 +49,7 @@ class Bundle:
 
 @dataclass(slots=True, eq=False)
 class Version:
-    """A global as it was: how it travels (None: there is none of the name), what it was, what it uses in turn."""
+    """A global as it was: how it travels (None: there is no global of the name), what it was, what it uses in turn."""
 
     bundle: Bundle | None
     state: State
@@ -87,7 +87,7 @@ class View:
         self._checked = time.perf_counter()
 
     def is_current(self, pending: bool = False) -> bool:
-        """Whether all is what it was; `pending` is whether calls that use it are not over yet."""
+        """Return whether all is what it was; `pending` is whether calls that use it are not over yet."""
         for names, name, value in self._constants:
             if names.get(name, MISSING) is not value:
                 return False
@@ -103,7 +103,7 @@ class View:
 
 
 class _Bundling(Reducer):
-    """Pickles globals together, and finds out which others belong with them."""
+    """Pickle globals together, and find out which others belong with them."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class _Bundling(Reducer):
 
 
 class Ledger:
-    """Makes views, of one executor. Any thread may ask.
+    """Make views, of one executor. Any thread may ask.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ class Ledger:
 
 
 class _Capture:
-    """Brings versions up to date; each global is compared once."""
+    """Bring versions up to date; each global is compared once."""
 
     def __init__(self, versions: dict[Key, Version], store: Callable[[Packed], Any], *, bare_loggers: bool) -> None:
         self.found: dict[Key, Version] = {}

@@ -37,7 +37,7 @@ class Page:
         self._free = list(range(SLOTS))
 
     def take(self) -> int | None:
-        """Return a slot that nobody uses; None if there is none."""
+        """Return a free slot, or None."""
         if not self._free:
             return None
         slot = self._free.pop()
@@ -45,7 +45,7 @@ class Page:
         return slot
 
     def give_back(self, slot: int) -> None:
-        """Let somebody else use a slot."""
+        """Free a slot."""
         self._free.append(slot)
 
     def read(self, slot: int) -> tuple[int, int]:
@@ -67,5 +67,5 @@ def open_slot(descriptor: int, slot: int) -> memoryview:
 
 
 def no_slot() -> memoryview:
-    """Return two words that nobody reads."""
+    """Return two words that are not read."""
     return memoryview(bytearray(_WORDS * 8)).cast("Q")

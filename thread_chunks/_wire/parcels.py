@@ -1,4 +1,4 @@
-"""Makes functions that travel of those that users give: each is pickled once, while it stays what it is."""
+"""Make functions that travel of those that users give: each is pickled once, while it stays what it is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Kept:
 
 
 class Parcels:
-    """Makes functions that travel. Any thread may ask.
+    """Make functions that travel. Any thread may ask.
 
     Parameters
     ----------
@@ -106,5 +106,5 @@ class Parcels:
 
 
 def is_by_name(fn: Any) -> bool:
-    """Whether a function or class is what its module has under its name."""
+    """Return whether a function or class is what its module has under its name."""
     return type(fn.__module__) is str and look_up(names_of(fn.__module__), fn.__qualname__) is fn

@@ -8,7 +8,7 @@ user's is pickled here, and Ray only carries the bytes:
 * large buffers out of band, so that Ray moves them through shared memory; writable on arrival;
 * each call and each value in a pickle of its own, made the moment it is needed: one bad object
   fails alone, and nothing that two calls share arrives as one object. Only immutable plain
-  values share a pickle, since nobody can tell (`PLAIN`). That is what makes no-ops fast.
+  values share a pickle, since that makes no difference (`PLAIN`). That is what makes no-ops fast.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Packed:
         return sum(memoryview(part).nbytes for part in (self.data, *self.buffers) if type(part) is not int)
 
     def replace_buffers(self, reference_to: Callable[[memoryview], Any]) -> None:
-        """Replace its buffers by references, but for those for which `reference_to` returns None."""
+        """Replace its buffers by references, except those for which `reference_to` returns None."""
         for place, buffer in enumerate(self.buffers):
             if (reference := reference_to(buffer.raw())) is not None:
                 self.buffers[place] = len(self.references)
@@ -108,7 +108,7 @@ def references() -> References:
 
 
 class _Bytes:
-    """Stands for a large argument of bytes, which pickle would copy in band; arrives as what it stands for."""
+    """Stand for a large argument of bytes, which pickle would copy in band; arrive as that argument."""
 
     def __init__(self, value: bytes | bytearray) -> None:
         self._value = value
@@ -119,7 +119,7 @@ class _Bytes:
 
 @dataclass(slots=True)
 class _Argument:
-    """Marks a reference that is an argument by itself: it arrives as its value."""
+    """Mark a reference that is an argument by itself: it arrives as its value."""
 
     reference: Any
 
@@ -159,7 +159,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class _Unpickler(pickle.Unpickler):
-    """Puts back the references that `_Pickler` took out."""
+    """Put back the references that `_Pickler` took out."""
 
     def __init__(self, data: Any, buffers: list[Any], referents: list[Any]) -> None:
         super().__init__(io.BytesIO(data), buffers=buffers)
@@ -232,7 +232,7 @@ def pack_stream(items: Iterable[Any], reducer: Reducer, limit: int | None = None
 
 
 class _Limited(io.BytesIO):
-    """Takes so many bytes and no more."""
+    """Take so many bytes and no more."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -381,7 +381,7 @@ def unpack_error(packed: Packed) -> BaseException:
     except BaseException as failure:
         if isinstance(failure, UnpicklingFailed):
             return failure
-        return UnpicklingFailed(f"what came for an exception of type {packed.kind!r} is none: {describe(failure)}")
+        return UnpicklingFailed(f"what came for an exception of type {packed.kind!r} is not one: {describe(failure)}")
     found: BaseException = error
     return found
 

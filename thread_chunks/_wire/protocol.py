@@ -175,7 +175,7 @@ class Excess:
 
 @dataclass(slots=True)
 class Left:
-    """The worker has stopped waiting for messages, which lie there until it is told to go on."""
+    """The worker has stopped waiting for messages, which lie there until the driver attaches it again."""
 
 
 _KINDS = (

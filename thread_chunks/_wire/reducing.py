@@ -20,7 +20,7 @@ _LRU_CACHE = type(functools.lru_cache(abs))
 
 
 class Reducer:
-    """Reduces what belongs to the modules that travel by value, for one pickle.
+    """Reduce what belongs to the modules that travel by value, for one pickle.
 
     What its module has under its name travels by that name; whoever sends the pickle sees to it that the name is there,
     by `uses`. All else of these modules travels by value.
@@ -48,7 +48,7 @@ class Reducer:
         self._cells = Cells()
 
     def is_apart(self, key: Key) -> bool:
-        """Whether a global is not in this pickle; else it is pickled here, by value."""
+        """Return whether a global is not in this pickle; else it is pickled here, by value."""
         return True
 
     def renews(self, cls: type) -> str | None:

@@ -18,7 +18,7 @@ _MODULES = ("multiprocessing.synchronize", "multiprocessing.sharedctypes", "mult
 
 
 def is_shared(obj: Any) -> bool:
-    """Whether forked children share an object with their parent."""
+    """Return whether forked children share an object with their parent."""
     return type(obj).__module__ in _MODULES
 
 

@@ -1,7 +1,7 @@
 """What a global was when it was sent, to tell whether it is that still.
 
 What cannot change is compared by identity, functions and classes part by part, all else by its pickle, or the digest of
-that. A state refers to nothing that would not last without it, but for constants.
+that. Apart from constants, a state refers to nothing that would not last without it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CONSTANTS = frozenset(
 _OF_CLASSES = (MemberDescriptorType, GetSetDescriptorType)
 _LRU_CACHE = type(functools.lru_cache(abs))
 
-# What Python or a library changes in a class though nobody has changed the class.
+# What Python or a library changes in a class that the user has not changed.
 _NOT_COMPARED = frozenset({"__dict__", "__weakref__", "_abc_impl", "_value2member_map_", "__annotations_cache__"})
 
 
@@ -40,7 +40,7 @@ class State(Protocol):
     """What something was."""
 
     def same(self, value: Any) -> bool:
-        """Whether a value is that still."""
+        """Return whether a value is that still."""
 
 
 class Constant:
@@ -52,7 +52,7 @@ class Constant:
         self.value = value
 
     def same(self, value: Any) -> bool:
-        """Whether it is the same object."""
+        """Return whether it is the same object."""
         return value is self.value
 
 
@@ -114,7 +114,7 @@ def _is_same(state: State, value: Any) -> bool:
 
 
 def is_constant(value: Any) -> bool:
-    """Whether it cannot change."""
+    """Return whether it cannot change."""
     kind = type(value)
     return kind in _CONSTANTS or (kind is tuple and all(type(item) in _CONSTANTS for item in value))
 
@@ -138,7 +138,7 @@ def state_of(value: Any, above: frozenset[int] = frozenset()) -> State:
 
 
 def _is_elsewhere(function: FunctionType) -> bool:
-    """Whether a function travels by the name of a module that a worker imports."""
+    """Return whether a function travels by the name of a module that a worker imports."""
     module = function.__module__
     return type(module) is str and not is_home(module) and look_up(names_of(module), function.__qualname__) is function
 
