@@ -60,7 +60,7 @@ def _apart(instruction: dis.Instruction) -> list[tuple[str, Any, int]]:
 
 
 def _is_of_a_class(instruction: dis.Instruction) -> bool:
-    """Whether it stores what a nested class knows of its place or its docstring; the value was loaded just before."""
+    """Return whether it stores what a nested class knows of its place or its docstring, which was just loaded."""
     return instruction.opname == "STORE_NAME" and instruction.argval in ("__doc__", "__firstlineno__")
 
 

@@ -102,7 +102,7 @@ def identify_class(cls: type, base: type) -> str:
 
 
 class _Parts:
-    """Collects what a callable is made of."""
+    """Collect what a callable is made of."""
 
     def __init__(self) -> None:
         self.code: list[str] = []
@@ -242,7 +242,7 @@ def _has_python_call(value: Any) -> bool:
 
 
 def _is_plain_object(value: Any) -> bool:
-    """Whether an object is what it has as attributes, and its class has no say in how it is pickled."""
+    """Return whether an object is what it has as attributes, and its class has no say in how it is pickled."""
     cls = type(value)
     return (
         hasattr(value, "__dict__")

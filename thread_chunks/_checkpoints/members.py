@@ -37,7 +37,7 @@ def functions_of(member: Any) -> Iterator[FunctionType]:
 
 
 def is_wrapper(value: Any) -> bool:
-    """Whether an object wraps a function, as `functools.wraps` and `functools.lru_cache` make it."""
+    """Return whether an object wraps a function, as `functools.wraps` and `functools.lru_cache` make it."""
     try:
         return "__wrapped__" in (getattr(value, "__dict__", None) or ())
     except Exception:  # a stand-in for what is not there at the moment
@@ -45,7 +45,7 @@ def is_wrapper(value: Any) -> bool:
 
 
 def has_users_code(obj: Any) -> bool:
-    """Whether a function, a class or a wrapper has code of the user's."""
+    """Return whether a function, a class or a wrapper has code of the user's."""
     if isinstance(obj, type):
         return is_users(module_of(obj))
     if is_wrapper(obj):
@@ -70,7 +70,7 @@ def _is_filled(cell: CellType) -> bool:
 
 
 def has_name(obj: Any) -> bool:
-    """Whether a function or a class is found by its name, as pickle finds it."""
+    """Return whether a function or a class is found by its name, as pickle finds it."""
     found: Any = sys.modules.get(obj.__module__)
     for name in getattr(obj, "__qualname__", "<unnamed>").split("."):
         found = getattr(found, name, None)

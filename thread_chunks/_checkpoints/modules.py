@@ -15,7 +15,7 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 def is_users(names: dict[str, Any]) -> bool:
-    """Whether these are the globals of a module of the user's. One of an editable installation is."""
+    """Return whether these are the globals of a module of the user's. One of an editable installation is."""
     name = str(names.get("__name__"))
     if name == "__main__":
         return True
@@ -48,7 +48,7 @@ def module_of(cls: type) -> dict[str, Any]:
 
 
 def find_spec(name: str) -> ModuleSpec | None:
-    """Find a module without importing anything; return None if there is none."""
+    """Find a module without importing anything; return None if it does not exist."""
     path: Any = None
     spec = None
     for length in range(1, name.count(".") + 2):
@@ -68,7 +68,7 @@ def find_spec(name: str) -> ModuleSpec | None:
 
 
 def is_users_spec(spec: ModuleSpec) -> bool:
-    """Whether a module that was found, and perhaps not imported, is the user's."""
+    """Return whether a module that was found, and perhaps not imported, is the user's."""
     names: dict[str, Any] = {"__name__": spec.name, "__path__": spec.submodule_search_locations}
     if spec.has_location:
         names["__file__"] = spec.origin

@@ -63,7 +63,7 @@ def real_path(path: str | os.PathLike[str]) -> str:
 
 
 def uri(path: str, options: str) -> str:
-    """Return how SQLite is told of a file, whatever bytes its name has."""
+    """Return the name of a file for SQLite, whatever bytes it has."""
     return f"file:{quote(os.fsencode(path))}?{options}"
 
 
@@ -90,7 +90,7 @@ def look_at(path: str) -> bool:
     if os.path.exists(f"{path}-journal") and _is_unfinished(path):
         return True
     # A connection that cannot write leaves the file as it is when it is closed. Without a log beside the file, it does
-    # not even have to look whether somebody else writes; and where it cannot do that, as the disk is full, it has to do
+    # not even have to look whether another one writes; and where it cannot do that, as the disk is full, it has to do
     # without the log.
     as_it_is = not _has_log(path)
     for _ in range(_ATTEMPTS):
@@ -106,7 +106,7 @@ def look_at(path: str) -> bool:
                 as_it_is = True
             elif is_of_the_system:
                 raise OSError(f"the checkpoint {path} cannot be opened: {error}") from error
-            elif as_it_is and _has_log(path) and "not a database" not in str(error):  # somebody has begun to write
+            elif as_it_is and _has_log(path) and "not a database" not in str(error):  # another one has begun to write
                 as_it_is = False
             elif "not a database" in str(error):
                 raise CheckpointRefused(f"{path} is no checkpoint, but {_kind(path)}. It was left as it is") from error
@@ -130,7 +130,7 @@ def _has_log(path: str) -> bool:
 
 
 def _is_unfinished(path: str) -> bool:
-    """Whether whoever makes the file has not finished, or was killed before; SQLite's journal is beside it."""
+    """Return whether whoever makes the file has not finished, or was killed before; SQLite's journal is beside it."""
     with closing(sqlite3.connect(uri(path, "mode=ro&immutable=1"), uri=True)) as connection:
         try:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -171,7 +171,7 @@ def _check_schema(path: str, connection: sqlite3.Connection) -> None:
 
 
 def _kind(path: str) -> str:
-    with open(path, "rb") as file:  # which is no database, so nobody has locks on it
+    with open(path, "rb") as file:  # which is no database, so no process has locks on it
         header = file.read(100)
     if header[:1] == b"\x80" and header[1] <= pickle.HIGHEST_PROTOCOL:
         if b"thread_chunks" in header:

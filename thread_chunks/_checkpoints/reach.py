@@ -49,7 +49,7 @@ class Reached:
 
 
 class Reach:
-    """Follows names, and describes what they lead to.
+    """Follow names, and describe what they lead to.
 
     Parameters
     ----------

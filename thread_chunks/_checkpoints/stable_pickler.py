@@ -60,7 +60,7 @@ def _without_frozensets(obj: Any) -> Any:
 
 
 class _Replaced:
-    """Stands in a pickle for what must look like nothing of the user's."""
+    """Stand in a pickle for what must look like nothing of the user's."""
 
     def __init__(self, *parts: Any) -> None:
         self.parts = parts
@@ -154,14 +154,14 @@ def _sorted(items: Iterable[Any], key: Callable[[Any], Any] | None = None) -> li
 
 
 def _has_fixed_hash(obj: Any) -> bool:
-    """Whether `hash` of an object is the same in each process."""
+    """Return whether `hash` of an object is the same in each process."""
     if type(obj) in (tuple, frozenset):
         return all(map(_has_fixed_hash, obj))
     return type(obj) in (bool, int, float, complex) and obj == obj  # that of NaN is its address
 
 
 def _holds_all(arg: Any, items: Any) -> bool:
-    """Whether an argument is a list of the items of a set."""
+    """Return whether an argument is a list of the items of a set."""
     if type(arg) not in (list, tuple) or len(arg) != len(items):
         return False
     try:

@@ -89,7 +89,7 @@ def _prepared(store: Store, is_new: bool) -> Store:
 class Store(Connection):
     """A connection to a checkpoint file that `open_store` has seen, for one thread at a time.
 
-    One that is `read_only` can be had where SQLite cannot make the files that it needs beside this one, if nobody
+    One that is `read_only` can be had where SQLite cannot make the files that it needs beside this one, if no process
     writes at the same time.
 
     Each method raises OSError if the system, or another process, is in the way, and CheckpointRefused if the
@@ -105,7 +105,7 @@ class Store(Connection):
             self._connection.execute(f"PRAGMA page_size = {_PAGE}")
             # In one transaction of the older kind of journal, so that the file is all there or empty.
             with self._transaction("EXCLUSIVE"):
-                if self._number("SELECT count(*) FROM sqlite_master") == 0:  # nobody else was quicker
+                if self._number("SELECT count(*) FROM sqlite_master") == 0:  # no other process was quicker
                     for statement in SCHEMA.split(";"):
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -190,7 +190,7 @@ class Store(Connection):
         for key, row in values:
             if isinstance(row, Packed):
                 cursor = self._connection.execute(insert, (run.function, key, run.id, now, None, None))
-                if cursor.rowcount:  # nobody else was quicker
+                if cursor.rowcount:  # no other process was quicker
                     self._connection.executemany(
                         "INSERT INTO pieces (outcome, buffer, crc, data) VALUES (?, ?, ?, ?)",
                         ((cursor.lastrowid, number, crc32(piece), piece) for number, piece in cut(row)),
@@ -251,7 +251,7 @@ class Store(Connection):
         return Packed(buffers[0], list(buffers[1:]))
 
     def last_outcome(self) -> int:
-        """Return the number of the latest outcome; 0 if there is none."""
+        """Return the number of the latest outcome; 0 without any."""
         return self._number("SELECT coalesce(max(id), 0) FROM outcomes")
 
     def changes(self) -> int:

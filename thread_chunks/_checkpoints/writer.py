@@ -124,7 +124,7 @@ class Writer:
                     self._changed.notify_all()
         finally:
             self._store.close()
-            self._reader.close()  # nobody looks any more: the series is over, or the dispatcher has ended
+            self._reader.close()  # it is not needed any more: the series is over, or the dispatcher has ended
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
