@@ -49,7 +49,7 @@ class Channel:
     def send(self, payload: bytes) -> None:
         """Send a payload; wait as long as the driver does not take it. Nothing happens if the driver is gone.
 
-        If somebody is about to send, they send this one, too: it may be this thread, which a signal handler has
+        If a thread is about to send, it sends this one, too: it may be this thread, which a signal handler has
         interrupted, and which cannot wait for itself.
         """
         self._unsent.append(frame(payload))
@@ -114,7 +114,7 @@ def connect(address: ChannelAddress, identity: bytes) -> Channel | None:
 
 
 def _connect_here(address: ChannelAddress) -> socket.socket | None:
-    """Connect on this machine. On another one, nobody listens by that name."""
+    """Connect on this machine. On another one, no socket has that name."""
     if address.unix is None or not TELLS_PEERS:
         return None
     connection = socket.socket(socket.AF_UNIX)
@@ -122,7 +122,7 @@ def _connect_here(address: ChannelAddress) -> socket.socket | None:
         connection.settimeout(_PATIENCE)
         connection.connect(address.unix)
         if user_of(connection) != user_id():
-            raise PermissionError("the driver's socket is somebody else's")
+            raise PermissionError("the driver's socket belongs to another user")
     except BaseException:
         connection.close()
         raise

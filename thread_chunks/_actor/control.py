@@ -17,14 +17,14 @@ from .block import RunningBlock
 from .memory import resident
 
 # How often a worker looks at its memory, if that is limited (s). Less, and it takes time from the calls: each look
-# takes some 15 us and the interpreter lock. More, and the limit is exceeded by more: 20 MB by a call that takes 1 GB/s.
+# takes some 15 us and the GIL. More, and the limit is exceeded by more: 20 MB by a call that takes 1 GB/s.
 _LOOKS = 0.02
 
 _HERE = os.path.dirname(__file__)
 
 
 class Control:
-    """Knows which block of an executor runs, and answers for it. Any thread may ask.
+    """Answer for the block of an executor that runs. Any thread may ask.
 
     The thread that runs the calls says which block begins (`running`). The lock guards all but the event.
     """
@@ -81,7 +81,7 @@ class Control:
     def watch(self, limit: int) -> Excess | None:
         """Wait until the process has more than `limit` bytes for itself, or `dismiss` is called.
 
-        It sees nothing while a call holds the interpreter lock.
+        It sees nothing while a call holds the GIL.
         """
         while not self._dismissed.wait(_LOOKS):
             if resident() > limit:

@@ -41,7 +41,7 @@ def resident() -> int:
 
 
 class PeakMeter:
-    """Tells the largest that `resident` was since it was asked last. Belongs to one thread.
+    """Tell the largest that `resident` was since the last question. Belongs to one thread.
 
     To ask the kernel takes 40 us, and much more in a process that has just slept on a busy machine. So for a while the
     last answer is given again, unless the process has had more memory than then.

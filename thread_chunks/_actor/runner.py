@@ -67,7 +67,7 @@ class Holder(Protocol):
 
 
 class Runner:
-    """Runs blocks in a worker's process, one call after the other.
+    """Run blocks in a worker's process, one call after the other.
 
     `Sender` takes what an executor sends, and its `Control` answers for the block that runs. All of this belongs to the
     one thread that runs calls, or, in an event loop, to who has `turn`; except `senders`, from which the threads that
@@ -178,7 +178,7 @@ class Runner:
             await self._settled(holder.set_func(load(function)))
 
     def end(self, identity: bytes) -> None:
-        """Let go of what is an executor's, which stops using the actor; others may go on to use it."""
+        """Forget an executor, which stops using the actor; others may go on to use it."""
         if (sender := self.senders.get(identity)) is not None:
             sender.end()
             self._gone(identity)

@@ -1,4 +1,4 @@
-"""An executor as its actor sees it: what it sends, in order, and what it is told."""
+"""An executor as its actor sees it: what it sends, in order, and what it gets."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class LoopsOrders:
     def add(self, order: Order | None) -> None:
         """Add an order, as `Orders` says."""
         self._queue.append(order)
-        with suppress(RuntimeError):  # the loop is closed: nobody takes it
+        with suppress(RuntimeError):  # the loop is closed, and takes it no more
             self._loop.call_soon_threadsafe(self._some.set)
 
     async def take(self, seconds: float) -> Order | None:
@@ -198,7 +198,7 @@ class Sender:
 
     def _watch(self, limit: int) -> None:
         if (excess := self.control.watch(limit)) is not None:
-            if self._channel is None:  # and nobody can be told: the machine is to be spared in any case
+            if self._channel is None:  # and the driver cannot be reached: the machine is to be spared in any case
                 os._exit(1)
             self.tell(excess)
 

@@ -1,4 +1,4 @@
-"""Lets the workers of this machine print where the driver prints, as child processes would.
+"""Redirect the output of workers to where the driver prints, as that of child processes is.
 
 Ray sends what actors print to files, and from there to the driver, with a prefix before each line
 and without lines that it saw before. So the driver hands its standard output and its standard
@@ -63,7 +63,7 @@ class Streams:
                 lines.flush()
 
     def give_back(self) -> None:
-        """Hold the driver's streams no longer: somebody may wait for their end."""
+        """Release the driver's streams: their end may be waited for."""
         self.flush()
         if self._before:
             before, self._before = self._before, []
