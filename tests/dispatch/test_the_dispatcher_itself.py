@@ -53,7 +53,7 @@ def test_future_that_somebody_else_resolved(caplog):
     driver.finish(driver.cluster.started[0])
     assert other.result(0) == "b"
     assert "c" not in driver.cluster.ran
-    assert "resolved by somebody else" in caplog.text
+    assert "resolved by other code" in caplog.text
 
 
 def test_a_look_that_takes_seconds_is_not_followed_by_the_next_at_once():

@@ -21,7 +21,7 @@ class Alarm:
 
 
 class Alarms:
-    """A heap of alarms. Nobody waits for those that were cancelled, as the end of a block does, and few are kept."""
+    """A heap of alarms. Most are cancelled, by the end of a block; those are thrown out now and then."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Alarm]] = []

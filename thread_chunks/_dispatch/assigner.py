@@ -1,4 +1,4 @@
-"""Which worker gets which block, and what is taken back from a worker for others."""
+"""Choose which worker gets which block, and what is taken back from a worker for others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .endings import Endings
 from .queue import Queue
 
 # So many blocks are sent, then what came meanwhile is handled. Fewer, and that costs time; more, and workers whose
-# short calls are over wait until many others have got their first, when nobody knew yet how short they are.
+# short calls are over wait until many others have got their first, before it was known how short they are.
 _AT_ONCE = 8
 
 # Who leaves first if there are too many workers. Those that have a call leave last.
@@ -21,7 +21,7 @@ _RELUCTANCE = {STARTING: 0, IDLE: 1}
 
 
 class Assigner:
-    """Gives blocks to workers, and takes them back. All belongs to the dispatcher's thread.
+    """Give blocks to workers, and take them back. All belongs to the dispatcher's thread.
 
     Parameters
     ----------

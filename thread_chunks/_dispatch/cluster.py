@@ -32,7 +32,7 @@ class Cluster(Protocol):
         """Whether it is there, and can be heard from again."""
 
     def reachable(self) -> bool:
-        """Whether it still answers. May take seconds, and is asked while something is expected of it."""
+        """Return whether it still answers. May take seconds, and is asked while something is expected of it."""
 
     @property
     def leaving(self) -> Collection[str]:
@@ -43,13 +43,13 @@ class Cluster(Protocol):
         """What a worker needs, and what there is of it, for messages."""
 
     def home_of(self, block: Block) -> str:
-        """Return the node that has most of what a block needs, if that is large; empty if there is none."""
+        """Return the node that has most of what a block needs, if that is large; else an empty string."""
 
     def start_worker(self, post: Callable[[Message], None], index: int) -> Worker:
         """Begin to start a worker, which is to know its number. Later `Started` is posted, or `Lost`, or `Broken`."""
 
     def close(self) -> None:
-        """Let go of everything. No worker is used after this."""
+        """Release everything. No worker is used after this."""
 
 
 class WholeCluster(Cluster, Protocol):

@@ -85,13 +85,13 @@ class Crew:
     ----------
     starting, idle, followable, followed : KeysView of Member
         The records of these states, in the order in which they came into them. Of the idle workers, the last one is
-        the warmest. They are views, which nobody else can change.
+        the warmest. They are views, which only the crew can change.
     """
 
     def __init__(self) -> None:
         self._members: dict[Worker, Member] = {}
         self._free: list[int] = []  # numbers of workers that are gone, as a heap
-        self._unused = 0  # from here on, nobody has had one
+        self._unused = 0  # from here on, no number was given
         # By state, each in the order in which they came. A `dict` takes ever longer to find its first or last item when
         # those were deleted.
         self._sets: list[OrderedDict[Member, None]] = [OrderedDict() for _ in State]

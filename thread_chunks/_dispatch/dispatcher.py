@@ -102,18 +102,18 @@ _log = logging.getLogger("thread_chunks")
 
 
 class Dispatcher:
-    """Gives idle workers the next block, and outcomes to whoever waits for them.
+    """Give idle workers the next block, and outcomes to whoever waits for them.
 
     Promises
     --------
     a. Every call that passed the gate gets an outcome, whatever fails: a worker, a pickle, the
        cluster, or this class itself (`_break`).
     b. At most `size` calls run at once, and none runs twice (a worker runs one call at a time, and
-       a call leaves `_waiting` before it is sent), but for retries (`Recovery`). After `resize`, workers that are too
-       many bring the call to its end that they run.
+       a call leaves `_waiting` before it is sent), except for retries (`Recovery`). After `resize`, surplus workers
+       finish the call that they run.
     c. A call can be cancelled until it is put in a block (`Queue.next_block`).
     d. No call waits behind one that runs while a worker is idle, or not for long
-       (`Assigner`), but for those that the user's `chunksize` put into one block, and as
+       (`Assigner`), except those that the user's `chunksize` put into one block, and as
        long as the one that runs holds the interpreter lock of its process.
     e. Once a call is resolved, nothing here refers to its arguments, value or error.
     f. Nothing here refers to the executor.
@@ -186,7 +186,7 @@ class Dispatcher:
         self._assigner.vacate_all_but(size)
 
     def has(self, future: Future[Any]) -> bool:
-        """Whether a call of `submit` was sent, and is not over."""
+        """Return whether a call of `submit` was sent, and is not over."""
         return self._waiting.has_given_back(future) or self.crew.find_call(future) is not None
 
     def run(self) -> None:
@@ -377,7 +377,7 @@ class Dispatcher:
         self._dispose(member, error)
 
     def _kill(self, member: Member, error: BaseException) -> None:
-        """Kill a worker for the sake of the block that it runs, as `Endings` says."""
+        """Kill a worker because of the block that it runs, as `Endings` says."""
         is_last = member.kill_reason is not None
         self._recovery.killed(member.worker.place, self._dispose(member, error), error, nothing_begins=is_last)
 

@@ -1,4 +1,4 @@
-"""Ends calls that run: those that take too long or have too much memory, those that are cancelled, or all.
+"""End running calls: those that take too long or too much memory, those that are cancelled, or all.
 
 Only the end of its process ends a call, so all else that the process has is brought to safety first: the
 worker is asked for what is finished, and to give back what has not begun. A worker that does not answer, because
@@ -25,7 +25,7 @@ _CANCELLED = CancelledError("it was cancelled")  # for messages only: calls get 
 
 
 class Endings:
-    """Ends calls that run. All belongs to the dispatcher's thread.
+    """End running calls. All belongs to the dispatcher's thread.
 
     Only a call of the block that its worker runs is ended; a block that waits behind it is asked back, and if it
     begins before it is given back, it is its turn.
@@ -37,7 +37,7 @@ class Endings:
     clock : callable
         Tells the time.
     kill : callable
-        Kills a worker for the sake of the block that it runs: of its calls the one that runs gets the error, or those
+        Kills a worker because of the block that it runs: of its calls the one that runs gets the error, or those
         that are unwanted are cancelled if the error is a `CancelledError`.
     """
 

@@ -121,7 +121,7 @@ class Engine:
         return self._admit(KeptCall(function, Given(args), limits, keeper=keeper), is_plain=not futures)
 
     def _admit(self, call: Call, is_plain: bool) -> Future[Any]:
-        """Let a call in, now or when the futures among its arguments are over; there are none if it `is_plain`."""
+        """Let a call in, now or when the futures among its arguments are over; it has no futures if it `is_plain`."""
         function = call.function
         if function.view is not None:
             function.parcel.latest = weakref.ref(call.future)

@@ -1,4 +1,4 @@
-"""Looks whether the cluster is still there, which of its nodes are about to go, and who waits for room."""
+"""Look whether the cluster is still there, which of its nodes are about to go, and which workers wait for room."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOKS = 2.0
 
 
 class Lookout:
-    """Looks at the cluster now and then. All belongs to the dispatcher's thread.
+    """Look at the cluster now and then. All belongs to the dispatcher's thread.
 
     Parameters
     ----------

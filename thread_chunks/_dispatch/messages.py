@@ -1,4 +1,4 @@
-"""What reaches the dispatcher, the way there, and what it asks of the world."""
+"""The messages that reach the dispatcher."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class More:
 
 @dataclass(slots=True, eq=False)
 class Abandon:
-    """Nobody wants the rest of a series."""
+    """The rest of a series is not wanted any more."""
 
     series: Series
 
@@ -121,7 +121,7 @@ class Failed:
 class Lost:
     """A worker is dead; `error` is for the calls that it ran.
 
-    Of the blocks in `begun`, only so many calls had begun; of others, nobody knows.
+    Of the blocks in `begun`, only so many calls had begun; of others, it is not known.
     If it is a `WorkerOutOfMemory`, Ray or the kernel killed it, and there is memory for fewer workers only.
     """
 

@@ -32,7 +32,7 @@ _BRACKETS: dict[type, tuple[str, str]] = {
     deque: ("[", "]"),
 }
 
-# What has a `repr` that runs nobody's code, and takes no time.
+# What has a `repr` that runs no code of the user's, and takes no time.
 _MODULES = frozenset({"datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "numpy"})
 
 

@@ -1,4 +1,4 @@
-"""What becomes of calls that their worker did not bring to an end: they wait again, or get an error.
+"""Retry calls that their worker did not finish, or give them an error.
 
 Errors are handed out by `Recovery.deliver`, and not before: the user's callbacks run then.
 """
@@ -22,7 +22,7 @@ _ENDED = "a worker ({}) was killed to end a call ({}), and did not say before wh
 
 
 class Recovery:
-    """Lets calls wait again, or fail. All belongs to the dispatcher's thread.
+    """Let calls wait again, or fail. All belongs to the dispatcher's thread.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Recovery:
     def __init__(self, waiting: Queue, tallies: defaultdict[str, Tally]) -> None:
         self._waiting = waiting
         self._tallies = tallies
-        self._resolved: deque[tuple[Block, Outcomes]] = deque()  # that nobody was told of
+        self._resolved: deque[tuple[Block, Outcomes]] = deque()  # that were not delivered yet
         self.cancelling = self.killing = False
 
     def wait_again(self, blocks: list[Block]) -> None:

@@ -1,4 +1,4 @@
-"""Starts workers, later after some that were of no use, and no more when there is no hope."""
+"""Start workers: with pauses after some that died before they ran anything, and none after too many of those."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LONG = 10
 
 
 class Starts:
-    """Starts workers, as many as there is work for. All belongs to the dispatcher's thread.
+    """Start workers, as many as there is work for. All belongs to the dispatcher's thread.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Starts:
         self._failed = 0  # attempts in a row: workers were lost, and not a single call came to an end
         self._failed_at = -1.0  # when the last one did
         self._has_more = False  # whether `start` left some for the next time
-        self._late = 0  # how many were starting for long when somebody looked last
+        self._late = 0  # how many were starting for long at the last look
 
     @property
     def unfinished(self) -> bool:
@@ -123,7 +123,7 @@ class Starts:
         self.size -= 1
 
     def warn_of_late(self, now: float) -> None:
-        """Say how many workers have been starting for long, and what they wait for, if nobody was told."""
+        """Log how many workers have been starting for long, and what they wait for, unless that was logged."""
         late = sum(now - member.called > _LONG for member in self._crew.starting)
         if late > self._late:
             _log.warning(
@@ -137,7 +137,7 @@ class Starts:
         self._late = late
 
     def failed(self, called: float, error: WorkerLost) -> None:
-        """Start the next worker later: one that was called then was lost before it was of use, though it may be up."""
+        """Start the next worker later: the one called then was lost before it finished a call, though it may be up."""
         self.failure = error
         if called > self._failed_at:  # else it is of an attempt that has failed already
             self._failed_at = now = self._clock()
@@ -149,7 +149,7 @@ class Starts:
         self._failed = 0
 
     def _do_without(self, why: str, error: BaseException | None) -> None:
-        """Start no more workers: go on with those that are up, and break if there are none."""
+        """Start no more workers: go on with those that are up, and break if no worker is up."""
         self.size = len(self._crew)
         self.all = False
         if self.size == 0:

@@ -32,13 +32,13 @@ class Worker(Protocol):
         """Ask for what there is of the block, and to leave the rest. `Surrendered` is posted, unless it is over."""
 
     def look(self, block: Block, with_stack: bool) -> Future[Any] | None:
-        """Ask which call of a block runs. The answer is an `actor.Look`. None if there is nobody to ask."""
+        """Ask which call of a block runs. The answer is an `actor.Look`. None if the worker cannot be asked."""
 
     def replace_function(self, function: Function) -> None:
         """Replace the stored function, after what the worker runs now."""
 
     def dismiss(self) -> None:
-        """Let go of the worker, which is idle, starting or lost."""
+        """Release the worker, which is idle, starting or lost."""
 
     def kill(self) -> None:
         """End the worker at once, whatever it runs."""
