@@ -48,7 +48,7 @@ class Channel:
     loop : Loop
         What reads.
     owner : Owner
-        Who is told, until `close` is called.
+        Who is called, until `close` is.
     forgotten : callable
         Called last of all.
     """
@@ -67,7 +67,7 @@ class Channel:
 
     @property
     def is_new(self) -> bool:
-        """Whether nobody has connected yet."""
+        """Whether no worker has connected yet."""
         with self._lock:
             return self._socket is None and not self._over
 
@@ -104,7 +104,7 @@ class Channel:
         self._watch()
 
     def forget(self) -> None:
-        """Close the connection, and tell nobody any more."""
+        """Close the connection, and call no listener any more."""
         self._owner = None
         self._disconnect()
         if self._process is not None:
@@ -170,7 +170,7 @@ class Channel:
             return len(data)
 
     def _break(self) -> None:
-        """Be of no use any more. If the process is about to end, the kernel says so in a moment."""
+        """Stop sending and receiving. If the process is about to end, the kernel says so in a moment."""
         self._disconnect()
         self._loop.later(_MOMENT, self._tell_that_it_broke)
 

@@ -1,6 +1,6 @@
 """Where workers connect to this process, and prove that they are what they say.
 
-Who connects and does not prove the key within seconds is dropped, and holds up nobody.
+Who connects and does not prove the key within seconds is dropped, and holds up no other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PATIENCE = 5.0
 # within a second or two, and each needs a millisecond.
 _MOST_STRANGERS = 512
 
-# For how long to accept nobody where no descriptor is left (s).
+# For how long to accept no connection when no descriptor is left (s).
 _PAUSE = 0.5
 
 _T = TypeVar("_T")
@@ -49,7 +49,7 @@ class Channels:
         What connections from other machines are encrypted with; None for nothing.
 
     patience : float
-        How long somebody who connects may take to prove that they know the key (s).
+        How long a process that connects may take to prove that it knows the key (s).
 
     Raises
     ------
@@ -214,7 +214,7 @@ class Channels:
         else:
             page = self._page.descriptor
             yield from _when_ready(lambda: socket.send_fds(connection, [last], [page]))
-        if not channel.is_new:  # somebody else was it meanwhile
+        if not channel.is_new:  # another process was it meanwhile
             return
         del self._strangers[connection]
         self._loop.unwatch(connection)

@@ -1,4 +1,4 @@
-"""Makes workers of Ray's actors. What is asked of Ray itself is in `runtime`."""
+"""Make workers of Ray's actors. What is asked of Ray itself is in `runtime`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SETTLING = 60.0
 
 
 class RayCluster:
-    """Makes workers of Ray actors, within a session of Ray that it joins and leaves.
+    """Make workers of Ray actors, within a session of Ray that it joins and leaves.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ class RayCluster:
         if not self._has_warned:
             self._has_warned = True
             _log.warning(
-                "a worker (%s) cannot connect to the driver, as behind a firewall: its calls go by Ray, one at a time, "
+                "a worker (%s) cannot connect to the driver (a firewall?): its calls go by Ray, one at a time, "
                 "which is slower; running() does not see which of them runs%s",
                 place,
                 "" if self._terms.memory_limit is None else ", and one that exceeds memory_limit is only a lost worker",
@@ -190,7 +190,7 @@ class RayCluster:
         return self._runtime.nodes.leaving if self.replaceable else ()
 
     def _check_room(self) -> None:
-        """Say so at once if no node has what each actor asks for: none would come up, and nobody be told why.
+        """Say so at once if no node has what each actor asks for: none would come up, without a reason.
 
         Raises
         ------
@@ -211,7 +211,7 @@ class RayCluster:
         return f"{asked or 'a process'}; the cluster has {self._runtime.resources_left} left"
 
     def close(self) -> None:
-        """Let go of everything, and of Ray."""
+        """Release everything, and Ray."""
         self._actors.clear()
         deadline = time.monotonic() + _SETTLING
         for worker in self._unsettled:
@@ -242,7 +242,7 @@ class RayCluster:
         return self._runtime.alive
 
     def reachable(self) -> bool:
-        """Whether it still answers, or was missed a few times only: Ray's head may be started anew."""
+        """Return whether it still answers, or was missed a few times only: Ray's head may be started anew."""
         if not self.alive:
             return False
         self.kernel_kills.look()

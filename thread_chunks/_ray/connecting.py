@@ -1,4 +1,4 @@
-"""Starts Ray, or connects to a cluster, and says what is in the way."""
+"""Start Ray, or connect to a cluster, and say what is in the way."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def _ctrl_c_later() -> Iterator[None]:
 
 
 def reach(address: str, patience: float) -> None:
-    """Connect to ``host:port``, and leave; raise OSError if nobody answers within `patience` seconds."""
+    """Connect to ``host:port``, and leave; raise OSError without an answer within `patience` seconds."""
     host, _, port = address.rpartition(":")
     # An IPv4 address in IPv6's form is reached without IPv6, too.
     socket.create_connection((host.strip("[]").removeprefix("::ffff:"), int(port)), patience).close()

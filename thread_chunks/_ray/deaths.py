@@ -37,7 +37,7 @@ def lost(place: str, error: BaseException, *, was_up: bool, by_kernel: bool, sta
     was_up : bool
         Whether it was up.
     by_kernel : bool
-        Whether the kernel killed it for want of memory.
+        Whether the kernel killed it for memory.
     status : int or None
         How its process ended, as `os.waitstatus_to_exitcode` has it, if that is known.
     """
@@ -45,9 +45,9 @@ def lost(place: str, error: BaseException, *, was_up: bool, by_kernel: bool, sta
     found: WorkerLost
     if isinstance(error, OutOfMemoryError):
         said = str(error).partition("\n")[0][:_LONGEST_TEXT]
-        found = WorkerOutOfMemory(f"a worker ({place}) was killed by Ray for want of memory{when}: {said}")
+        found = WorkerOutOfMemory(f"a worker ({place}) was killed by Ray for memory{when}: {said}")
     elif by_kernel:
-        found = WorkerOutOfMemory(f"a worker ({place}) was killed by the kernel for want of memory{when}")
+        found = WorkerOutOfMemory(f"a worker ({place}) was killed by the kernel for memory{when}")
     else:
         found = WorkerLost(f"a worker ({place}) died{_how(_words_of(error), status)}{when}")
     found.__cause__ = error

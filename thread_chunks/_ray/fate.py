@@ -49,7 +49,7 @@ class Fate:
     channels : Channels or None
         Where it connects.
     kernel_kills : KernelKills
-        What the kernel did for want of memory.
+        What the kernel killed for memory.
     conclude : callable
         Called once, when the worker is lost: takes the error, and how far the worker was, if that is known.
     """
@@ -77,7 +77,7 @@ class Fate:
         self.was_killed = False  # by the executor: set by the dispatcher's thread, before its end can be known
 
     def up(self, host: str, pid: int, *, connected: bool) -> None:
-        """Take note of where the worker is."""
+        """Record where the worker is."""
         self.place = f"process {pid} on {host}"
         self._pid, self._has_channel = pid, connected
         if host == socket.gethostname():

@@ -16,7 +16,7 @@ from .runtime import RayRuntime
 from .terms import Terms, pack_function
 
 # So many functions of series and `submit` a worker keeps. Fewer, and calls that alternate between
-# functions ship them again and again; more, and a worker holds on to what nobody will call.
+# functions ship them again and again; more, and a worker holds what is not called any more.
 _FUNCTIONS_KEPT = 16
 
 

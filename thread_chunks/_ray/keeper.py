@@ -82,7 +82,7 @@ class StartFailed(OSError):
 
 
 class Keeper:
-    """Starts Ray in a thread of its own, and keeps that thread until Ray is down.
+    """Start Ray in a thread of its own, and keep that thread until Ray is down.
 
     Ray asks the kernel to kill its processes when the *thread* that started them ends. The thread that makes the
     first executor may be a web server's or a pool's, and ends while others still use Ray.

@@ -98,9 +98,9 @@ class Link:
         self._is_starting = True  # whether it is not known yet if the channel can be used
         self._is_connected = False  # whether it can
         self._stays = 0  # how many calls of `thread_chunks_attach` were made by which the worker has not left
-        self._leaving = False  # whether it was told to leave the last of them
+        self._leaving = False  # whether it was asked to leave the last of them
         self._closing = False
-        self._drained: threading.Event | None = None  # somebody waits for it
+        self._drained: threading.Event | None = None  # what a thread waits for
 
     @property
     def handle(self) -> Any:
@@ -134,7 +134,7 @@ class Link:
             return False
 
     def answered(self, number: int) -> None:
-        """Take note that an order is carried out that went by the channel."""
+        """Record that an order that went by the channel is carried out."""
         with self._lock:
             self._unanswered.discard(number)
             if self._unanswered or not (self._waiting or self._closing or self._drained):
@@ -142,7 +142,7 @@ class Link:
         self._go_on()
 
     def left(self) -> None:
-        """Take note that the worker has left; attach it again if it has something to do."""
+        """Record that the worker has left; attach it again if it has something to do."""
         with self._lock:
             self._stays -= 1
             if self._stays or not self._unanswered:
@@ -236,7 +236,7 @@ class Link:
 
     def _rays_call_is_over(self) -> None:
         with self._lock:
-            self._rays_calls = max(0, self._rays_calls - 1)  # it was set to 0 if the actor was let go of at once
+            self._rays_calls = max(0, self._rays_calls - 1)  # it was set to 0 if the actor was released at once
         self._go_on()
 
     def _close(self) -> None:

@@ -33,7 +33,7 @@ _LARGE = 2**20
 
 
 class Nodes:
-    """What was seen of them when somebody looked last. All belongs to the dispatcher's thread, from its start on.
+    """What was seen of them at the last look. All belongs to the dispatcher's thread, from its start on.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Nodes:
         self._looked = time.monotonic()
 
     def counts_on(self, node: str) -> bool:
-        """Whether Ray counts on a node."""
+        """Return whether Ray counts on a node."""
         return node in self._alive
 
     @property
@@ -121,7 +121,7 @@ class Nodes:
         self._workers[node] -= 1
 
     def home_of(self, arguments: Iterable[Any]) -> str:
-        """Return the node that has most of the large objects among the arguments; empty if there is none."""
+        """Return the node that has most of the large objects among the arguments, or an empty string."""
         if len(self._alive) < 2:
             return ""
         references = [argument for argument in arguments if isinstance(argument, ray.ObjectRef)]

@@ -1,4 +1,4 @@
-"""All that is asked of Ray itself, but for what actors' handles are asked. The tests have one that needs no Ray."""
+"""All that is asked of Ray itself, except by handles of actors. The tests have a runtime that needs no Ray."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class SentBlocks:
             return len(self._sent)
 
     def add(self, sent: Sent) -> None:
-        """Take note of a block that is to be sent."""
+        """Record a block that is to be sent."""
         with self._lock:
             self._sent[sent.number] = sent
 

@@ -50,7 +50,7 @@ class Session:
         return ray.is_initialized() and _identity() == self.identity
 
     def reachable(self) -> bool:
-        """Whether Ray answers, and is still the same. It may take `_PATIENCE`."""
+        """Return whether Ray answers, and is still the same. It may take `_PATIENCE`."""
         if not self.alive:  # else Ray would start itself to answer, in its own way
             return False
         try:
@@ -90,7 +90,7 @@ def join(*, persistent: bool) -> Session:
     ExecutorBroken
         If Ray cannot be started, or nothing answers at its address, for a reason of the system.
     ValueError
-        If its address is none, or the user has connected by Ray Client.
+        If its address is not one of a Ray cluster, or the user has connected by Ray Client.
     RuntimeError
         In a process that was forked while Ray was up: Ray cannot be used there.
     """

@@ -202,7 +202,7 @@ class RayWorker:
         self._link.send(Order(self._next_number(), None, partial(self._store_by_ray, self._held.replace(function))))
 
     def dismiss(self) -> None:
-        """Let go of the actor; it ends when nobody else holds its handle."""
+        """Release the actor; it ends when no other handle of it is held."""
         self._is_dismissed = True
         self._fate.close()
         self._sent.clear()
@@ -374,7 +374,7 @@ class RayWorker:
                 self._terms.logs.take(logged)
 
     def _send_levels(self) -> None:
-        """Tell the worker which log records are wanted, if that has changed and it can be told."""
+        """Tell the worker which log records are wanted, if that has changed and it can be reached."""
         if self._terms.logs is not None:
             levels = Levels.here()
             if levels != self._levels and self._link.ask(encode(levels)):
