@@ -40,7 +40,7 @@ class Feed(Protocol):
 
 
 class SeriesFeed:
-    """Feeds a `Series` to the dispatcher.
+    """Feed a `Series` to the dispatcher.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class SeriesFeed:
 
 
 class FutureFeed:
-    """Feeds calls through a `submit` that a subclass or a client library put in the place of ours."""
+    """Feed calls through a `submit` that a subclass or a client library put in the place of ours."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class FutureFeed:
             self.arguments[label] = args
         future = self._futures[label] = self._submit(args)
         self.admitted += 1
-        journal = self._journal  # which has to know of what finishes after nobody wants it any more
+        journal = self._journal  # which has to know of what finishes after it is not wanted any more
         index = label + self._left_out
         future.add_done_callback(lambda done: self._done(label, index, args, done, journal))
 

@@ -1,4 +1,4 @@
-"""Finds the calls of a function in a checkpoint file, and says what is doubtful about what is there."""
+"""Find the calls of a function in a checkpoint file, and warn of what is doubtful."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _shortened(args: Arguments) -> str:
 
 
 class _Draws:
-    """Counts how often each digest came before, which tells draws of a random function apart.
+    """Count how often each digest came before, which distinguishes draws of a random function.
 
     Parameters
     ----------

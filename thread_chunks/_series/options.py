@@ -34,7 +34,7 @@ class SeriesOptions:
 
 
 class SeriesKeywords(TypedDict, total=False):
-    """The same for type checkers, but for those by which the overloads are told apart."""
+    """The same for type checkers, without those by which the overloads differ."""
 
     timeout: float | None
     chunksize: int | None

@@ -1,4 +1,4 @@
-"""Writes the values of a series to its checkpoint, in a thread of its own, as they arrive."""
+"""Write the values of a series to its checkpoint, in a thread of its own, as they arrive."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Recorder:
         # What follows belongs to the dispatcher's thread.
         self._changes = -1
         self._last = last
-        self._changed_arguments = False  # whether somebody was told of any
-        self._others = False  # whether somebody else has finished calls of the function since then
+        self._changed_arguments = False  # whether any was logged
+        self._others = False  # whether another process has finished calls of the function since then
         weakref.finalize(self, self.writer.end).atexit = False
 
     @property

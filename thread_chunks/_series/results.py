@@ -37,7 +37,7 @@ def values_of(
     """Yield the values of a feed's calls.
 
     A generator, so that closing it, dropping it, and any error cancel what has not started; but
-    one that nobody ever asks for a value cancels nothing, as in the standard library.
+    one that is never asked for a value cancels nothing, as in the standard library.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def values_of(
             while read < feed.admitted:
                 delivery = read_next(read)
                 values, errors = delivery.outcomes.values, delivery.outcomes.errors
-                values.reverse()  # in place: whoever else holds the list lets go of a value too
+                values.reverse()  # in place: whoever else holds the list drops a value too
                 count = len(values)
                 for index in range(count):
                     if index in errors:
@@ -91,7 +91,7 @@ def values_of(
 
 
 def ends_series(error: BaseException) -> bool:
-    """Whether an error is the executor's end, or that of the series, and not what became of one call.
+    """Return whether an error is the executor's end, or that of the series, and not what became of one call.
 
     The same kinds of error, raised by a call that has an executor of its own, have come with a remote traceback.
     """
@@ -100,7 +100,7 @@ def ends_series(error: BaseException) -> bool:
 
 
 class _Failures:
-    """Counts the calls of a series that failed, and says so at its end."""
+    """Count the calls of a series that failed, and log their number at its end."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -120,7 +120,7 @@ class _Failures:
 
 
 class _Reader:
-    """Reads an outbox, block by block."""
+    """Read an outbox, block by block."""
 
     bar: Bar
 
@@ -131,7 +131,7 @@ class _Reader:
         self._end: SeriesEnd | None = None
 
     def close(self) -> None:
-        """Let go of all that came, and of what is still to come."""
+        """Drop all that came, and what is still to come."""
         self._early.clear()
         self._outbox = Mailbox()
 
