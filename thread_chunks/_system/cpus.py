@@ -34,7 +34,7 @@ def _cpus_of_affinity() -> int:
 
 
 def quota(root: Path) -> float:
-    """Return the smallest quota (CPUs) of the control groups of this process, infinite if there is none.
+    """Return the smallest quota (CPUs) of the control groups of this process, infinite without one.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ _STATUS = struct.Struct("=i")
 
 
 class Watch:
-    """Holds on to a process of this machine, to tell how it ended.
+    """Hold a process of this machine, to tell how it ended.
 
     Only a parent can wait for a process, and Ray, which is the parent of workers, does not say what it heard. Linux
     tells others from 6.15 on, by a descriptor of the process. Without that, what Ray says is all that is known:

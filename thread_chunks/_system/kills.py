@@ -1,4 +1,4 @@
-"""Which processes of this machine the kernel has killed for want of memory."""
+"""Find out which processes of this machine the kernel has killed for memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_RECORD = 2**14
 
 
 def counting_group(pid: int, root: Path = Path("/")) -> Path | None:
-    """Return the control group of a process, if that counts the kernel's kills; None if it does not, or there is none.
+    """Return the control group of a process, if that counts the kernel's kills; else None.
 
     Without one, kills anywhere on the machine count.
     """
@@ -29,7 +29,7 @@ def counting_group(pid: int, root: Path = Path("/")) -> Path | None:
 
 
 def kernel_kills(group: Path | None, root: Path = Path("/")) -> int:
-    """Return how many processes the kernel has killed for want of memory: in a control group, or on this machine.
+    """Return how many processes the kernel has killed for memory: in a control group, or on this machine.
 
     Always 0 where a system does not count them, as macOS and Windows: then no death is known to be one for memory.
     """

@@ -1,4 +1,4 @@
-"""TLS between machines, by the files that Ray is told of: `RAY_USE_TLS` and what belongs to it."""
+"""TLS between machines, by the files that Ray uses: `RAY_USE_TLS` and what belongs to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def wants_tls() -> bool:
-    """Return whether Ray is told to encrypt what it sends to other machines."""
+    """Return whether Ray encrypts what it sends to other machines."""
     return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
