@@ -17,7 +17,7 @@ _executor: ChunkExecutor | None = None  # under the lock: the one that all share
 
 
 class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
-    """Runs the batches of `joblib.Parallel` on an executor, which lives on for the next one."""
+    """Run the batches of `joblib.Parallel` on an executor, which lives on for the next one."""
 
     supports_retrieve_callback = True
     supports_sharedmem = False

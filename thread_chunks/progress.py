@@ -9,7 +9,7 @@ __all__ = ["Bar", "progress"]
 
 
 class Bar(Protocol):
-    """Counts finished calls, as a context manager."""
+    """Count finished calls, as a context manager."""
 
     def update(self, n: int, failed: int = 0) -> object:
         """Count `n` more calls, `failed` of which failed."""
