@@ -33,9 +33,9 @@ class Terms:
     """What a worker has to know of its cluster.
 
     `ours` is whether the executor has made the actor, and may kill it. `unconnected` is called with the place of a
-    worker without a channel. `node` returns the node of the process that calls it. `ledger` has the driver's globals, `view` those
-    that a worker starts with. `large` has the large buffers of arguments. `logs` takes log records; None: none are to
-    come. The others are as in `Setup`, or as the arguments of `RayCluster`.
+    worker without a channel. `node` returns the node of the process that calls it. `ledger` has the driver's
+    globals, `view` those that a worker starts with. `large` has the large buffers of arguments. `logs` takes log
+    records; None: none are to come. The others are as in `Setup`, or as the arguments of `RayCluster`.
     """
 
     ours: bool
