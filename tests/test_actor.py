@@ -10,7 +10,8 @@ import pytest
 from thread_chunks import LabelledActor
 from thread_chunks._actor.entry import runner_of
 from thread_chunks._actor.sender import Sender, ThreadsOrders
-from thread_chunks._wire.pickling import Packed, pack, pack_calls, unpack_error
+from thread_chunks._wire.arguments import pack_calls
+from thread_chunks._wire.pickling import Packed, pack, unpack_error
 from thread_chunks._wire.protocol import CARRIED_KEY, Request, unseal
 
 ME = b"me"

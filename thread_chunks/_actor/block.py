@@ -6,7 +6,8 @@ import threading
 import time
 from typing import Any, TypeVar
 
-from .._wire.pickling import Packed, unpack_plain
+from .._wire.arguments import unpack_plain
+from .._wire.pickling import Packed
 from .._wire.protocol import Reply, Request
 from .memory import PeakMeter
 

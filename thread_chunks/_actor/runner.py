@@ -129,7 +129,16 @@ class Runner:
         except BaseException as raised:
             error = pack_error(raised)
         self._streams.flush()
-        return Ready(socket.gethostname(), os.getpid(), setup.node(), sender.is_connected, error, sender.take_records())
+        reaches_files = setup.probe is not None and setup.probe.is_reached()
+        return Ready(
+            socket.gethostname(),
+            os.getpid(),
+            setup.node(),
+            sender.is_connected,
+            reaches_files,
+            error,
+            sender.take_records(),
+        )
 
     async def attach(self, holder: Holder, identity: bytes) -> tuple[int, bytes | Reply] | None:
         """Carry out what an executor sends by its channel, as long as there is something to do.

@@ -20,7 +20,7 @@ from .._wire.ledger import Ledger
 from .._wire.parcels import Parcels
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import STORED_KEY
-from .large import LargeBuffers
+from .large import LargeArguments
 from .logs import Logs
 from .oom import KernelKills
 from .options import DEFAULTS, PLACING, REFUSED, resources_asked
@@ -127,7 +127,7 @@ class RayCluster:
             node=self._runtime.node,
             kernel_kills=self.kernel_kills,
             unconnected=self._warn_of_unconnected,
-            large=LargeBuffers(self._runtime),
+            large=LargeArguments(self._runtime),
             logs=self._logs,
         )
 

@@ -1,22 +1,23 @@
-"""Large buffers of arguments: one that calls under way have in common is in the object store once."""
+"""Large buffers of arguments: one that calls under way have in common is kept once, where workers get it."""
 
 from __future__ import annotations
 
+import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pickle import PickleBuffer
-from typing import Any
+from typing import Any, Protocol
 
-from ray import ObjectRef
-
+from .._wire.mapped import File, Probe
 from .._wire.pickling import Packed
 from .._wire.protocol import LARGEST_BY_CHANNEL
 from .runtime import RayRuntime
 
-# From this size (bytes) on, a buffer goes to the store when it is first seen, and else when it is seen again. Less, and
-# one that does not come again costs 1 ms more; more, and one that does is copied once more.
+# From this size (bytes) on, a buffer goes to the object store when it is first seen, and else when it is seen again.
+# Less, and one that does not come again costs 1 ms more; more, and one that does is copied once more.
 _AT_FIRST_SIGHT = 32 * 2**20
 
 # So many bytes are compared at once, which holds the interpreter lock (0.1 ms for each MiB). Less, and it takes longer;
@@ -27,60 +28,109 @@ _AT_ONCE = 8 * 2**20
 _SAMPLE = 64
 
 
+class Kept(Protocol):
+    """A copy of a buffer. It is there as long as this object."""
+
+    @property
+    def shipped(self) -> Any:
+        """What a worker gets it by."""
+
+    def contents(self) -> memoryview:
+        """Return what is in it."""
+
+
+class InStore:
+    """A copy of a buffer in Ray's object store."""
+
+    def __init__(self, runtime: RayRuntime, buffer: memoryview) -> None:
+        self._runtime = runtime
+        self.shipped = runtime.put(PickleBuffer(buffer))
+
+    def contents(self) -> memoryview:
+        """Return what is in it."""
+        return memoryview(self._runtime.get(self.shipped))
+
+
 @dataclass(eq=False)
 class Seen:
-    """A buffer that was sent. If it is in the store, whoever keeps this keeps it there."""
+    """A buffer that was sent, and its copy if there is one."""
 
-    reference: ObjectRef[Any] | None = None
+    kept: Kept | None = None
 
 
 class LargeBuffers:
-    """Puts large buffers into the store, and finds those again that are there. It belongs to the dispatcher's thread.
+    """Keeps copies of large buffers, and finds those again that are there. It belongs to the dispatcher's thread.
 
     A buffer is found by its contents, whatever object it is of. So what a caller changes in place between two calls
-    arrives as it is when a call is sent. To compare takes 0.1 s per GB; to put it there, ten times as long.
+    arrives as it is when a call is sent. To compare takes 0.1 s per GB.
 
-    Promise: a buffer is in the store no longer than a block that uses it is under way, and the next one is sent.
+    Promise: a buffer is kept no longer than a block that uses it is under way, and the next one is sent.
 
     Parameters
     ----------
-    runtime : RayRuntime
+    keep : callable
+        Makes a copy. If it raises OSError, the buffer travels with the call.
+    at_first_sight : int
+        From this size (bytes) on, copies are made of buffers that are not known to come again.
     """
 
-    def __init__(self, runtime: RayRuntime) -> None:
-        self._runtime = runtime
+    def __init__(self, keep: Callable[[memoryview], Kept], at_first_sight: int) -> None:
+        self._keep = keep
+        self._at_first_sight = at_first_sight
         self._seen: weakref.WeakValueDictionary[tuple[int, bytes, bytes], Seen] = weakref.WeakValueDictionary()
 
     def put_aside(self, calls: Iterable[Packed | None]) -> list[Seen]:
-        """Replace large buffers of packed calls by references; return what is to be kept until these calls are over.
+        """Replace large buffers of packed calls by copies; return what is to be kept until these calls are over.
 
         Raises
         ------
         Exception
             If the object store is full.
         """
-        kept: list[Seen] = []
+        used: list[Seen] = []
         for packed in calls:
             if packed is not None and packed.buffers:
-                packed.replace_buffers(partial(self._reference_to, kept))
-        return kept
+                packed.replace_buffers(partial(self._shipped_for, used))
+        return used
 
-    def _reference_to(self, kept: list[Seen], buffer: memoryview) -> ObjectRef[Any] | None:
+    def _shipped_for(self, used: list[Seen], buffer: memoryview) -> Any:
         size = buffer.nbytes
         if size <= LARGEST_BY_CHANNEL:
             return None
         key = size, bytes(buffer[:_SAMPLE]), bytes(buffer[-_SAMPLE:])
         seen = self._seen.get(key)
-        is_new = seen is None
-        if seen is None or (seen.reference is not None and not self._has(seen.reference, buffer)):
-            seen = self._seen[key] = Seen()
-        if seen.reference is None and not (is_new and size < _AT_FIRST_SIGHT):
-            seen.reference = self._runtime.put(PickleBuffer(buffer))
-        kept.append(seen)
-        return seen.reference
+        with suppress(OSError):
+            is_new = seen is None
+            if seen is None or (seen.kept is not None and not are_equal(buffer, seen.kept.contents())):
+                seen = self._seen[key] = Seen()
+            used.append(seen)
+            if seen.kept is None and not (is_new and size < self._at_first_sight):
+                seen.kept = self._keep(buffer)
+            return None if seen.kept is None else seen.kept.shipped
+        return None
 
-    def _has(self, reference: ObjectRef[Any], buffer: memoryview) -> bool:
-        return are_equal(buffer, memoryview(self._runtime.get(reference)))
+
+class LargeArguments:
+    """The large buffers of all calls of an executor.
+
+    Attributes
+    ----------
+    in_files : LargeBuffers
+        For workers that reach files of this process. It takes them no copy.
+    in_store : LargeBuffers
+        For all others.
+    probe : Probe or None
+        Tells the ones from the others.
+    """
+
+    def __init__(self, runtime: RayRuntime) -> None:
+        self.in_files = LargeBuffers(File, 0)
+        self.in_store = LargeBuffers(partial(InStore, runtime), _AT_FIRST_SIGHT)
+        self.probe: Probe | None = None
+        with suppress(OSError):
+            contents = os.urandom(16)
+            self._file = File(memoryview(contents))  # which has to live as long as this
+            self.probe = Probe(self._file.shipped, contents)
 
 
 def are_equal(one: memoryview, other: memoryview) -> bool:

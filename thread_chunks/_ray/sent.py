@@ -20,8 +20,8 @@ from .large import Seen
 class Sent:
     """A block that was sent: what of it could not be, and the reference to its value if that stays in the cluster.
 
-    It took `seconds` to find out that some calls could not be sent. `large` keeps its large buffers in the store, until
-    the dispatcher has the outcomes, and has sent the next block, which may need them.
+    It took `seconds` to find out that some calls could not be sent. `large` keeps copies of its large buffers,
+    until the dispatcher has the outcomes, and has sent the next block, which may need them.
     """
 
     block: Block

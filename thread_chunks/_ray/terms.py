@@ -18,7 +18,7 @@ from .._wire.ledger import Ledger, View
 from .._wire.logs import Levels
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import Setup
-from .large import LargeBuffers
+from .large import LargeArguments
 from .logs import Logs
 from .oom import KernelKills
 from .runtime import RayRuntime
@@ -48,7 +48,7 @@ class Terms:
     node: Callable[[], str]
     kernel_kills: KernelKills
     unconnected: Callable[[str], None]
-    large: LargeBuffers
+    large: LargeArguments
     logs: Logs | None
 
     def setup(
@@ -70,6 +70,7 @@ class Terms:
             channel,
             self.memory_limit,
             None if self.logs is None else Levels.here(),
+            self.large.probe,
         )
 
 

@@ -22,10 +22,11 @@ from .._calls.calls import Outcomes
 from .._calls.functions import Function
 from .._dispatch.cluster import GONE, executor_broken
 from .._dispatch.messages import Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
+from .._wire.arguments import pack_calls
 from .._wire.images import Shipment
 from .._wire.interpreter import Interpreter
 from .._wire.logs import Levels
-from .._wire.pickling import Packed, pack_calls, unpack_error
+from .._wire.pickling import Packed, unpack_error
 from .._wire.protocol import (
     CARRIED_KEY,
     Excess,
@@ -68,8 +69,8 @@ class RayWorker:
     Ray calls back on threads of its own, and the channel on its loop's. What the callbacks write, and the dispatcher
     reads:
 
-    * `host`, `pid`, `node` and `interruptible` are written once, before `Started` is posted. Who reads them before that
-      sees where the worker was meant to go, and no process.
+    * `host`, `pid`, `node`, `interruptible` and `_large` are written once, before `Started` is posted. Who reads them
+      before that sees where the worker was meant to go, and no process.
     * `_looks` is under the lock. The link, the fate, and what was sent have locks of their own.
 
     `_is_dismissed` is the dispatcher's. If a callback reads it too early, a line of the log is one too many.
@@ -111,6 +112,7 @@ class RayWorker:
         self._dismissed = dismissed
         self._paths = list(sys.path)
         interpreter = Interpreter.here()
+        self._large = terms.large.in_store
         self._held = Held(terms, runtime, stored, interpreter.uses)
         self._has_stored = False  # whether the stored function was replaced
         self._id = uuid4().bytes
@@ -151,7 +153,7 @@ class RayWorker:
             self._post(Finished(self, block, partial(Outcomes, [None] * len(failures), dict(failures))))
             return False
         try:
-            large = [] if isinstance(calls, bytes) else self._terms.large.put_aside(calls)
+            large = [] if isinstance(calls, bytes) else self._large.put_aside(calls)
             shipment, forget = self._held.ship(block.function, calls)
         except Exception as error:  # it cannot be pickled, or the object store is full
             self._post(Failed(self, block, error))
@@ -259,6 +261,8 @@ class RayWorker:
         self._log(ready.records)
         self.host, self.pid, self.node = ready.host, ready.pid, ready.node
         self.interruptible = ready.connected
+        if ready.reaches_files:
+            self._large = self._terms.large.in_files
         self._fate.up(ready.host, ready.pid, connected=ready.connected)
         if not ready.connected and not self._is_dismissed:  # else the channels may be closed by now
             self._terms.unconnected(self.place)

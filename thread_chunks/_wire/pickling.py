@@ -20,22 +20,21 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import chain, count
 from typing import Any
 
 import cloudpickle
 
-from .._calls.calls import Arguments, parts_of
 from ..errors import PicklingFailed, RemoteTraceback, UnpicklingFailed
 from .exceptions import reduce_exception
 from .homes import find_homes
+from .mapped import Mapped
 from .reducing import Key, Reducer, named
 
 PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
 # From this size (bytes) on, a buffer travels out of band. Smaller ones are cheaper to copy than
 # to account for; larger ones would be copied once more for nothing.
-_OUT_OF_BAND = 64 * 1024
+OUT_OF_BAND = 64 * 1024
 
 # A pickle contains the names of the modules and classes that it refers to. So a search of its
 # bytes (some GB/s) finds out what else a walk through the object would have to. A false alarm
@@ -48,8 +47,9 @@ _MARKS_OF_REFERENCES = (b"ObjectRef", b"ActorHandle")
 class Packed:
     """One pickled object: its pickle, its large buffers, the references in it, its type's name.
 
-    A reference is paired with whether it arrives as its value. A buffer may be such a value: then its place among the
-    references stands for it. `uses` are the globals that have to be where it arrives.
+    A reference is paired with whether it arrives as its value. A buffer may be in a file, or be the value of a
+    reference: then a `Mapped`, or the place among the references, stands for it. `uses` are the globals that have to be
+    where it arrives.
     """
 
     data: Any  # bytes, or a PickleBuffer of them where they are many
@@ -60,15 +60,21 @@ class Packed:
 
     @property
     def size(self) -> int:
-        """How many bytes it has, without those that it refers to."""
-        return sum(memoryview(part).nbytes for part in (self.data, *self.buffers) if type(part) is not int)
+        """How many bytes it has, without those of buffers that are elsewhere."""
+        return sum(memoryview(part).nbytes for part in (self.data, *self.buffers) if type(part) not in _ELSEWHERE)
 
-    def replace_buffers(self, reference_to: Callable[[memoryview], Any]) -> None:
-        """Replace its buffers by references, except those for which `reference_to` returns None."""
+    def replace_buffers(self, shipped_for: Callable[[memoryview], Any]) -> None:
+        """Replace its buffers by what is shipped for them, a `Mapped` or a reference; None leaves one where it is."""
         for place, buffer in enumerate(self.buffers):
-            if (reference := reference_to(buffer.raw())) is not None:
+            shipped = shipped_for(buffer.raw())
+            if type(shipped) is Mapped:
+                self.buffers[place] = shipped
+            elif shipped is not None:
                 self.buffers[place] = len(self.references)
-                self.references.append((reference, True))
+                self.references.append((shipped, True))
+
+
+_ELSEWHERE = (int, Mapped)
 
 
 class _NoReference:
@@ -107,18 +113,8 @@ def references() -> References:
     return _NO_REFERENCES if _found is None else _found
 
 
-class _Bytes:
-    """Stand for a large argument of bytes, which pickle would copy in band; arrive as that argument."""
-
-    def __init__(self, value: bytes | bytearray) -> None:
-        self._value = value
-
-    def __reduce__(self) -> Any:
-        return type(self._value), (pickle.PickleBuffer(self._value),)
-
-
 @dataclass(slots=True)
-class _Argument:
+class Argument:
     """Mark a reference that is an argument by itself: it arrives as its value."""
 
     reference: Any
@@ -138,7 +134,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if (key := self._reducer.global_of(obj)) is not None:
             return key
         # By `type`, here as elsewhere: an object may lie about its `__class__`, or raise.
-        if type(obj) is _Argument:
+        if type(obj) is Argument:
             self._references.append((obj.reference, True))
         elif issubclass(type(obj), self._carried):
             self._references.append((obj, False))
@@ -195,7 +191,7 @@ def pack(obj: Any, reducer: Reducer | None = None) -> Packed:
 
 
 def _end(packed: Packed) -> None:
-    if len(packed.data) >= _OUT_OF_BAND:
+    if len(packed.data) >= OUT_OF_BAND:
         packed.data = pickle.PickleBuffer(packed.data)
 
 
@@ -298,13 +294,10 @@ def unpack(packed: Packed, *, writable: bool = True, sole: bool = False) -> Any:
     """
     referents = [resolved(ref) if as_value else ref for ref, as_value in packed.references]
     try:
-        buffers = packed.buffers
-        if referents:
-            buffers = [referents[buffer] if type(buffer) is int else buffer for buffer in buffers]
+        copies = writable and not sole
+        buffers = [_opened(buffer, referents, copies=copies) for buffer in packed.buffers]
         if not writable:
             buffers = [memoryview(buffer).toreadonly() for buffer in buffers]
-        elif not sole:
-            buffers = list(map(bytearray, buffers))
         if referents:
             return _Unpickler(packed.data, buffers, referents).load()
         return pickle.loads(packed.data, buffers=buffers)
@@ -313,45 +306,13 @@ def unpack(packed: Packed, *, writable: bool = True, sole: bool = False) -> Any:
         raise UnpicklingFailed(text) from error
 
 
-def pack_calls(
-    calls: list[Arguments], *, carried: bool = False
-) -> tuple[bytes | list[Packed | None], dict[int, PicklingFailed]]:
-    """Pickle the calls of a block; those that cannot be are None, with their errors by index.
-
-    `carried`: the first argument of each is its function.
-    """
-    arguments = list(chain.from_iterable(calls))
-    kinds = set(map(type, arguments))
-    if kinds <= PLAIN and not (bytes in kinds and any(map(_is_large, arguments))):
-        return _pack_plain(calls, arguments), {}
-    packed: list[Packed | None] = []
-    errors = {}
-    for index, call in enumerate(calls):
-        args, extras = parts_of(call)
-        kwargs = extras.keywords
-        try:
-            packed.append(pack((*_with_arguments_marked(args, kwargs), extras.seed)))
-        except PicklingFailed as error:
-            packed.append(None)
-            errors[index] = _blame(args, kwargs, carried, error)
-    return packed, errors
-
-
-def _pack_plain(calls: list[Arguments], arguments: list[Any]) -> bytes:
-    """Pickle calls with plain arguments, which are given once more, one after the other."""
-    widths = set(map(len, calls))
-    if len(widths) == 1 and 0 not in widths:
-        return pickle.dumps((widths.pop(), arguments), 5)
-    return pickle.dumps((None, calls), 5)
-
-
-def unpack_plain(packed: bytes) -> tuple[int | None, list[Any]]:
-    """Return how many arguments each call has, and all arguments; or None, and the tuples of them.
-
-    Thousands of tuples, made at once, would set off a collection of garbage, which takes 40 ms in a new process.
-    """
-    unpacked: tuple[int | None, list[Any]] = pickle.loads(packed)
-    return unpacked
+def _opened(buffer: Any, referents: list[Any], *, copies: bool) -> Any:
+    """Return what stands in the place of a buffer; with `copies`, nobody else has it."""
+    if type(buffer) is Mapped:
+        return buffer.open()
+    if type(buffer) is int:
+        buffer = referents[buffer]
+    return bytearray(buffer) if copies else buffer
 
 
 def pack_error(error: BaseException) -> Packed:
@@ -390,43 +351,12 @@ def _keeper(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
     """Return a buffer callback that takes large buffers out of the pickle, into `buffers`."""
 
     def in_band(buffer: pickle.PickleBuffer) -> bool:
-        if buffer.raw().nbytes < _OUT_OF_BAND:
+        if buffer.raw().nbytes < OUT_OF_BAND:
             return True
         buffers.append(buffer)
         return False
 
     return in_band
-
-
-def _is_large(value: Any) -> bool:
-    return type(value) in (bytes, bytearray) and len(value) >= _OUT_OF_BAND
-
-
-def _with_arguments_marked(args: Arguments, kwargs: dict[str, Any]) -> tuple[Arguments, dict[str, Any]]:
-    of_values = references().of_values
-    if not any(issubclass(type(value), of_values) or _is_large(value) for value in chain(args, kwargs.values())):
-        return args, kwargs
-
-    def marked(value: Any) -> Any:
-        if issubclass(type(value), of_values):
-            return _Argument(value)
-        return _Bytes(value) if _is_large(value) else value
-
-    return tuple(map(marked, args)), {name: marked(value) for name, value in kwargs.items()}
-
-
-def _blame(args: Arguments, kwargs: dict[str, Any], carried: bool, error: PicklingFailed) -> PicklingFailed:
-    """Return an error that names what cannot be pickled first: the function, or an argument."""
-    names = chain(["the function"] if carried else [], (f"argument {index}" for index in count()))
-    named = chain(zip(names, args, strict=False), ((f"argument {name!r}", value) for name, value in kwargs.items()))
-    for name, value in named:
-        try:
-            pack(value)
-        except PicklingFailed as culprit:
-            blamed = PicklingFailed(f"{name}: {culprit}")
-            blamed.__cause__ = culprit.__cause__
-            return blamed
-    return error
 
 
 def describe(error: BaseException | None) -> str:

@@ -14,6 +14,7 @@ from .framing import ChannelAddress
 from .images import Shipment
 from .interpreter import Interpreter
 from .logs import Levels
+from .mapped import Probe
 from .pickling import Packed
 
 # The key of the function that a worker was started with.
@@ -271,6 +272,7 @@ class Setup:
     channel: ChannelAddress | None  # where it connects; None: the driver can't be reached
     memory_limit: int | None  # how many bytes it may have for itself
     levels: Levels | None  # which log records the driver wants; None: no record is sent
+    probe: Probe | None  # of the driver's files, if there are any
 
 
 @dataclass(slots=True)
@@ -281,5 +283,6 @@ class Ready:
     pid: int
     node: str  # of the cluster, or empty
     connected: bool  # whether there is a channel
+    reaches_files: bool  # of the driver
     error: Packed | None
     records: list[Logged]  # what was logged, where there is no channel
