@@ -64,6 +64,7 @@ def test_it_comes_to_its_end(python, how, use):
 ENDING = """
 import faulthandler, gc, itertools, signal, threading
 from concurrent.futures import wait
+from executors import threads_left
 from fake_cluster import FakeExecutor
 faulthandler.dump_traceback_later(300, exit=True)  # far beyond what it takes
 executor, used = None, []
@@ -99,7 +100,7 @@ for trial in range(60):
     gc.set_threshold(700)
     ended.shutdown()
 assert ends > 30 or HOW == 'callback', ends
-assert not [thread for thread in threading.enumerate() if thread.name.startswith("thread_chunks")]
+assert threads_left((), patience=60) == []
 print("done")
 """
 
