@@ -10,8 +10,6 @@ import os
 import time
 from contextlib import suppress
 
-import psutil
-
 try:
     import resource
 except ImportError:  # Windows: then the peak is asked for no sooner than time has passed
@@ -35,6 +33,8 @@ def resident() -> int:
     with suppress(OSError), open("/proc/self/statm", "rb") as file:
         pages = file.read().split()
         return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGESIZE")
+    import psutil  # only here: the driver imports this module, too
+
     with suppress(psutil.Error):
         return int(psutil.Process().memory_info().rss)
     return 0

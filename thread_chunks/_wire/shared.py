@@ -9,7 +9,6 @@ import itertools
 import threading
 from collections.abc import Callable
 from functools import lru_cache, partial
-from multiprocessing.managers import BaseManager
 from typing import Any
 
 Reduced = tuple[Any, ...]
@@ -50,23 +49,27 @@ class _Desk:
 _desk = _Desk()
 
 
-class _Manager(BaseManager):
-    pass
+@lru_cache(maxsize=1)
+def _manager_class() -> Any:
+    from multiprocessing.managers import BaseManager  # only here: most programs share nothing
 
+    class Manager(BaseManager):
+        pass
 
-_Manager.register("desk", callable=lambda: _desk, exposed=("use",))
+    Manager.register("desk", callable=lambda: _desk, exposed=("use",))
+    return Manager
 
 
 @lru_cache(maxsize=1)
 def _address() -> Any:
-    server: Any = _Manager().get_server()
+    server: Any = _manager_class()().get_server()
     threading.Thread(target=server.serve_forever, name="thread_chunks-shared", daemon=True).start()
     return server.address
 
 
 @lru_cache(maxsize=16)
 def _connected(address: Any) -> Any:
-    manager: Any = _Manager(address)
+    manager: Any = _manager_class()(address)
     manager.connect()
     return manager.desk()
 
