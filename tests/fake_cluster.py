@@ -233,7 +233,7 @@ class FakeRuntime:
     def node():
         return ""
 
-    def make_actor(self, actor_class, options, place):
+    def make_actor(self, actor_class, options, place, starting):
         return FakeHandle(actor_class)
 
     def put(self, obj):

@@ -32,7 +32,7 @@ def make(runtime):
     """Makes an actor of a class."""
 
     def make(cls):
-        return runtime.make_actor(runtime.actor_class(cls, OPTIONS), OPTIONS, "")
+        return runtime.make_actor(runtime.actor_class(cls, OPTIONS), OPTIONS, "", 0)
 
     return make
 

@@ -99,3 +99,31 @@ def test_a_finalizer_in_the_middle_of_the_start_of_ray_does_not_wait_for_itself(
     print(until(lambda: not up()))
     """
     assert run(script, tmp_path) == ["True", "True"]
+
+
+def test_ctrl_c_while_a_finalizer_waits_is_raised_afterwards(joined, tmp_path):
+    script = """
+    from thread_chunks._ray import session
+    held, over = threading.Event(), threading.Event()
+    def hold():
+        with session._held():  # which the end of the executor needs
+            held.set()
+            over.wait(60)
+    executor = ChunkExecutor(1)
+    executor.submit(abs, 1).result()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        del executor
+        print("deleted")
+        over.wait(60)
+        print("not interrupted")
+    except KeyboardInterrupt:
+        print("interrupted")
+    over.set()
+    thread.join()
+    print(until(lambda: not up()))
+    """
+    assert run(script, tmp_path, **joined) == ["deleted", "interrupted", "True"]

@@ -9,6 +9,8 @@ import subprocess
 import pytest
 from scripts import end, start
 
+from thread_chunks._ray import surroundings
+
 WORKS = """
 with ChunkExecutor(1) as executor:
     say(executor.submit(abs, -1).result())
@@ -80,18 +82,34 @@ def test_too_small_an_address_space(tmp_path):
 
 
 def test_too_few_open_files(tmp_path):
-    # So many seconds Ray waits for its server, which has ended; 30 by default.
-    end(start(limited(BREAKS, "prlimit", "--nofile=32"), tmp_path, RAY_gcs_server_port_wait_time_s="5"))
+    end(start(limited(BREAKS, "prlimit", "--nofile=48"), tmp_path))
     assert len(said(tmp_path)) == 2
-    assert all("gcs_server" in line and "ulimit -n" in line for line in said(tmp_path))
+    assert all("open files" in line and "ulimit -n" in line for line in said(tmp_path))
 
 
-@pytest.mark.parametrize(("limit", "text"), [(120, "ulimit -u"), (40, "more are allowed")])
-def test_too_few_processes(limit, text, tmp_path):
+def with_few_processes(script, limit):
     if os.getuid() != 0:
         pytest.skip("only root can become another user, whose processes are few")
     user = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
     user += ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
-    end(start(limited(BREAKS, "prlimit", f"--nproc={limit}", *user), tmp_path))
+    return limited(script, "prlimit", f"--nproc={limit}", *user)
+
+
+@pytest.mark.parametrize("missing", [2, 40, 100])
+def test_too_few_processes(missing, tmp_path):
+    limit = surroundings.rays_threads() + 2 * surroundings.workers_threads() - missing
+    end(start(with_few_processes(BREAKS, limit), tmp_path))
     assert len(said(tmp_path)) == 2
-    assert all("ExecutorBroken" not in line and text in line for line in said(tmp_path))
+    assert all("more are allowed" in line and "ulimit -u" in line for line in said(tmp_path))
+
+
+def test_fewer_workers_where_there_are_few_processes(tmp_path):
+    script = """
+with ChunkExecutor(8) as executor:
+    say(len(list(executor.map(time.sleep, [1] * 16, chunksize=1))), 1 <= executor.size < 8)
+"""
+    limit = surroundings.rays_threads() + 3 * surroundings.workers_threads()
+    _, err = end(start(with_few_processes(script, limit), tmp_path))
+    assert said(tmp_path) == ["16 True"]
+    assert "going on with" in err
+    assert "ulimit -u" in err

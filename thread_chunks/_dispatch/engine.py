@@ -21,10 +21,11 @@ from .._calls.functions import Function, name_of
 from .._calls.pace import Pace
 from .._checkpoints.writer import Writer
 from .._system.forks import in_forked_children
+from .._system.signals import interrupt_after
 from .._wire.pickling import PLAIN
 from .._wire.protocol import CARRIED_KEY
 from ..report import Report, RunningCall
-from .cluster import WholeCluster
+from .cluster import WholeCluster, executor_broken
 from .dependents import futures_among, link
 from .dispatcher import Dispatcher
 from .inbox import Inbox
@@ -83,8 +84,10 @@ class Engine:
         self._dispatcher = Dispatcher(cluster, self.inbox, size, max_tasks)
         try:
             self._thread = start_thread(self._dispatcher, self.inbox, self.writers)
-        except BaseException:
+        except BaseException as error:
             cluster.close()
+            if isinstance(error, RuntimeError):  # a limit of the system
+                raise executor_broken("the executor cannot be started", error) from error
             raise
         drop = (self._dispatcher, self.inbox, self._thread, cluster.may_wait, self._pid)
         weakref.finalize(self, close_dropped, *drop).atexit = False
@@ -354,13 +357,20 @@ def close_dropped(
 
     A finalizer calls it, on any thread, wherever that is. So it waits for nothing that waits for this thread: it does
     not wait on the package's own threads, nor where `may_wait` says no; what else there may be, it does not wait for
-    longer than `_PATIENCE`.
+    longer than `_PATIENCE`. Ctrl-C ends the wait, and is raised when the finalizer is over: what that raises is lost.
     """
     if os.getpid() != pid:
         return
-    inbox.post(Close())
-    if threading.current_thread().name.startswith("thread_chunks") or not may_wait():
-        return
+    try:
+        inbox.post(Close())
+        if not threading.current_thread().name.startswith("thread_chunks") and may_wait():
+            _wait_if_idle(dispatcher, inbox, thread)
+    except KeyboardInterrupt:
+        inbox.post(Close(kill=True))
+        interrupt_after([close_dropped.__code__, weakref.finalize.__call__.__code__])
+
+
+def _wait_if_idle(dispatcher: Dispatcher, inbox: Inbox, thread: threading.Thread) -> None:
     deadline = time.monotonic() + _PATIENCE
     is_over: Future[bool] = Future()
     if inbox.ask(Inspect(partial(getattr, dispatcher, "finished"), is_over)):

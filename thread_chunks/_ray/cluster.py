@@ -152,7 +152,8 @@ class RayCluster:
                 self._look()
         place = nodes.take_place() if self._is_open else ""
         if self.replaceable:
-            handle = self._runtime.make_actor(self._actor_class, self._options, place)
+            starting = sum(not worker.host for worker in self._workers)
+            handle = self._runtime.make_actor(self._actor_class, self._options, place, starting)
         else:
             handle = self._actors.pop()
         if self._logs is not None:

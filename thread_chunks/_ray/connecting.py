@@ -82,7 +82,6 @@ def connect() -> Connection:
     # Ray's own default is to connect to any cluster that was once started on this machine.
     address = options["address"] = options.get("address") or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
-        options.setdefault("num_cpus", config.usable_cpus)
         options.setdefault("_node_name", f"thread_chunks-{uuid4().hex}")
     else:
         _check_address(address)

@@ -16,6 +16,7 @@ from . import session
 from .channels import Channels
 from .nodes import Nodes, on
 from .options import remote_class
+from .surroundings import check_room_for_worker
 
 _T = TypeVar("_T")
 
@@ -103,10 +104,20 @@ class RayRuntime:
         """Return the node of the process that calls it."""
         return ray.get_runtime_context().get_node_id()
 
-    def make_actor(self, actor_class: Any, options: dict[str, Any], place: str) -> ActorHandle[Any]:
-        """Begin to make an actor, on a node if `place` names one."""
+    def make_actor(self, actor_class: Any, options: dict[str, Any], place: str, starting: int) -> ActorHandle[Any]:
+        """Begin to make an actor, on a node if `place` names one, while so many others are starting.
+
+        Raises
+        ------
+        OSError
+            If there are too few threads left on this machine, where the package has started Ray.
+        RuntimeError
+            If Ray is gone.
+        """
         if not self.alive:
             raise RuntimeError(GONE)
+        if self.is_alone:
+            check_room_for_worker(starting)
         options = {**options, "scheduling_strategy": on(place)} if place else options
         handle: ActorHandle[Any] = actor_class.options(**options).remote(None)
         return handle

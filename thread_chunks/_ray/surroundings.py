@@ -15,7 +15,8 @@ from typing import Any
 
 import psutil
 
-from .._system.limits import address_space, room_for_threads
+from .. import config
+from .._system.limits import address_space, open_files, room_for_threads
 from .._system.users import user_id
 
 # The longest path that Ray makes below its directory, for the socket of its object store. The first part names the
@@ -28,9 +29,17 @@ _LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 # So much room (bytes) Ray's logs of a short run take. Less, and Ray's processes fail as they write them.
 _LEAST_ROOM = 32 * 2**20
 
-# With fewer threads Ray never comes up: its own processes have some 140 where no worker runs. Where there are a few
-# more, it depends on the machine.
-_LEAST_THREADS = 100
+# So many threads Ray's own processes and the driver have, and a worker; and so many more of each for each CPU that the
+# machine has, up to 16: gRPC makes them. On 2 CPUs that is 165 and 23. Less, and a process of Ray's that cannot start a
+# thread hangs or ends, the program among them; more, and small machines are refused on which Ray would run.
+_RAYS_THREADS, _RAYS_THREADS_BY_CPU = 150, 8
+_WORKERS_THREADS, _WORKERS_THREADS_BY_CPU = 21, 1
+_MOST_CPUS = 16
+
+MORE_THREADS = "Raise the limit (`ulimit -u`, or that of the container or service)"
+
+# Ray's processes need so many open files each.
+_LEAST_FILES = 64
 
 # A worker has so many bytes of addresses beside those of the object store.
 _LEAST_ADDRESSES = 3 * 2**29
@@ -46,10 +55,17 @@ def fit(options: dict[str, Any]) -> None:
     OSError
         If Ray cannot be started here at all.
     """
-    if (room := room_for_threads()) < _LEAST_THREADS:
+    least = rays_threads() + 2 * workers_threads()  # one of them to spare
+    if (room := room_for_threads()) < least:
         raise OSError(
-            f"it needs more than {_LEAST_THREADS} processes and threads, and only {max(0, room):.0f} more are allowed. "
-            "Raise the limit (`ulimit -u`, or that of the container or service)"
+            f"it needs {least} processes and threads, and only {max(0, room):.0f} more are allowed. {MORE_THREADS}"
+        )
+    most = (room - rays_threads()) // workers_threads() - 1  # Ray starts a worker for each CPU at once
+    options.setdefault("num_cpus", int(min(config.usable_cpus, most)))
+    if (files := open_files()) < _LEAST_FILES:
+        raise OSError(
+            f"it needs {_LEAST_FILES} open files in each process, and {files:.0f} are allowed. Raise the limit "
+            "(`ulimit -n`, or that of the container or service)"
         )
     if (addresses := address_space()) < math.inf:
         if addresses < _LEAST_ADDRESSES:
@@ -65,6 +81,30 @@ def fit(options: dict[str, Any]) -> None:
         options["_temp_dir"] = directory
     if os.path.isdir(_SHARED_MEMORY) and not _takes_files(Path(_SHARED_MEMORY)):
         options.setdefault("_plasma_directory", options.get("_temp_dir") or next(_directories()))
+
+
+def check_room_for_worker(starting: int) -> None:
+    """Raise OSError if there may be too few threads for another worker, while so many are starting."""
+    needed = (starting + 1) * workers_threads()
+    if (room := room_for_threads(enough=needed)) < needed:
+        raise OSError(
+            f"a worker needs {workers_threads()} processes and threads, {starting} others are starting, and only "
+            f"{max(0, room):.0f} more are allowed. {MORE_THREADS}"
+        )
+
+
+def rays_threads() -> int:
+    """Return how many threads Ray has where no worker runs, the driver's own among them."""
+    return _RAYS_THREADS + _RAYS_THREADS_BY_CPU * _cpus()
+
+
+def workers_threads() -> int:
+    """Return how many threads a worker has."""
+    return _WORKERS_THREADS + _WORKERS_THREADS_BY_CPU * _cpus()
+
+
+def _cpus() -> int:
+    return min(os.cpu_count() or 1, _MOST_CPUS)
 
 
 def show_token() -> None:

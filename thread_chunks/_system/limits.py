@@ -1,4 +1,4 @@
-"""What limits this process: address space, and the processes that it may start."""
+"""What limits this process: address space, open files, and the processes that it may start."""
 
 from __future__ import annotations
 
@@ -19,22 +19,41 @@ except ImportError:  # Windows, which has no such limits
 
 def address_space() -> float:
     """Return how many bytes of addresses a process may have (``ulimit -v``), infinite if there is no limit."""
-    return _soft_limit("RLIMIT_AS")
+    return _limit("RLIMIT_AS")
 
 
-def room_for_threads() -> float:
+def open_files() -> float:
+    """Return how many files a process may have open (``ulimit -n``), infinite if there is no limit.
+
+    It is the limit up to which a process may raise its own, as Ray does.
+    """
+    return _limit("RLIMIT_NOFILE", hard=True)
+
+
+def room_for_threads(enough: float = math.inf) -> float:
     """Return how many more threads may be started: by this user (``ulimit -u``), or in its control groups.
 
-    Infinite if there is no limit, or none that is known.
+    Infinite if there is no limit, or none that is known. If there is room for `enough`, it may be less than there is:
+    to count the user's threads takes some ten milliseconds.
     """
     rooms = [math.inf]
-    limit = _soft_limit("RLIMIT_NPROC")
+    limit = _limit("RLIMIT_NPROC")
     if limit < math.inf and user_id() != 0:  # which root may exceed
-        rooms.append(limit - sum(_threads_of(process) for process in psutil.process_iter()))
+        room = limit - _threads_of_all()
+        if room < enough:
+            room = limit - sum(_threads_of(process) for process in psutil.process_iter())
+        rooms.append(room)
     for group in control_groups(Path("/"), "pids"):
         with suppress(OSError, ValueError):  # "max" is no number
             rooms.append(int((group / "pids.max").read_text()) - int((group / "pids.current").read_text()))
     return min(rooms)
+
+
+def _threads_of_all() -> float:
+    """Return how many threads there are on the machine; infinite if that is not known."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+    return math.inf
 
 
 def _threads_of(process: psutil.Process) -> int:
@@ -44,8 +63,8 @@ def _threads_of(process: psutil.Process) -> int:
     return 0
 
 
-def _soft_limit(name: str) -> float:
+def _limit(name: str, *, hard: bool = False) -> float:
     if resource is None or not hasattr(resource, name):
         return math.inf
-    soft, _ = resource.getrlimit(getattr(resource, name))
-    return math.inf if soft == resource.RLIM_INFINITY else soft
+    limit = resource.getrlimit(getattr(resource, name))[hard]
+    return math.inf if limit == resource.RLIM_INFINITY else limit
