@@ -139,7 +139,7 @@ class Maps(Executor):
             Seconds from now after which the iterator raises `TimeoutError`. Default: none.
         chunksize : int, optional
             Send so many calls to a worker in one message; they stay together there. Default: as many as fill about
-            100 ms (5 ms for each worker, if there are more than twenty), by the time that calls of the function took.
+            40 ms (1 ms for each worker, if there are more than forty), by the time that calls of the function took.
         buffersize : int, optional
             Let at most so many calls wait, run, or be finished and not yet consumed, besides the one whose value is
             being asked for. The iterables are then consumed step by step, and may be infinite. Default: no bound, the
