@@ -309,3 +309,21 @@ def test_a_builtin_counts_as_what_it_was_whoever_replaces_it(monkeypatch):
     before = digests()
     monkeypatch.setattr("builtins.print", lambda *_: None)
     assert digests() == before
+
+
+PLAIN = st.one_of(st.integers(), st.floats(), st.booleans(), st.none(), st.text(max_size=400), st.binary(max_size=400))
+
+
+@given(st.lists(PLAIN, max_size=5).map(tuple), st.booleans())
+@settings(deadline=None)
+def test_tuples_of_plain_values_have_joblibs_digest(values, doubled):
+    if doubled:  # which pickle would remember
+        values += values
+    assert hash_of(values) == joblib.hash(values)
+    assert hash_of(list(values)) == joblib.hash(list(values))
+
+
+@pytest.mark.parametrize("value", [2**31, -(2**31) - 1, 2**2100, -0.0, float("nan"), "", b"", "é" * 70000, "\ud800"])
+def test_plain_values_have_joblibs_digest(value):
+    assert hash_of((value,)) == joblib.hash((value,))
+    assert hash_of((value, value, "a", "a")) == joblib.hash((value, value, "a", "a"))

@@ -7,9 +7,11 @@ Where the digest of `joblib.hash` does not depend on the process, it stays as it
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from hashlib import md5
 from itertools import pairwise
 from operator import itemgetter
 from types import FunctionType, ModuleType
@@ -24,6 +26,10 @@ _CONTAINERS = (frozenset, tuple, list, dict)
 
 _CODE = (FunctionType, type, ModuleType, type(lru_cache(abs)))
 
+# Values whose pickle is the same from any pickler, except that joblib's does not memorise strings.
+_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
+_SHORT_TUPLES = {1: pickle.TUPLE1, 2: pickle.TUPLE2, 3: pickle.TUPLE3}
+
 # Gets each function, class and module of a value, and each reference to the cluster. Returns what stands for it, or
 # None if its name does.
 Meet = Callable[[Any], "str | None"]
@@ -31,8 +37,21 @@ Meet = Callable[[Any], "str | None"]
 
 def stable_hash(obj: Any, meet: Meet | None = None) -> str:
     """Return a hash of an object, in hexadecimal. What pickling it raises is raised."""
+    if type(obj) is tuple and obj and _PLAIN.issuperset(map(type, obj)):
+        return md5(_pickle_of_plain(obj), usedforsecurity=False).hexdigest()
     digest: str = _hasher(meet).hash(_without_frozensets(obj))
     return digest
+
+
+def _pickle_of_plain(items: tuple[Any, ...]) -> bytes:
+    """Return what joblib's pickler makes of such a tuple, a fifth as fast as this: strings are not memorised."""
+    pickles = [pickle.dumps(item, 3) for item in items]
+    parts = [
+        data[2 : -3 if type(item) in (str, bytes) else -1]  # without protocol, memo, and stop
+        for item, data in zip(items, pickles, strict=True)
+    ]
+    start, end = (b"", _SHORT_TUPLES[len(items)]) if len(items) in _SHORT_TUPLES else (pickle.MARK, pickle.TUPLE)
+    return b"".join((b"\x80\x03", start, *parts, end, b"q\0."))
 
 
 def _hasher(meet: Meet | None) -> Any:
