@@ -5,6 +5,7 @@ Programs run in fresh processes, and find the cluster by ``RAY_ADDRESS``.
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 
@@ -222,8 +223,10 @@ executor.shutdown()
     process = start(PRELUDE + script, tmp_path, **cluster.environment)
     wait_for(tmp_path, "remove")
     cluster.remove(cluster.second)
-    end(process)
+    out, err = end(process)
     assert said(tmp_path) == ["[1, 3]", "remove", "True True", "[1, 2]"]
+    assert out == [], "nothing of Ray's"
+    assert [line for line in err.splitlines() if not re.match(r"a worker \(.*\) died|\d+ of \d+ workers", line)] == []
     ran = [line for file in tmp_path.glob("ran*") for line in file.read_text().split()]
     assert len(ran) == len(set(ran)), "none ran twice"
 

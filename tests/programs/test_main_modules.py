@@ -115,3 +115,37 @@ def test_tests_of_a_user(mode, tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", f"--import-mode={mode}", "-p", "no:cacheprovider", "tests"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
+
+
+def test_modules_that_are_edited_or_cannot_be_loaded_again(joined, tmp_path):
+    script = """
+    import importlib, logging
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logging.getLogger("thread_chunks").addHandler(handler)
+    def write(text):
+        with open("edited.py", "w") as file:
+            file.write(text)
+        os.utime("edited.py", (0, next(times)))
+        importlib.invalidate_caches()
+    times = iter(range(10**9, 10**9 + 9))
+    sys.path.insert(0, os.getcwd())
+    sys.dont_write_bytecode = True
+    write("def f(): return 1")
+    import edited
+    executor = ChunkExecutor(1, forward_logging=True)
+    print(executor.submit(edited.f).result(), records)
+    write("def f(): return 2")
+    print(executor.submit(lambda: edited.f()).result(), len(records), "the file of the module edited" in records[0])
+    executor.submit(lambda: edited.f()).result()
+    print(len(records))
+    importlib.reload(edited)
+    print(executor.submit(lambda: edited.f()).result(), len(records))
+    write(f"import os\\nif os.getpid() != {os.getpid()}: raise LookupError('not here')\\ndef f(): return 3")
+    importlib.reload(edited)
+    print(executor.submit(lambda: edited.f()).result(), len(records))
+    print("loaded the module edited again" in records[1], "LookupError: not here" in records[1])
+    executor.shutdown()
+    """
+    assert run(script, tmp_path, **joined) == ["1 []", "1 1 True", "1", "2 1", "2 2", "True True"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections import OrderedDict
@@ -9,11 +10,14 @@ from typing import Any
 
 from .._calls.functions import Function, Parcel
 from .._wire.holdings import Holdings
+from .._wire.homes import edited
 from .._wire.images import Shipment
 from .._wire.protocol import CARRIED_KEY, STORED_KEY
 from .._wire.reducing import Key
 from .runtime import RayRuntime
 from .terms import Terms, pack_function
+
+_log = logging.getLogger("thread_chunks")
 
 # So many functions of series and `submit` a worker keeps. Fewer, and calls that alternate between
 # functions ship them again and again; more, and a worker holds what is not called any more.
@@ -40,6 +44,7 @@ class Held:
         self._stored: Parcel | None = stored.parcel  # what the actor is known to hold as its own
         self._doubt = threading.Event()  # whether functions that were sent may not have arrived
         self._globals = Holdings(terms.ledger)
+        _warn_of_edited()
         further = terms.ledger.view(uses) if uses else None
         self.first = Shipment(stored.parcel.shipment, self._globals.update(terms.view, stored.view, further))
 
@@ -86,4 +91,16 @@ class Held:
         for key in forget:
             self._functions.pop(key, None)
         self._functions[parcel.key] = weakref.ref(parcel)
+        if not held:
+            _warn_of_edited()
         return (None if held else parcel.shipment), forget
+
+
+def _warn_of_edited() -> None:
+    """Say which modules a worker may load now that are not what the driver has loaded."""
+    for name in edited():
+        _log.warning(
+            "the file of the module %s has changed since this process loaded it: a worker that loads it from now on "
+            "runs other code. importlib.reload gives all of them the new code",
+            name,
+        )

@@ -31,6 +31,7 @@ _by_value = {MAIN}
 _seen: dict[str, Any] = {}  # the modules that were looked at, each as it was then
 _count = 0
 _specs: dict[str, Any] = {}  # of the modules of the user that a worker imports: what each was loaded by
+_times: dict[str, float | None] = {}  # when the file of each of them was changed last, as it was loaded
 _reloads: list[str] = []  # the names of those that were loaded again, in their order
 
 
@@ -68,6 +69,7 @@ def _note(name: str, module: Any) -> None:
     spec = getattr(module, "__spec__", None)
     if isinstance(spec, ModuleSpec) and spec.has_location and not _is_installed(str(spec.origin)):
         _specs.setdefault(name, spec)
+        _times.setdefault(name, _changed(spec))
 
 
 def reloads() -> list[str]:
@@ -77,8 +79,28 @@ def reloads() -> list[str]:
         now = names_of(name).get("__spec__", spec)
         if now is not spec and now is not None:
             _specs[name] = now
+            _times[name] = _changed(now)
             _reloads.append(name)
     return _reloads
+
+
+def edited() -> list[str]:
+    """Return the names of the modules whose files have changed since they were loaded, each change once."""
+    reloads()
+    names = []
+    for name, spec in list(_specs.items()):
+        changed = _changed(spec)
+        if changed is not None and changed != _times[name]:
+            _times[name] = changed
+            names.append(name)
+    return names
+
+
+def _changed(spec: Any) -> float | None:
+    """Return when the file of a module was changed last; None if it has none."""
+    with suppress(OSError, TypeError, AttributeError):
+        return os.stat(spec.origin).st_mtime
+    return None
 
 
 def is_home(name: Any) -> bool:

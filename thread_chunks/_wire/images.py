@@ -6,9 +6,10 @@ they run; the rest is unpacked when it is looked up. Only the thread that runs c
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import invalidate_caches, reload
 from importlib.machinery import ModuleSpec
@@ -22,6 +23,8 @@ from .copies import Unsent
 from .homes import MISSING, add_home, names_of
 from .pickling import Packed, describe, resolved, unpack_stream
 from .reducing import Key
+
+_log = logging.getLogger("thread_chunks")
 
 # Tells a worker's process from the driver's, which may be one, in tests.
 PROCESS = uuid4().bytes
@@ -84,9 +87,7 @@ def _apply(update: Update) -> None:
         _prepare(name, attributes)
     for name in update.reloads:
         if name in sys.modules:
-            invalidate_caches()
-            with suppress(Exception):  # it is the driver's to say so, which has loaded it
-                reload(sys.modules[name])
+            _load_again(name)
     for key in update.gone:
         _drop(key)
     for shipped, keys in update.bundles:
@@ -96,6 +97,19 @@ def _apply(update: Update) -> None:
             _later[key] = packed
     for key in update.needed:
         _fetch(key)
+
+
+def _load_again(name: str) -> None:
+    invalidate_caches()
+    try:
+        reload(sys.modules[name])
+    except Exception as error:
+        _log.warning(
+            "the driver has loaded the module %s again, and worker %d cannot: its calls run the code of before. %s",
+            name,
+            os.getpid(),
+            describe(error),
+        )
 
 
 def _prepare(name: str, attributes: dict[str, Any]) -> None:
