@@ -12,8 +12,13 @@ from joblib.parallel import AutoBatchingMixin, FallbackToBackend, SequentialBack
 
 from .executor import ChunkExecutor
 
+# What each worker runs first: a function, and its arguments.
+_Initializer = tuple["Callable[..., object] | None", tuple[Any, ...]]
+
 _lock = threading.Lock()
-_executor: ChunkExecutor | None = None  # under the lock: the one that all share, from one `Parallel` to the next
+# Under the lock: the executor that all share, from one `Parallel` to the next, and what its workers ran first.
+_executor: ChunkExecutor | None = None
+_initializer: _Initializer = (None, ())
 
 
 class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -31,14 +36,22 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             return 1
         return n_jobs if n_jobs > 0 else max(1, int(cpu_count()) + 1 + n_jobs)
 
-    def configure(self, n_jobs: int | None = 1, parallel: Any = None, **_: Any) -> int:
-        """Have an executor of that size, and return the size."""
+    def configure(
+        self,
+        n_jobs: int | None = 1,
+        parallel: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        **_: Any,
+    ) -> int:
+        """Have an executor of that size whose workers run the initializer first, and return the size."""
         size = self.effective_n_jobs(n_jobs)
         if size == 1:  # a process of its own would only cost time
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
         self._size = size
-        self._run = shared_executor(size)
+        self._initializer = initializer, tuple(initargs)
+        self._run = shared_executor(size, self._initializer)
         return size
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Future[Any]], object] | None = None) -> Future[Any]:
@@ -58,27 +71,45 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """End what runs and what waits, as after an error, a time-out or Ctrl-C."""
         drop(self._run)
         if ensure_ready:
-            self._run = shared_executor(self._size)
+            self._run = shared_executor(self._size, self._initializer)
 
     def terminate(self) -> None:
         """Forget how long the batches took. The executor lives on."""
         self.reset_batch_stats()
 
 
-def shared_executor(size: int) -> ChunkExecutor:
-    """Return the executor that all share, with so many workers."""
-    global _executor
+def shared_executor(size: int, initializer: _Initializer = (None, ())) -> ChunkExecutor:
+    """Return the executor that all share, with so many workers.
+
+    It is a new one if its workers are to run another initializer. The one before finishes what it has.
+    """
+    global _executor, _initializer
     with _lock:
-        if _executor is not None:
-            try:
-                if _executor.chunk_size != size:
-                    _executor.resize(size)
-                _executor.actors  # noqa: B018 (it raises if the executor is over, or this is a forked child)
-            except RuntimeError:
-                _executor = None
-        if _executor is None:
-            _executor = ChunkExecutor(size)
+        former = _executor if _executor is not None and _is_open(_executor) else None
+        if former is not None and _are_same(_initializer, initializer):
+            if former.chunk_size != size:
+                former.resize(size)
+            return former
+        _executor = ChunkExecutor(size, initializer=initializer[0], initargs=initializer[1])
+        _initializer = initializer
+        if former is not None:  # not before: Ray would end with its last executor
+            former.shutdown(wait=False)
         return _executor
+
+
+def _is_open(executor: ChunkExecutor) -> bool:
+    try:
+        executor.actors  # noqa: B018 (it raises if the executor is over, or this is a forked child)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _are_same(one: _Initializer, other: _Initializer) -> bool:
+    try:
+        return bool(one == other)
+    except ValueError:  # arrays among the arguments
+        return False
 
 
 def drop(executor: ChunkExecutor) -> None:

@@ -25,6 +25,7 @@ def parallel(executor_class, monkeypatch):
         executor = _joblib._executor
         _joblib.drop(executor)
         executor.shutdown()
+        monkeypatch.setattr(_joblib, "_initializer", (None, ()))
 
 
 def fail_at(x):
@@ -62,6 +63,32 @@ def test_exceptions_arrive_and_the_next_call_works(parallel):
     for _ in range(2):
         with pytest.raises(LookupError):
             parallel()(joblib.delayed(fail_at)(x) for x in range(10))
+    assert parallel()(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
+
+
+_greetings = []
+
+
+def greet(greeting, array):
+    _greetings.append((greeting, array.sum()))
+
+
+def greetings():
+    return _greetings[-1]
+
+
+def test_workers_run_an_initializer(parallel):
+    def greeted_by(name, array):
+        run = parallel(initializer=greet, initargs=(name, array))
+        return set(run(joblib.delayed(greetings)() for _ in range(6)))
+
+    array = np.ones(3)
+    for name in ("hello", "good day"):
+        for _ in range(2):
+            executor = _joblib._executor
+            assert greeted_by(name, array) == {(name, 3.0)}
+        assert _joblib._executor is executor, "the same arguments need no new workers"
+    assert greeted_by("hello", np.zeros(3)) == {("hello", 0.0)}
     assert parallel()(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
 
 
