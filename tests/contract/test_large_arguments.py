@@ -126,6 +126,27 @@ def test_what_is_changed_in_place_arrives_as_it_is_when_it_is_sent(make_new, tmp
     assert seen == [count for count in range(1, 13) for _ in range(2)]
 
 
+def test_what_is_changed_while_a_series_is_fed_is_no_older_than_its_call(make_new):
+    common = np.zeros(SIZE, np.uint8)
+
+    def changing():
+        for number in range(1000, 1012):
+            common[number] = 1
+            yield common
+
+    values = make_new(1).map(np.sum, changing(), buffersize=1)
+    assert all(value >= number for number, value in enumerate(values, 1))
+
+
+@pytest.mark.parametrize("create", [array, lambda: np.asfortranarray(array()), lambda: pd.DataFrame(array())])
+def test_what_comes_at_once_is_not_compared(make_new, monkeypatch, create):
+    compared = []
+    monkeypatch.setattr(large, "are_equal", lambda *buffers: compared.append(buffers) or True)
+    common = create()
+    assert len(list(make_new(2).map(total, range(8), repeat(common)))) == 8
+    assert compared == []
+
+
 def test_with_zero_copy_it_is_a_view(make_new, copies):
     def look(number, common):
         return common.flags.writeable, common.flags.owndata, int(common[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ class Receiver(Protocol):
     """Whoever waits for the outcomes of a block."""
 
     abandoned: bool  # dispatcher thread: what has not started is not wanted any more
+    fed: float  # when the last of its calls came, or later (by `time.monotonic`)
 
     def sent(self, first: int, calls: list[Arguments]) -> None: ...
 
@@ -29,6 +31,7 @@ class Batch:
 
     calls: list[Call | None]
     abandoned = False  # its rest is always wanted
+    fed: float = field(default_factory=time.monotonic)
     _places: dict[Future[Any], int] | None = None
 
     def sent(self, first: int, calls: list[Arguments]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -77,9 +78,15 @@ class Series:
     # Appended to by the same thread: for each call of the input that was left out, the label of the next one that was
     # not. Their order is that of the input.
     gaps: list[int] = field(default_factory=list)
+    fed: float = field(default_factory=time.monotonic)  # feeding thread writes
     taken: int = 0  # dispatcher thread: calls up to this label are in blocks, or were
     queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
     abandoned: bool = False  # dispatcher thread: what has not started is not wanted any more
+
+    def add(self, args: Arguments) -> None:
+        """Let a call wait behind the others; for the thread that feeds the series."""
+        self.fed = time.monotonic()
+        self.calls.append(args)
 
     def cut(self, length: int) -> Block | None:
         """Take the next `length` calls for running, or fewer, without those that another process has finished."""

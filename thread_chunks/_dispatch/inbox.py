@@ -73,7 +73,7 @@ class Inbox:
     def feed(self, series: Series, args: Arguments) -> None:
         """Add a call to a series that was admitted; raises as `admit` does."""
         self.check()
-        series.calls.append(args)
+        series.add(args)
         # Read after the append: see `Queue._unqueue`.
         if not series.queued:
             self.admit(More(series))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -53,16 +54,52 @@ class InStore:
 
 @dataclass(eq=False)
 class Seen:
-    """A buffer that was sent, and its copy if there is one."""
+    """A buffer that was sent, and its copy if there is one.
+
+    At the time `when` the copy was like a buffer of `owner`, which was at an `address`.
+    """
 
     kept: Kept | None = None
+    when: float = 0.0
+    owner: weakref.ref[Any] | None = None  # None: something without weak references, as bytes
+    address: int = 0
+
+    def compared(self, buffer: memoryview, when: float) -> None:
+        """Note that the copy is like a buffer."""
+        owner, self.address = _origin(buffer)
+        self.when, self.owner = when, None
+        with suppress(TypeError):
+            self.owner = weakref.ref(owner)
+
+    def vouches(self, buffer: memoryview, fed: float) -> bool:
+        """Return whether the copy is as good as the buffer for calls that had come at the time `fed`.
+
+        They get what was there when they were sent, or between the two.
+        """
+        if self.owner is None or self.when < fed:
+            return False
+        owner, address = _origin(buffer)
+        return owner is self.owner() and address == self.address
+
+
+def _origin(buffer: memoryview) -> tuple[Any, int]:
+    """Return what a buffer belongs to, and its address if that is an array."""
+    obj: Any = buffer.obj
+    interface = getattr(obj, "__array_interface__", None)
+    if interface is None:
+        return obj, 0
+    # Of arrays in Fortran's order, a view is pickled, which is a new one each time.
+    while getattr(base := getattr(obj, "base", None), "__array_interface__", None) is not None:
+        obj = base
+    return obj, interface["data"][0]
 
 
 class LargeBuffers:
     """Keeps copies of large buffers, and finds those again that are there. It belongs to the dispatcher's thread.
 
     A buffer is found by its contents, whatever object it is of. So what a caller changes in place between two calls
-    arrives as it is when a call is sent. To compare takes 0.1 s per GB.
+    arrives as it is when a call is sent. To compare takes 0.1 s per GB, and is left out for calls that had come when
+    the copy was made: they get the array as it was then.
 
     Promise: a buffer is kept no longer than a block that uses it is under way, and the next one is sent.
 
@@ -79,8 +116,10 @@ class LargeBuffers:
         self._at_first_sight = at_first_sight
         self._seen: weakref.WeakValueDictionary[tuple[int, bytes, bytes], Seen] = weakref.WeakValueDictionary()
 
-    def put_aside(self, calls: Iterable[Packed | None]) -> list[Seen]:
+    def put_aside(self, calls: Iterable[Packed | None], fed: float) -> list[Seen]:
         """Replace large buffers of packed calls by copies; return what is to be kept until these calls are over.
+
+        The last of the calls came at the time `fed` (by `time.monotonic`), or earlier.
 
         Raises
         ------
@@ -88,12 +127,13 @@ class LargeBuffers:
             If the object store is full.
         """
         used: list[Seen] = []
+        now = time.monotonic()
         for packed in calls:
             if packed is not None and packed.buffers:
-                packed.replace_buffers(partial(self._shipped_for, used))
+                packed.replace_buffers(partial(self._shipped_for, used, fed, now))
         return used
 
-    def _shipped_for(self, used: list[Seen], buffer: memoryview) -> Any:
+    def _shipped_for(self, used: list[Seen], fed: float, now: float, buffer: memoryview) -> Any:
         size = buffer.nbytes
         if size <= LARGEST_BY_CHANNEL:
             return None
@@ -101,11 +141,17 @@ class LargeBuffers:
         seen = self._seen.get(key)
         with suppress(OSError):
             is_new = seen is None
-            if seen is None or (seen.kept is not None and not are_equal(buffer, seen.kept.contents())):
+            if seen is not None and seen.kept is not None and not seen.vouches(buffer, fed):
+                if are_equal(buffer, seen.kept.contents()):
+                    seen.compared(buffer, now)
+                else:
+                    seen = None
+            if seen is None:
                 seen = self._seen[key] = Seen()
             used.append(seen)
             if seen.kept is None and not (is_new and size < self._at_first_sight):
                 seen.kept = self._keep(buffer)
+                seen.compared(buffer, now)
             return None if seen.kept is None else seen.kept.shipped
         return None
 

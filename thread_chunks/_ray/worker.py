@@ -153,7 +153,7 @@ class RayWorker:
             self._post(Finished(self, block, partial(Outcomes, [None] * len(failures), dict(failures))))
             return False
         try:
-            large = [] if isinstance(calls, bytes) else self._large.put_aside(calls)
+            large = [] if isinstance(calls, bytes) else self._large.put_aside(calls, block.receiver.fed)
             shipment, forget = self._held.ship(block.function, calls)
         except Exception as error:  # it cannot be pickled, or the object store is full
             self._post(Failed(self, block, error))

@@ -119,7 +119,7 @@ class SeriesFeed:
         if self.admitted:
             self._inbox.feed(self._series, args)
         else:
-            self._series.calls.append(args)
+            self._series.add(args)
             self._inbox.admit(self._series)
         self.admitted += 1
 
