@@ -32,6 +32,11 @@ def forwarding(make):
     return make(1, forward_logging=True)
 
 
+@pytest.fixture
+def on_ray(executor_on_ray):
+    return executor_on_ray(1, forward_logging=True)
+
+
 @pytest.fixture(autouse=True)
 def _levels(caplog):
     with caplog.at_level(logging.INFO, "calls"):
@@ -205,6 +210,19 @@ def test_a_filter_that_fails_costs_its_record_alone(forwarding, caplog, capsys):
     assert messages(caplog) == ["good"]
 
 
+def test_a_factory_of_records_that_fails_costs_no_outcome(on_ray, capsys):
+    def fail(*args, **kwargs):
+        raise SystemExit
+
+    factory = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(fail)
+    try:
+        assert on_ray.submit(say, logging.INFO, "lost").result(60)
+    finally:
+        logging.setLogRecordFactory(factory)
+    assert "Logging error" in capsys.readouterr().err
+
+
 def test_a_handler_may_use_the_executor(forwarding, caplog):
     class Submitting(logging.Handler):
         def emit(self, record):
@@ -233,11 +251,6 @@ def test_the_default_is_that_of_the_configuration(make, monkeypatch, caplog):
 
 
 # What follows needs processes.
-
-
-@pytest.fixture
-def on_ray(executor_on_ray):
-    return executor_on_ray(1, forward_logging=True)
 
 
 def test_without_a_channel_records_come_with_the_outcomes(executor_on_ray, monkeypatch, caplog):

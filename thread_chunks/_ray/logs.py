@@ -69,10 +69,15 @@ class Logs:
 
 
 def _handle(logged: Logged) -> None:
-    record = unpack_record(logged)
-    logger = logging.getLogger(record.name)
     try:
+        record = unpack_record(logged)
+        logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
             logger.handle(record)
-    except Exception:  # of a filter of the user's, say
-        logging.Handler().handleError(record)
+    except BaseException:  # of a filter of the user's, say: outcomes wait behind it, and must not wait for ever
+        known = logged.fields
+        logging.Handler().handleError(
+            logging.LogRecord(
+                known["name"], known["levelno"], known["pathname"], known["lineno"], known["msg"], (), None
+            )
+        )

@@ -119,4 +119,7 @@ class Forwarder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a record on if the driver wants it."""
         if self.take is not None and self._levels is not None and self._levels.wants(record):
-            self.take(record)
+            try:
+                self.take(record)
+            except Exception:
+                self.handleError(record)
