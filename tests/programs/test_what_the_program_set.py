@@ -16,8 +16,14 @@ def test_warning_filters(joined, tmp_path):
     script = """
     import warnings
     class Mine(UserWarning): pass
-    class Gone(UserWarning):
-        def __reduce__(self): raise TypeError
+    class Own(Mine): pass
+    with open("noisy.py", "w") as file:
+        file.write("import os, warnings\\nopen('loaded', 'a').write(f'{os.getpid()} ')\\n")
+        file.write("class Noise(UserWarning): pass\\n")
+        file.write("def f(): warnings.warn('noise', Noise); return __name__ in sys.modules\\nimport sys\\n")
+        file.write("warnings.simplefilter('error', Noise)\\n")
+    sys.path.insert(0, os.getcwd())
+    import noisy
     def warn(*given):
         try:
             warnings.warn(*given)
@@ -28,9 +34,13 @@ def test_warning_filters(joined, tmp_path):
     warnings.filterwarnings("error", "bad .*")
     warnings.filterwarnings("ignore", "bad but", module="__main__")
     def views():
-        return [warn("bad thing"), warn("good thing"), warn("bad but so"), warn("x", Mine)]
+        return [warn("bad thing"), warn("good thing"), warn("bad but so"), warn("x", Mine), warn("x", Own)]
     with ChunkExecutor(1) as executor:
-        print(views() == executor.submit(views).result() == [UserWarning, None, None, Mine])
+        print(views() == executor.submit(views).result() == [UserWarning, None, None, Mine, Own])
+        print(open("loaded").read() == f"{os.getpid()} ")
+        print(executor.submit(noisy.f).result())  # ignored as here, though the worker loads the module later
+        with ChunkExecutor(noisy.f, 1) as silent:
+            print(silent.submit(None).result())
         warnings.simplefilter("error")
         def large(array):
             import numpy
@@ -39,7 +49,10 @@ def test_warning_filters(joined, tmp_path):
             print(strict.submit(warn, "so").result().__name__, len(strict.submit(large, bytes(3_000_000)).result()))
             print(strict.submit(lambda: [os.system("true"), ray.get(ray.put(1))]).result())
     """
-    assert run(script, tmp_path, **joined) == ["True", "UserWarning 300000", "[0, 1]"]
+    assert run(script, tmp_path, **joined) == [
+        *("True", "True", "True", "True"),
+        *("UserWarning 300000", "[0, 1]"),
+    ]
 
 
 def test_warn_options_reach_workers_and_what_they_start(joined, tmp_path):

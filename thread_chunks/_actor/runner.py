@@ -8,12 +8,14 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from .._wire.images import Shipment, open_shipment
 from .._wire.logs import Forwarder
-from .._wire.pickling import PLAIN, Packed, pack, pack_error, unpack
+from .._wire.pickling import Packed, pack, pack_error, unpack
 from .._wire.protocol import (
     CARRIED_KEY,
     STORED_KEY,
@@ -27,6 +29,7 @@ from .._wire.protocol import (
     unseal,
 )
 from .block import RunningBlock
+from .calling import Finish, run_calls
 from .channel import connect
 from .here import PROCESS, Place, enter
 from .loading import load, load_for_each_call
@@ -35,9 +38,6 @@ from .sender import LoopsOrders, Sender, ThreadsOrders
 from .signals import handle_signals
 from .terminal import Streams
 
-# From this duration (s) on, a call's duration and memory are noted. Less, and calls spend their time with it.
-_LONG = 0.02
-
 # For how long an executor's worker waits for more, before others can use it (s). Less, and who sends one call after the
 # other pays for a message of Ray's each time; more, and others wait longer.
 _LINGER = 0.1
@@ -45,9 +45,6 @@ _LINGER = 0.1
 # For how long it does one executor's work before others get their turn (s). Less, and to begin anew, which takes a
 # millisecond, costs more; more, and others wait longer.
 _STAY = 1.0
-
-# Makes a call's value of what the call returned.
-_Finish = Callable[[Any], Awaitable[Any]]
 
 
 class Holder(Protocol):
@@ -98,6 +95,7 @@ class Runner:
         self._place = Place()
         self._streams = Streams()
         self._forwarder: Forwarder | None = None
+        self._is_apart = False  # whether this process is not the driver's
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An actor that copies or pickles itself means what is its own. The copy runs nothing yet.
@@ -112,7 +110,8 @@ class Runner:
         sys.argv[:] = setup.arguments
         if setup.directory is not None and os.path.isdir(setup.directory):
             os.chdir(setup.directory)
-        if setup.process != PROCESS:  # else a thread stands for the process, in a test
+        self._is_apart = setup.process != PROCESS  # else a thread stands for the process, in a test
+        if self._is_apart:
             setup.interpreter.take_over()
         multiprocessing.current_process().authkey = setup.authkey
         if setup.streams is not None:
@@ -120,9 +119,8 @@ class Runner:
         sender = self._expect(setup)
         error = None
         try:
-            await self.store(holder, shipment)
-            if setup.process != PROCESS and setup.interpreter.uses:
-                setup.interpreter.take_over()  # again: they are here now
+            with self._filters_kept():
+                await self.store(holder, shipment)
             if setup.initializer is not None:
                 initializer, initargs = unpack(setup.initializer)
                 initializer(*initargs)
@@ -201,7 +199,7 @@ class Runner:
         self.senders[identity] = sender
         if setup.memory_limit is not None:
             sender.watch(setup.memory_limit)
-        if setup.levels is not None and setup.process != PROCESS:  # else the driver's handlers are here
+        if setup.levels is not None and self._is_apart:  # else the driver's handlers are here
             self._forwarder = self._forwarder or Forwarder()
             sender.forward(self._forwarder, setup.levels)
         return sender
@@ -241,19 +239,25 @@ class Runner:
             for key in request.forget:
                 sender.functions.pop(key, None)
             # And keep it, though the block may have been surrendered.
-            if (function := open_shipment(request.shipment)) is not None:
-                await self._keep(holder, sender, request.key, function)
+            if request.shipment is not None:
+                with self._filters_kept():
+                    if (function := open_shipment(request.shipment)) is not None:
+                        await self._keep(holder, sender, request.key, function)
             call, finish = self._function(holder, sender, request.key, block)
             if not block.plain:
                 call = _opening(call, request.writable, self._place)
             if request.keeps:
                 finish = _putting_aside(finish, block)
             try:
-                await _run(block, call, finish, request.largest, sender.page)
+                await run_calls(block, call, finish, request.largest, sender.page)
             finally:
                 self._place.seed = None
         self._streams.flush()
         return block
+
+    def _filters_kept(self) -> AbstractContextManager[object]:
+        """Keep modules that are loaded with a function from setting warning filters: the driver's have theirs."""
+        return warnings.catch_warnings() if self._is_apart else nullcontext()
 
     async def _keep(self, holder: Holder, sender: Sender, key: bytes, function: Packed) -> None:
         if key == STORED_KEY:
@@ -263,7 +267,7 @@ class Runner:
 
     def _function(
         self, holder: Holder, sender: Sender, key: bytes, block: RunningBlock
-    ) -> tuple[Callable[..., Any], _Finish | None]:
+    ) -> tuple[Callable[..., Any], Finish | None]:
         """Return what to call with the arguments of the block's calls, and what makes their values of what it returns.
 
         Raises
@@ -301,43 +305,6 @@ def _new_runner(in_loop: bool) -> Runner:
     return Runner(in_loop=in_loop)
 
 
-async def _run(
-    block: RunningBlock, call: Callable[..., Any], finish: _Finish | None, largest: int | None, page: memoryview
-) -> None:
-    values, clock, size = block.values, time.perf_counter, 0
-    run_next = _next_call(call, block)
-    page[0] = block.number
-    since = block.begin()
-    for place in block.places:
-        page[1] = place
-        try:
-            value = run_next()
-            if finish is not None:
-                value = await finish(value)
-            kind = type(value)
-            if kind not in PLAIN:
-                packed = block.packed[len(values)] = pack(value)
-                value = None
-                size += packed.size
-                if packed.references and largest is not None:
-                    block.give_up()  # they are Ray's to carry, at the end of the block
-            elif kind is str or kind is bytes:
-                size += len(value)
-        except BaseException as error:  # SystemExit too: it would end the actor for good
-            if isinstance(error, SystemExit):
-                block.exits = True
-                block.give_up()
-            block.errors[len(values)] = pack_error(error)
-            value = None
-        now = clock()
-        if now - since > _LONG:
-            block.note_long(now - since)
-        block.since = since = now
-        values.append(value)  # last: what `values` has is complete
-        if largest is not None and size > largest:
-            block.give_up()
-
-
 def _extend_path(paths: list[str]) -> None:
     sys.path.extend(path for path in paths if path not in sys.path)
 
@@ -346,7 +313,7 @@ def _call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
 
-def _putting_aside(finish: _Finish | None, block: RunningBlock) -> _Finish:
+def _putting_aside(finish: Finish | None, block: RunningBlock) -> Finish:
     """Return what puts a value aside, for Ray to pickle."""
 
     async def put_aside(value: Any) -> None:
@@ -356,22 +323,6 @@ def _putting_aside(finish: _Finish | None, block: RunningBlock) -> _Finish:
         block.kept = value
 
     return put_aside
-
-
-def _next_call(function: Callable[..., Any], block: RunningBlock) -> Callable[[], Any]:
-    """Return what runs the next call of a block, and does not refer to its arguments afterwards."""
-    items, width, pop = block.items, block.width, block.items.pop
-    if width == 1:
-        return lambda: function(pop())
-    if width is None:
-        return lambda: function(*pop())
-
-    def run() -> Any:
-        args = items[: -width - 1 : -1]
-        del items[-width:]
-        return function(*args)
-
-    return run
 
 
 def _opening(function: Callable[..., Any], writable: bool, place: Place) -> Callable[[Packed | None], Any]:

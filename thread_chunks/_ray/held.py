@@ -13,7 +13,6 @@ from .._wire.holdings import Holdings
 from .._wire.homes import edited
 from .._wire.images import Shipment
 from .._wire.protocol import CARRIED_KEY, STORED_KEY
-from .._wire.reducing import Key
 from .runtime import RayRuntime
 from .terms import Terms, pack_function
 
@@ -33,11 +32,9 @@ class Held:
     runtime : RayRuntime
     stored : Function
         The stored function that the actor is started with.
-    uses : frozenset of Key
-        Further globals that it needs from the start.
     """
 
-    def __init__(self, terms: Terms, runtime: RayRuntime, stored: Function, uses: frozenset[Key]) -> None:
+    def __init__(self, terms: Terms, runtime: RayRuntime, stored: Function) -> None:
         self._runtime = runtime
         # The functions that the actor keeps; the one that was used last is last.
         self._functions: OrderedDict[bytes, weakref.ref[Parcel]] = OrderedDict()
@@ -45,8 +42,7 @@ class Held:
         self._doubt = threading.Event()  # whether functions that were sent may not have arrived
         self._globals = Holdings(terms.ledger)
         _warn_of_edited()
-        further = terms.ledger.view(uses) if uses else None
-        self.first = Shipment(stored.parcel.shipment, self._globals.update(terms.view, stored.view, further))
+        self.first = Shipment(stored.parcel.shipment, self._globals.update(terms.view, stored.view))
 
     def doubt(self) -> None:
         """Send everything again when it is needed. Any thread may call."""

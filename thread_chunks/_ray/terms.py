@@ -51,15 +51,13 @@ class Terms:
     large: LargeArguments
     logs: Logs | None
 
-    def setup(
-        self, interpreter: Interpreter, paths: list[str], index: int, identity: bytes, channel: ChannelAddress | None
-    ) -> Setup:
+    def setup(self, paths: list[str], index: int, identity: bytes, channel: ChannelAddress | None) -> Setup:
         """Return what a worker is started with: the driver's settings, its number, its identity, where it connects."""
         return Setup(
             paths,
             sys.argv,
             _working_directory(),
-            interpreter,
+            Interpreter.here(),
             bytes(multiprocessing.current_process().authkey),
             self.streams,
             self.node,

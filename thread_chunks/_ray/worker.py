@@ -24,7 +24,6 @@ from .._dispatch.cluster import GONE, executor_broken
 from .._dispatch.messages import Broken, Exceeded, Failed, Finished, Lost, Message, Started, Surrendered
 from .._wire.arguments import pack_calls
 from .._wire.images import Shipment
-from .._wire.interpreter import Interpreter
 from .._wire.logs import Levels
 from .._wire.pickling import Packed, unpack_error
 from .._wire.protocol import (
@@ -111,9 +110,8 @@ class RayWorker:
         self._post = post
         self._dismissed = dismissed
         self._paths = list(sys.path)
-        interpreter = Interpreter.here()
         self._large = terms.large.in_store
-        self._held = Held(terms, runtime, stored, interpreter.uses)
+        self._held = Held(terms, runtime, stored)
         self._has_stored = False  # whether the stored function was replaced
         self._id = uuid4().bytes
         self._orders_sent = 0
@@ -134,7 +132,7 @@ class RayWorker:
             self._fate.lost,
         )
         address = None if channels is None else channels.address
-        setup = terms.setup(interpreter, self._paths, index, self._id, address)
+        setup = terms.setup(self._paths, index, self._id, address)
         self._levels = setup.levels
         _when_done(handle.thread_chunks_start.remote(setup, self._held.first), self._started)
 

@@ -36,17 +36,17 @@ class Holdings:
                 call.uses = frozenset()
         return self.update(view, self._ledger.view(uses) if uses else None)
 
-    def update(self, view: View | None, *others: View | None) -> Update | None:
+    def update(self, view: View | None, more: View | None = None) -> Update | None:
         """Return what the worker lacks for calls that need these views, and note that it is sent."""
-        loaded, more = reloads(), any(each is not None for each in others)
-        if not more and (view is None or view is self._last) and len(loaded) == self._reloads:
+        loaded = reloads()
+        if more is None and (view is None or view is self._last) and len(loaded) == self._reloads:
             return None
         again, self._reloads = list(dict.fromkeys(loaded[self._reloads :])), len(loaded)
         bundles: dict[Bundle, list[Key]] = {}
         needed: list[Key] = []
         gone: list[Key] = []
-        self._last = None if more else view
-        for each in (view, *others):
+        self._last = view if more is None else None
+        for each in (view, more):
             if each is not None:
                 self._add(each, bundles, needed, gone)
         modules = describe_modules()

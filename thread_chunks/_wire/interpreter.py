@@ -5,15 +5,32 @@ What is set at the start of a process alone is in `_system.flags`.
 
 from __future__ import annotations
 
+import builtins
+import re
 import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from ..errors import PicklingFailed, UnpicklingFailed
-from .pickling import Packed, pack, unpack
-from .reducing import Key
+_Text = str | re.Pattern[str] | None
+
+
+class Filter(NamedTuple):
+    """A warning filter; its category is named by module and qualified name."""
+
+    action: str
+    message: _Text
+    category: tuple[str, str]
+    module: _Text
+    line: int
+
+
+class _Named(type):
+    """The type of what stands for a category of warnings: no worker loads a module for a filter alone."""
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return any(_name_of(base) == _name_of(cls) for base in subclass.__mro__)
 
 
 @dataclass(slots=True)
@@ -28,41 +45,45 @@ class Interpreter:
         How many digits an int may have as a string; None where Python has no such limit.
     warn_options : list of str
         Those of the command line (``-W``). Processes that a call starts take them from there.
-    filters : list of Packed
-        The warning filters, without those that cannot be pickled.
+    filters : list of Filter
+        The warning filters.
     """
 
     recursion_limit: int
     digits: int | None
     warn_options: list[str]
-    filters: list[Packed]
+    filters: list[Filter]
 
     @classmethod
     def here(cls) -> Interpreter:
         """Return the settings of this process."""
-        filters = []
-        for each in list(warnings.filters):
-            with suppress(PicklingFailed):  # its category is one of a kind
-                filters.append(pack(tuple(each)))
         digits = sys.get_int_max_str_digits() if hasattr(sys, "get_int_max_str_digits") else None
+        filters = [
+            Filter(action, message, _name_of(category), module, line)
+            for action, message, category, module, line in list(warnings.filters)
+            if isinstance(category, type)
+        ]
         return cls(sys.getrecursionlimit(), digits, list(sys.warnoptions), filters)
 
-    @property
-    def uses(self) -> frozenset[Key]:
-        """The globals that have to be where they are taken over, for all of the filters."""
-        return frozenset().union(*(packed.uses for packed in self.filters))
-
     def take_over(self) -> None:
-        """Let them be the settings of this process; filters whose categories are not here are left out."""
+        """Let them be the settings of this process."""
         with suppress(RecursionError):  # this thread is deeper already than it may be
             sys.setrecursionlimit(self.recursion_limit)
         if self.digits is not None and hasattr(sys, "set_int_max_str_digits"):
             sys.set_int_max_str_digits(self.digits)
         sys.warnoptions[:] = self.warn_options
-        filters: list[Any] = []
-        for packed in self.filters:
-            with suppress(UnpicklingFailed):
-                filters.append(unpack(packed))
-        # In this order: modules that were imported for a category have set filters of their own.
         warnings.resetwarnings()
-        cast(list[Any], warnings.filters).extend(filters)
+        cast(list[Any], warnings.filters).extend(
+            (each.action, each.message, _category(*each.category), each.module, each.line) for each in self.filters
+        )
+
+
+def _name_of(category: type) -> tuple[str, str]:
+    return category.__module__, category.__qualname__
+
+
+def _category(module: str, name: str) -> type[Warning]:
+    if module == builtins.__name__:
+        found: type[Warning] = getattr(builtins, name)
+        return found
+    return cast(type[Warning], _Named(name, (Warning,), {"__module__": module, "__qualname__": name}))
