@@ -1,7 +1,7 @@
 """The same scenario on `ProcessPoolExecutor` and on `ChunkExecutor`: what comes of it must be equal.
 
 A scenario takes a function that makes executors, and a folder, and returns what a program could see.
-The deliberate differences are not here: the README lists them, and the folder `contract` tests them.
+The deliberate differences are not here: `docs/from_process_pool.md` lists them, and the folder `contract` tests them.
 """
 
 from __future__ import annotations

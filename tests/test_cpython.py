@@ -1,9 +1,9 @@
 """CPython's own tests of executors, where Python ships with them, run on `ChunkExecutor`.
 
 Skipped are tests that reach into private attributes of `ProcessPoolExecutor` (found by their source),
-and those of the README's deliberate differences (listed here). Whole classes that do nothing else are
-not here: failing initializers (they read `_broken`), the ends of processes (`_processes`), deadlocks by
-a broken pool.
+and those of the deliberate differences of `docs/from_process_pool.md` (listed here). Whole classes that do
+nothing else are not here: failing initializers (they read `_broken`), the ends of processes (`_processes`),
+deadlocks by a broken pool.
 """
 
 from __future__ import annotations

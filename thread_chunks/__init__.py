@@ -31,9 +31,9 @@ One folder for each thread, process or file format. From top to bottom, a room i
 ================  =====================================  ====================  ==============
 Room              What lives there                       Runs in               Entrance
 ================  =====================================  ====================  ==============
+``_commands``     ``python -m thread_chunks``            a process of its own  `__main__`
 top level         what users import, and the validation  the caller's thread   `executor`
                   of what they pass (``_arguments``)
-``_commands``     ``python -m thread_chunks``            a shell's command     `__main__`
 ``_series``       a series as its consumer sees it:      the caller's thread   ``start``
                   feeding, order, buffer, bar,
                   resumption from a checkpoint
