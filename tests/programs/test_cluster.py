@@ -96,7 +96,7 @@ for address in ("127.0.0.1:1", "ray://127.0.0.1:10001", "http://127.0.0.1:8265",
     answers = run(script, tmp_path)
     assert [answer.split()[0] for answer in answers] == ["ExecutorBroken", *["ValueError"] * 3]
     assert all(answer.endswith("True") for answer in answers)
-    assert "nobody answers at 127.0.0.1:1" in answers[0]
+    assert "no answer from 127.0.0.1:1" in answers[0]
     assert "ray job submit" in answers[1]
     assert all("host:port" in answer for answer in answers[2:])
 

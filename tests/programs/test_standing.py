@@ -125,7 +125,7 @@ def test_what_a_kill_has_left_is_cleared_away_and_a_program_is_ended(commands):
 def test_a_program_whose_ray_is_gone_is_told_how_to_start_it(commands):
     program = commands.start("-c", LOOK, RAY_ADDRESS="[::ffff:127.0.0.1]:1")
     _, err = program.communicate(timeout=300)
-    assert "nobody answers" in err
+    assert "no answer from" in err
     assert "thread_chunks up" in err
 
 

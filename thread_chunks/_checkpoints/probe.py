@@ -79,7 +79,8 @@ def look_at(path: str) -> bool:
     if not os.path.exists(path):
         return True
     if not os.path.isfile(path):
-        raise CheckpointRefused(f"{path} is a {'directory' if os.path.isdir(path) else 'special file'}, no checkpoint")
+        kind = "directory" if os.path.isdir(path) else "special file"
+        raise CheckpointRefused(f"{path} is a {kind}, not a checkpoint")
     if os.stat(path).st_nlink > 1:
         raise CheckpointRefused(
             f"{path} has several hard links. Who opens it by another of its names would not find the log that SQLite "
@@ -109,7 +110,8 @@ def look_at(path: str) -> bool:
             elif as_it_is and _has_log(path) and "not a database" not in str(error):  # another one has begun to write
                 as_it_is = False
             elif "not a database" in str(error):
-                raise CheckpointRefused(f"{path} is no checkpoint, but {_kind(path)}. It was left as it is") from error
+                text = f"{path} is not a checkpoint: it is {_kind(path)}. It was left as it is"
+                raise CheckpointRefused(text) from error
             else:
                 raise CheckpointRefused(f"the checkpoint {path} is damaged: {error}. It was left as it is") from error
         else:
@@ -147,7 +149,7 @@ def _check(path: str, options: str) -> None:
         connection.execute("PRAGMA cell_size_check = ON")
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION:
-            raise CheckpointRefused(f"{path} is a database of another program, no checkpoint. It was left as it is")
+            raise CheckpointRefused(f"{path} is a database of another program, not a checkpoint. It was left as it is")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise CheckpointRefused(
@@ -166,7 +168,7 @@ def _check_schema(path: str, connection: sqlite3.Connection) -> None:
     for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master"):
         is_plain = sql is None or (isinstance(sql, str) and _PLAIN.fullmatch(sql.strip()) and not _COMPUTED.search(sql))
         if kind not in ("table", "index") or not is_plain:
-            raise CheckpointRefused(f"{path} has a {kind} {name!r} that no checkpoint has. It was left as it is")
+            raise CheckpointRefused(f"{path} has a {kind} {name!r} that checkpoints do not have. It was left as it is")
     connection.execute("SELECT 1 FROM functions, runs, calls, outcomes, pieces LIMIT 0").fetchone()
 
 

@@ -59,7 +59,7 @@ def open_store(path: str | os.PathLike[str], *, must_exist: bool = False) -> Sto
     Raises
     ------
     CheckpointRefused
-        If what is there is no checkpoint, or a damaged one. It is left as it is.
+        If the file is not a checkpoint, or is damaged. It is left as it is.
     OSError
         If it cannot be opened or made.
     """
@@ -111,7 +111,7 @@ class Store(Connection):
                     self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
                     self._connection.execute(f"PRAGMA user_version = {VERSION}")
             if self._number("PRAGMA application_id") != APPLICATION:
-                raise CheckpointRefused(f"{self.path} is a database of another program, no checkpoint")
+                raise CheckpointRefused(f"{self.path} is a database of another program, not a checkpoint")
         if self._row("PRAGMA journal_mode") != ("wal",):
             self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
         self._number("SELECT count(*) FROM functions")  # which needs the files beside it

@@ -29,7 +29,7 @@ def show(path: str, *, watch: bool, as_json: bool) -> None:
     Raises
     ------
     CheckpointRefused, OSError
-        If it is no checkpoint that can be read.
+        If it is not a checkpoint that can be read.
     """
     with closing(open_store(path, must_exist=True)) as store:
         look = _show_as_json if as_json else _show_as_text

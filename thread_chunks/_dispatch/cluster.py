@@ -12,7 +12,7 @@ from ..errors import ExecutorBroken
 from .messages import Message
 from .worker import Worker
 
-GONE = "Ray was shut down, or is gone, while the executor had need of it"
+GONE = "Ray was shut down, or is gone, while the executor needed it"
 
 
 def executor_broken(text: str, cause: BaseException | None = None) -> ExecutorBroken:

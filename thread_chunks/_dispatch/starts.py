@@ -12,7 +12,7 @@ from .messages import Message
 
 _log = logging.getLogger("thread_chunks")
 
-# After so many attempts in a row to have workers that were lost before they ran anything, no more are started.
+# After so many workers in a row that were lost before they finished a call, no more are started.
 # Fewer, and a passing fault would end hours of work; more, and the user waits for an image that can't import.
 _MAX_FAILED = 5
 
@@ -101,7 +101,7 @@ class Starts:
         missing = min(self.size - len(crew), (self.size if self.all else wanted) - available)
         self._has_more = False
         if missing > 0 and self._failed >= _MAX_FAILED:
-            text = f"{self._failed} attempts in a row to have workers failed before a call came to its end"
+            text = f"{self._failed} workers in a row failed before one of them finished a call"
             self._do_without(text, self.failure)
             return
         if missing > 0 and self._failed and self._clock() < self.not_before:

@@ -200,7 +200,7 @@ class RayCluster:
         """
         if not self.replaceable or self._runtime.nodes.has_room_for(resources_asked(self._options)):
             return
-        text = f"no node of Ray's has what each worker needs: {self.needs}"
+        text = f"no node of the cluster has what each worker needs: {self.needs}"
         if self._runtime.is_alone:
             raise ValueError(text)
         _log.warning("%s. Calls wait until such a node comes", text)

@@ -228,6 +228,6 @@ def _check_address(address: str) -> None:
             reach(address, _PATIENCE)
         except OSError as error:
             raise ExecutorBroken(
-                f"nobody answers at {address}, where a Ray cluster should be (config.ray_config['address'], or "
+                f"no answer from {address}, where a Ray cluster should be (config.ray_config['address'], or "
                 f"RAY_ADDRESS): {error}. {_START}"
             ) from error

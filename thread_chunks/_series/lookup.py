@@ -39,7 +39,7 @@ class Lookup:
     Raises
     ------
     CheckpointRefused
-        If the file is no checkpoint.
+        If the file is not a checkpoint.
     """
 
     def __init__(

@@ -50,7 +50,7 @@ class Resumption:
     Raises
     ------
     CheckpointRefused
-        If the file is no checkpoint.
+        If the file is not a checkpoint.
     TypeError
         If a call cannot be identified.
     """

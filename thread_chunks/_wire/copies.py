@@ -150,7 +150,7 @@ def _file(file: Any) -> Any:
         if file in (getattr(sys, name), getattr(sys, f"__{name}__")):
             return getattr, (sys, name)
     if not isinstance(file.name, str) or file.closed:
-        raise ValueError("it is no file that can be opened by its name")
+        raise ValueError("it is not a file that can be opened by its name")
     mode, text = file.mode, isinstance(file, io.TextIOWrapper)
     options = {"encoding": file.encoding, "errors": file.errors} if text else {}
     if os.path.samefile(file.name, os.devnull) or mode.startswith("a"):
