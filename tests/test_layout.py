@@ -26,6 +26,7 @@ ROOMS = [
     "progress",
     "config",
     "report",
+    "_pictures",
     "errors",
     "_system",
 ]

@@ -50,6 +50,7 @@ top level         what users import, and the validation  the caller's thread   `
                   the protocol of messages
 ``_calls``        the nouns: calls, functions, blocks,   all                   ``calls``
                   series, supply, pace, mailbox
+``_pictures``     a run as a page and as a trace         the caller's thread   `report`
 ``_system``       what is asked of the operating system  all                   ``cpus``
 ================  =====================================  ====================  ==============
 

@@ -237,6 +237,9 @@ class Chunker(Generic[_T]):
         self._directory = os.getcwd()  # which `path` is relative to, wherever the program goes
         self._last_actors: list[Any] | None = None  # of a persistent one that was left
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self._executor!r}>"
+
     @property
     def actors(self) -> list[Any]:
         """The handles of the actors that are used, or were when the `Chunker` was left."""

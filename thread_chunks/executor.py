@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from copy import copy
+from dataclasses import replace
 from multiprocessing.context import BaseContext
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, SupportsIndex, TypeVar, overload
@@ -30,6 +31,7 @@ from ._ray import presence  # noqa: F401 (it watches, from now on, for forks and
 from ._series.options import SeriesOptions
 from ._series.start import Runner, start
 from ._series.submissions import Submissions
+from ._versions import versions
 from .actor import LabelledActor, class_identity
 from .report import Report, RunningCall
 
@@ -239,7 +241,18 @@ class ChunkExecutor(Maps):
             forward_logging=config.forward_logging if forward_logging is None else forward_logging,
         )
         self._actor_class = actor_class or LabelledActor
+        self._options = {
+            "max_retries": str(max_retries),
+            "call_timeout": str(call_timeout),
+            "memory_limit": str(memory_limit),
+            "max_tasks_per_child": str(max_tasks_per_child),
+            "zero_copy": str(zero_copy),
+            "actor_options": repr(actor_options or {}),
+        }
         self._engine = Engine(cluster, func, asked or cluster.default_size, max_tasks_per_child)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._engine.state}>"
 
     @property
     def chunk_size(self) -> int:
@@ -489,7 +502,8 @@ class ChunkExecutor(Maps):
         Returns
         -------
         Report
-            Printed, it is a table, with one line for all functions of the same name.
+            Printed, or shown by a notebook, it is a table, with one line for all functions of the same name. Its `save`
+            draws the run.
 
         Raises
         ------
@@ -504,7 +518,8 @@ class ChunkExecutor(Maps):
         >>> executor.report().functions[0].calls
         100
         """
-        return self._engine.report()
+        facts = {"chunk_size": str(self.chunk_size), **self._options, **versions()}
+        return replace(self._engine.report(), facts=facts)
 
     def set_func(self, func: Callable[..., Any]) -> None:
         """Replace the stored function, for the calls that are submitted from now on.

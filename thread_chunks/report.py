@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import dataclass, field
+from html import escape
+
+from ._pictures.page import page
+from ._pictures.timeline import Timeline
+from ._pictures.trace import trace
 
 __all__ = ["FunctionReport", "Report", "RunningCall", "Spread"]
 
@@ -47,13 +54,24 @@ class FunctionReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of an executor's calls, for each function. ``str`` makes a table of it."""
+    """What came of an executor's calls, for each function. ``str`` makes a table of it, and so do notebooks.
+
+    Attributes
+    ----------
+    functions : tuple of FunctionReport
+        One for each name of a function.
+    timeline : Timeline
+        What each worker did when, for `save`.
+    facts : dict
+        The executor's options and the versions of what it ran on, for `save`.
+    """
 
     functions: tuple[FunctionReport, ...]
+    timeline: Timeline = field(default_factory=Timeline, repr=False, compare=False)
+    facts: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
-        head = ("function", "calls", "failures", "retries", "median s", "max s", "median MiB", "max MiB")
-        rows = [head, *map(_row, self.functions)]
+        rows = [_HEAD, *map(_row, self.functions)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join(
             "  ".join(
@@ -62,6 +80,52 @@ class Report:
             )
             for row in rows
         )
+
+    def _repr_html_(self) -> str:
+        return _table(_HEAD, list(map(_row, self.functions)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a picture of the run to a file.
+
+        Parameters
+        ----------
+        path : path-like
+            If it ends in ``.html``, the file is a page that needs nothing else, and no network: what each worker did
+            when, calls and failures over time, durations and memory, options and versions. If it ends in ``.json``, it
+            is the same as a trace for `Perfetto <https://ui.perfetto.dev>`_ or ``chrome://tracing``.
+
+        Raises
+        ------
+        ValueError
+            If the path ends in something else.
+        OSError
+            If the file cannot be written.
+
+        Notes
+        -----
+        Of a long run, some 16,000 spans are kept: those that follow each other are put together.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from thread_chunks import ChunkExecutor
+        >>> with ChunkExecutor(2) as executor:
+        ...     values = list(executor.map(abs, range(100)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "run.html")
+        ...     executor.report().save(path)
+        ...     os.path.getsize(path) > 0
+        True
+        """
+        ending = os.path.splitext(os.fspath(path))[1].lower()
+        if ending == ".html":
+            text = page(self.timeline, _HEAD, list(map(_row, self.functions)), self.facts)
+        elif ending == ".json":
+            text = json.dumps(trace(self.timeline, self.facts))
+        else:
+            raise ValueError(f"the file's name must end in .html or .json, not in {ending!r}: {os.fspath(path)!r}")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
 
 
 @dataclass(frozen=True)
@@ -96,17 +160,42 @@ class RunningCall:
     stack: str | None = None
 
 
-def _row(report: FunctionReport) -> tuple[str, ...]:
-    def show(value: float | None, unit: float = 1.0) -> str:
-        return "-" if value is None else f"{value / unit:.4g}"
+class RunningCalls(list[RunningCall]):
+    """What runs now: a list, which notebooks show as a table."""
 
+    def _repr_html_(self) -> str:
+        head = ("function", "call", "arguments", "host", "process", "seconds", "MiB")
+        return _table(head, [_row_of_running(call) for call in self])
+
+
+_HEAD = ("function", "calls", "failures", "retries", "median s", "max s", "median MiB", "max MiB")
+
+
+def _row_of_running(call: RunningCall) -> tuple[str, ...]:
+    memory = _shown(call.memory, 2**20)
+    return call.function, str(call.label), call.arguments, call.host, str(call.pid), _shown(call.seconds), memory
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    def line(tag: str, cells: tuple[str, ...]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<table><thead>{line('th', head)}</thead><tbody>{body}</tbody></table>"
+
+
+def _shown(value: float | None, unit: float = 1.0) -> str:
+    return "-" if value is None else f"{value / unit:.4g}"
+
+
+def _row(report: FunctionReport) -> tuple[str, ...]:
     return (
         report.function,
         str(report.calls),
         str(report.failures),
         str(report.retries),
-        show(report.seconds.median),
-        show(report.seconds.max),
-        show(report.memory.median, 2**20),
-        show(report.memory.max, 2**20),
+        _shown(report.seconds.median),
+        _shown(report.seconds.max),
+        _shown(report.memory.median, 2**20),
+        _shown(report.memory.max, 2**20),
     )

@@ -109,7 +109,7 @@ def test_call_that_ends_its_worker_each_time():
     driver.up(driver.cluster.started[-1])
     driver.finish(driver.cluster.started[-1])
     assert innocent.result(0) == "b"
-    assert driver.dispatcher.tallies["the stored function"].retries == 2
+    assert driver.dispatcher.record.tallies["the stored function"].retries == 2
 
 
 def test_cluster_that_is_gone_while_calls_run():

@@ -126,6 +126,11 @@ class Crew:
         """Whether more workers are idle than blocks are being taken back for them, and there are others to take."""
         return bool(self.followed) and len(self._sets[RECALLED]) < len(self.idle)
 
+    def state_of(self, size: int) -> str:
+        """Return how many of `size` workers are up, and how many are busy, in words. Any thread may ask."""
+        up = max(0, len(self._members) - len(self.starting))
+        return f"{up} of {size} workers up, {max(0, up - len(self.idle))} busy"
+
     def find(self, worker: Worker) -> Member | None:
         """Return the record of a worker; None if it was given up."""
         return self._members.get(worker)
@@ -161,11 +166,13 @@ class Crew:
         member = self._members[worker] = Member(worker, now, index)
         self._sets[STARTING][member] = None
 
-    def came_up(self, worker: Worker) -> None:
-        """Let a worker that is up be idle, unless it was given up before."""
+    def came_up(self, worker: Worker) -> Member | None:
+        """Let a worker that is up be idle, and return its record, unless it was given up before."""
         member = self._members.get(worker)
-        if member is not None and member.state is STARTING:
-            self._move(member, IDLE)
+        if member is None or member.state is not STARTING:
+            return None
+        self._move(member, IDLE)
+        return member
 
     def send(self, member: Member, block: Block) -> Assignment:
         """Send a block to a worker that is idle or followable."""

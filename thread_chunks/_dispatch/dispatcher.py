@@ -52,7 +52,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from itertools import chain
@@ -61,6 +60,7 @@ from typing import Any
 from .._calls.blocks import Block
 from .._calls.calls import Call, Outcomes
 from .._calls.series import Series
+from .._pictures.timeline import Mark
 from ..errors import ExecutorBroken, WorkerLost, WorkerOutOfMemory
 from .alarms import Alarms
 from .assigner import Assigner
@@ -93,9 +93,9 @@ from .messages import (
 )
 from .naming import note_errors
 from .queue import Queue
+from .record import Record
 from .recovery import Recovery
 from .starts import Starts
-from .tally import Tally
 from .worker import Worker
 
 _log = logging.getLogger("thread_chunks")
@@ -140,7 +140,7 @@ class Dispatcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settled = threading.Event()  # every call has its outcome, and none will be let in
-        self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self.record = Record(clock)
         self._cluster = cluster
         self._inbox = inbox
         self._clock = clock
@@ -148,7 +148,7 @@ class Dispatcher:
         self._dependents = Dependents(self._waiting)
         self.crew = Crew()
         self._alarms = Alarms()
-        self._recovery = Recovery(self._waiting, self.tallies)
+        self._recovery = Recovery(self._waiting, self.record)
         self._starts = Starts(self.crew, cluster, inbox.post, clock, self._break, size)
         self._endings = Endings(self.crew, self._alarms, clock, self._kill)
         self._assigner = Assigner(
@@ -244,7 +244,8 @@ class Dispatcher:
                 for worker in self.workers:
                     worker.replace_function(function)
             case Started(worker):
-                self.crew.came_up(worker)
+                if (up := self.crew.came_up(worker)) is not None:
+                    self.record.came_up(up)
             case Finished() | Surrendered() | Failed():
                 if (found := self.crew.find_assignment(message.worker, message.block)) is not None:
                     self._take_answer(message, *found)
@@ -327,8 +328,7 @@ class Dispatcher:
         if assignment.progress is ANSWERED and not block.open:
             self._finish(member, assignment)
         if count:
-            tally = self.tallies[block.function.name]
-            tally.add(count, len(outcomes.errors), outcomes.short, outcomes.long)
+            self.record.settled(member, block, outcomes)
             block.deliver(outcomes)
 
     def _finish(self, member: Member, assignment: Assignment) -> None:
@@ -340,7 +340,7 @@ class Dispatcher:
         """Go on without a worker that is dead. What it had not begun of its blocks runs elsewhere, as if never sent."""
         state = member.state
         for_memory = isinstance(error, WorkerOutOfMemory) and state is not IDLE
-        blocks = self._remove(member)
+        blocks = self._remove(member, Mark.LOST)
         self._recovery.died(blocks, begun, error, self.size if for_memory else None)
         member.worker.dismiss()
         if not self._cluster.replaceable:
@@ -352,8 +352,9 @@ class Dispatcher:
         elif state is STARTING and not self._recovery.killing:
             self._starts.failed(member.called, error)
 
-    def _remove(self, member: Member) -> list[Block]:
+    def _remove(self, member: Member, mark: Mark) -> list[Block]:
         """End the record of a worker; return what it had."""
+        self.record.ended(member, mark)
         blocks = self.crew.remove(member)
         if any(block.open for block in blocks):
             self._starts.succeeded()  # a call comes to its end, though by the loss of its worker
@@ -383,7 +384,7 @@ class Dispatcher:
 
     def _dispose(self, member: Member, error: BaseException) -> list[Block]:
         """Kill a worker and dismiss it, because of an error; return what it had."""
-        blocks = self._remove(member)
+        blocks = self._remove(member, Mark.KILLED)
         self._recovery.warn(blocks[:1], error)
         member.worker.kill()
         member.worker.dismiss()

@@ -24,7 +24,7 @@ from .._system.forks import in_forked_children
 from .._system.signals import interrupt_after
 from .._wire.pickling import PLAIN
 from .._wire.protocol import CARRIED_KEY
-from ..report import Report, RunningCall
+from ..report import Report, RunningCalls
 from .cluster import WholeCluster, executor_broken
 from .dependents import futures_among, link
 from .dispatcher import Dispatcher
@@ -171,13 +171,19 @@ class Engine:
         self.inbox.admit(Inspect(partial(getattr, self._dispatcher, "handles"), answer))
         return answer.result()
 
-    def running(self, *, stacks: bool, timeout: float) -> list[RunningCall]:
+    def running(self, *, stacks: bool, timeout: float) -> RunningCalls:
         """Return what runs now, as `ChunkExecutor.running`."""
         return running_calls(self._ask(partial(find_candidates, self._dispatcher, stacks)), timeout=timeout)
 
     def report(self) -> Report:
         """Return what came of the calls so far."""
-        return self._ask(partial(_report, self._dispatcher))
+        return self._ask(partial(self._dispatcher.record.report, self._dispatcher.crew))
+
+    @property
+    def state(self) -> str:
+        """How many workers there are, how many are busy, and whether work is let in, in words. It waits for nothing."""
+        workers = "" if self._dispatcher.settled.is_set() else f"{self._dispatcher.crew.state_of(self.size)}, "
+        return workers + self.inbox.state
 
     @property
     def has_stored(self) -> bool:
@@ -318,10 +324,6 @@ class Engine:
             if self.inbox.ask(Inspect(question, answer)):
                 return answer.result()
         return question()
-
-
-def _report(dispatcher: Dispatcher) -> Report:
-    return Report(tuple(tally.report(name) for name, tally in sorted(dispatcher.tallies.items())))
 
 
 def start_thread(dispatcher: Dispatcher, inbox: Inbox, writers: set[Writer]) -> threading.Thread:

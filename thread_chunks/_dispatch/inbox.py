@@ -70,6 +70,11 @@ class Inbox:
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
+    @property
+    def state(self) -> str:
+        """Whether work is let in, in a word or two."""
+        return "broken" if self._broken is not None else "shut down" if self._closed else "open"
+
     def feed(self, series: Series, args: Arguments) -> None:
         """Add a call to a series that was admitted; raises as `admit` does."""
         self.check()

@@ -6,7 +6,7 @@ Errors are handed out by `Recovery.deliver`, and not before: the user's callback
 from __future__ import annotations
 
 import logging
-from collections import defaultdict, deque
+from collections import deque
 from concurrent.futures import CancelledError
 
 from .._calls.blocks import Batch, Block
@@ -14,7 +14,7 @@ from .._calls.calls import Outcomes
 from ..errors import CallTimeout, WorkerLost
 from .naming import name_of_call, with_call
 from .queue import Queue
-from .tally import Tally
+from .record import Record
 
 _log = logging.getLogger("thread_chunks")
 
@@ -26,7 +26,7 @@ class Recovery:
 
     Parameters
     ----------
-    waiting, tallies
+    waiting, record
         The dispatcher's.
 
     Attributes
@@ -35,9 +35,9 @@ class Recovery:
         Whether what has not begun is cancelled, as the executor ends; what has begun and was lost, too.
     """
 
-    def __init__(self, waiting: Queue, tallies: defaultdict[str, Tally]) -> None:
+    def __init__(self, waiting: Queue, record: Record) -> None:
         self._waiting = waiting
-        self._tallies = tallies
+        self._record = record
         self._resolved: deque[tuple[Block, Outcomes]] = deque()  # that were not delivered yet
         self.cancelling = self.killing = False
 
@@ -77,7 +77,7 @@ class Recovery:
         """
         self.cancel_unwanted(block)
         if block.runs < block.limits.retries and not self.killing:
-            self._tallies[block.function.name].retries += block.open_calls
+            self._record.retried(block, block.open_calls)
             self.wait_again(block.singly(block.runs + counts))
         else:
             self.fail(block, error, ran)
@@ -116,7 +116,7 @@ class Recovery:
         That is the call that ran, if its place `ran` is known, or else each of them.
         """
         if count := block.open_calls:
-            self._tallies[block.function.name].add(count, count, 0.0, ())
+            self._record.failed(block, count)
             named = _named(block, error, count, ran)
             outcomes = block.failures(error)
             for some in outcomes:

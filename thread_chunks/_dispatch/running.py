@@ -11,7 +11,7 @@ from typing import Any
 
 from .._calls.calls import Arguments, written
 from .._wire.protocol import CARRIED_KEY
-from ..report import RunningCall
+from ..report import RunningCall, RunningCalls
 from .dispatcher import Dispatcher
 
 
@@ -30,11 +30,11 @@ class Candidate:
     answer: Future[Any] | None
 
 
-def running_calls(candidates: list[Candidate], *, timeout: float) -> list[RunningCall]:
+def running_calls(candidates: list[Candidate], *, timeout: float) -> RunningCalls:
     """Return the calls that run, of the candidates; the workers get `timeout` (s) to answer."""
     deadline = time.monotonic() + timeout
     found = (_running_call(candidate, deadline) for candidate in candidates)
-    return [call for call in found if call is not None]
+    return RunningCalls(call for call in found if call is not None)
 
 
 def find_candidates(dispatcher: Dispatcher, stacks: bool) -> list[Candidate]:
