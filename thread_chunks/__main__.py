@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ._commands import shells, standing, status, words
+from ._commands import export, shells, standing, status, words
 from ._version import __version__
 from .errors import CheckpointRefused
 
@@ -20,11 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return standing.up(options.shell)
         if options.command == "down":
             return standing.down(options.shell)
+        if options.command == "export":
+            export.export(options.path, options.target)
+            return 0
         if options.path is None:
             return standing.status(as_json=options.json)
         with suppress(KeyboardInterrupt):
             status.show(options.path, watch=options.watch, as_json=options.json)
-    except (CheckpointRefused, OSError) as error:
+    except (CheckpointRefused, OSError, ValueError) as error:
         print(words.printable(str(error)), file=sys.stderr)
         return 1
     return 0
@@ -46,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("path", nargs="?", help="the checkpoint file; a run may be writing to it")
     look.add_argument("--watch", action="store_true", help="look again and again, until Ctrl-C")
     look.add_argument("--json", action="store_true", help="print one JSON object for each look")
+    table = commands.add_parser(
+        "export", help="write the finished calls of a checkpoint to a .csv, .json or .parquet file"
+    )
+    table.add_argument(
+        "path", help="the checkpoint file; its values are unpickled, so it must be of a source you trust"
+    )
+    table.add_argument("target", help="the file to write")
     return parser
 
 

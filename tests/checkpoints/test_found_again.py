@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import sys
 import threading
 from collections import Counter
 
@@ -184,7 +185,8 @@ def test_chunk_starts_nothing_if_all_is_there(ray_up, path, monkeypatch, capsys,
     assert files_beside(path) == [path.name]
 
 
-def test_the_bar_starts_at_what_is_there(make, path, capsys):
+def test_the_bar_starts_at_what_is_there(make, path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     ex = make(2)
     list(ex.map(abs, range(6), path=path))
     list(ex.map(abs, range(8), path=path, progress_bar=True))

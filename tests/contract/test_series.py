@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures as cf
 import gc
 import itertools
+import sys
 import time
 
 import pytest
@@ -201,7 +202,8 @@ def test_map_goes_through_a_submit_that_was_replaced_on_the_instance(make):
     assert submitted == [(square, 1), (square, 2)]
 
 
-def test_bar_counts_calls_and_goes_away_on_errors(make, capsys):
+def test_bar_counts_calls_and_goes_away_on_errors(make, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     executor = make(2)
     assert len(list(executor.map(square, range(20), progress_bar=True))) == 20
     assert "20/20" in capsys.readouterr().err

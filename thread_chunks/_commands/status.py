@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from threading import Event
 from typing import Any
+
+import psutil
 
 from .._checkpoints.store import Run, Store, open_store
 from .words import duration, printable
@@ -24,13 +27,17 @@ _INTERVAL = 2.0
 
 
 def show(path: str, *, watch: bool, as_json: bool) -> None:
-    """Print how far the runs are; with `watch`, again and again.
+    """Print how far the runs are; with `watch`, again and again, from when the file is there.
 
     Raises
     ------
     CheckpointRefused, OSError
         If it is not a checkpoint that can be read.
     """
+    if watch and not os.path.exists(path):
+        print(f"waiting for {printable(path)}", file=sys.stderr, flush=True)
+        while not os.path.exists(path):
+            Event().wait(_INTERVAL)
     with closing(open_store(path, must_exist=True)) as store:
         look = _show_as_json if as_json else _show_as_text
         look(store)
@@ -47,7 +54,12 @@ def _show_as_text(store: Store) -> None:
     status = _status(store)
     print(f"{printable(status['path'])}  {status['bytes'] / 1e6:.1f} MB")
     for function in status["functions"]:
-        print("  " + ", ".join(_facts(function)), flush=True)
+        print("  " + ", ".join(_facts(function)))
+    for program in status["programs"]:
+        print(f"  {program['memory'] / 2**20:.0f} MiB in {program['pid']}: {printable(program['command'])[:100]}")
+    if not status["programs"]:
+        print("  no program of yours has it open")
+    sys.stdout.flush()
 
 
 def _facts(function: dict[str, Any]) -> Iterator[str]:
@@ -59,6 +71,13 @@ def _facts(function: dict[str, Any]) -> Iterator[str]:
         yield f"{function['per_second']:.3g} per s"
     if function["seconds_left"] is not None:
         yield f"{duration(function['seconds_left'])} left"
+        if function["seconds_left"]:
+            yield f"over {_moment(time.time() + function['seconds_left'])}"
+
+
+def _moment(when: float) -> str:
+    there = time.localtime(when)
+    return time.strftime("at %H:%M" if there[:3] == time.localtime()[:3] else "on %d %B at %H:%M", there)
 
 
 def _status(store: Store) -> dict[str, Any]:
@@ -67,7 +86,17 @@ def _status(store: Store) -> dict[str, Any]:
         size += os.path.getsize(f"{store.path}-wal")
     with store.bounded():
         functions = [_status_of(store, run) for run in store.last_runs()]
-    return {"path": store.path, "bytes": size, "functions": functions}
+    return {"path": store.path, "bytes": size, "functions": functions, "programs": list(_programs(store.path))}
+
+
+def _programs(path: str) -> Iterator[dict[str, Any]]:
+    """Yield the programs of this user that have the file open, but for those that look at it as this one does."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any(file.path == path for file in process.open_files()):
+                command = process.cmdline()
+                if process.pid != os.getpid() and not {"thread_chunks", "status"} <= set(command):
+                    yield {"pid": process.pid, "command": " ".join(command), "memory": process.memory_info().rss}
 
 
 def _status_of(store: Store, run: Run) -> dict[str, Any]:
@@ -77,7 +106,7 @@ def _status_of(store: Store, run: Run) -> dict[str, Any]:
     latest = store.latest(run.function, _SAMPLE)
     if len(latest) == _SAMPLE:
         since = max(since, latest[-1])
-    rate = sum(when >= since for when in latest) / max(now - since, 1e-3)
+    rate = _rate([when for when in latest if when >= since], since, now)
     left = None
     if run.total is not None and (rate or finished == run.total):
         left = (run.total - finished) / rate if finished < run.total else 0.0
@@ -89,3 +118,12 @@ def _status_of(store: Store, run: Run) -> dict[str, Any]:
         "seconds_left": left,
         "started": run.started,
     }
+
+
+def _rate(times: list[float], since: float, now: float) -> float:
+    """Return how many outcomes there are in a second, of when they came since then, the latest first.
+
+    The time before the first of them does not count, in which workers started.
+    """
+    later = sum(when > times[-1] for when in times) if times else 0
+    return later / max(now - times[-1], 1e-3) if later else len(times) / max(now - since, 1e-3)
