@@ -36,21 +36,15 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             return 1
         return n_jobs if n_jobs > 0 else max(1, int(cpu_count()) + 1 + n_jobs)
 
-    def configure(
-        self,
-        n_jobs: int | None = 1,
-        parallel: Any = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
-        **_: Any,
-    ) -> int:
+    def configure(self, n_jobs: int | None = 1, parallel: Any = None, **options: Any) -> int:
         """Have an executor of that size whose workers run the initializer first, and return the size."""
+        options = {**getattr(self, "backend_kwargs", {}), **options}  # the former are those of `parallel_config`
         size = self.effective_n_jobs(n_jobs)
         if size == 1:  # a process of its own would only cost time
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
         self._size = size
-        self._initializer = initializer, tuple(initargs)
+        self._initializer = options.get("initializer"), tuple(options.get("initargs", ()))
         self._run = shared_executor(size, self._initializer)
         return size
 

@@ -89,6 +89,8 @@ def test_workers_run_an_initializer(parallel):
             assert greeted_by(name, array) == {(name, 3.0)}
         assert _joblib._executor is executor, "the same arguments need no new workers"
     assert greeted_by("hello", np.zeros(3)) == {("hello", 0.0)}
+    with joblib.parallel_config(backend="thread_chunks", n_jobs=2, initializer=greet, initargs=("morning", array)):
+        assert set(parallel()(joblib.delayed(greetings)() for _ in range(6))) == {("morning", 3.0)}
     assert parallel()(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
 
 
