@@ -67,7 +67,7 @@ def test_cancel_of_what_runs(make, tmp_path):
     executor = make(1)
     ledger = tmp_path / "ledger"
     running, waiting = (executor.submit(note_and_nap, str(ledger), number, 60) for number in (1, 2))
-    wait_for(ledger.exists)
+    wait_for(lambda: ledger.exists() and times(ledger) == {1: 1})
     assert not running.cancel(), "which keeps the standard library's meaning"
     assert executor.cancel(waiting)
     assert waiting.cancelled() or isinstance(waiting.exception(10), cf.CancelledError)

@@ -74,13 +74,15 @@ def outcome_of(value, results):
 def test_all_with_all(kinds, options, retries, results, is_kept, by_keyword, size):
     if results == "refs":
         options, is_kept = {**options, "chunksize": None}, False
-    with tempfile.TemporaryDirectory() as folder, FakeExecutor(size, max_retries=retries) as executor:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint" if is_kept else None
-        seeds = list(executor.map(lambda _: call_seed(), kinds, seed=options["seed"])) if kinds else []
+        with FakeExecutor(size) as executor:
+            seeds = list(executor.map(lambda _: call_seed(), kinds, seed=options["seed"])) if kinds else []
         finished = set()
         for _ in range(2):
             LEDGER.clear()
-            got, error = run(executor, kinds, {**options, "results": results, "path": path}, by_keyword=by_keyword)
+            with FakeExecutor(size, max_retries=retries) as executor:  # at its end, nothing runs any more
+                got, error = run(executor, kinds, {**options, "results": results, "path": path}, by_keyword=by_keyword)
             began = Counter(LEDGER)
             assert not finished & set(began), "what is in the checkpoint is not run again"
             check(kinds, seeds, got, error, retries, options, is_first=not finished)
