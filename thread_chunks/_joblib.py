@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -19,6 +20,7 @@ _lock = threading.Lock()
 # Under the lock: the executor that all share, from one `Parallel` to the next, and what its workers ran first.
 _executor: ChunkExecutor | None = None
 _initializer: _Initializer = (None, ())
+_users: Counter[ChunkExecutor] = Counter()  # how many backends use an executor, the shared one or one before it
 
 
 class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -27,6 +29,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     supports_retrieve_callback = True
     supports_sharedmem = False
     default_n_jobs = -1
+    _run: ChunkExecutor | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many batches run at once; those that are negative count from the number of CPUs."""
@@ -45,11 +48,14 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self.parallel = parallel
         self._size = size
         self._initializer = options.get("initializer"), tuple(options.get("initargs", ()))
-        self._run = shared_executor(size, self._initializer)
+        self._use(shared_executor(size, self._initializer))
         return size
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Future[Any]], object] | None = None) -> Future[Any]:
         """Run a batch, and call back when it is over."""
+        if self._run is None:  # another `Parallel` with this backend has terminated it
+            self._use(shared_executor(self._size, self._initializer))
+        assert self._run is not None
         future: Future[Any] = self._run.submit(func)
         if callback is not None:
             future.add_done_callback(callback)
@@ -63,19 +69,25 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """End what runs and what waits, as after an error, a time-out or Ctrl-C."""
-        drop(self._run)
-        if ensure_ready:
-            self._run = shared_executor(self._size, self._initializer)
+        if self._run is not None:
+            drop(self._run)
+        self._use(shared_executor(self._size, self._initializer) if ensure_ready else None)
 
     def terminate(self) -> None:
-        """Forget how long the batches took. The executor lives on."""
+        """Forget how long the batches took. The executor lives on, unless another has taken its place."""
         self.reset_batch_stats()
+        self._use(None)
+
+    def _use(self, executor: ChunkExecutor | None) -> None:
+        former, self._run = self._run, executor
+        if former is not None:
+            release(former)
 
 
 def shared_executor(size: int, initializer: _Initializer = (None, ())) -> ChunkExecutor:
-    """Return the executor that all share, with so many workers.
+    """Return the executor that all share, with so many workers, for a user who will `release` it.
 
-    It is a new one if its workers are to run another initializer. The one before finishes what it has.
+    It is a new one if its workers are to run another initializer. The one before ends with its last user.
     """
     global _executor, _initializer
     with _lock:
@@ -83,12 +95,24 @@ def shared_executor(size: int, initializer: _Initializer = (None, ())) -> ChunkE
         if former is not None and _are_same(_initializer, initializer):
             if former.chunk_size != size:
                 former.resize(size)
+            _users[former] += 1
             return former
         _executor = ChunkExecutor(size, initializer=initializer[0], initargs=initializer[1])
         _initializer = initializer
-        if former is not None:  # not before: Ray would end with its last executor
+        _users[_executor] += 1
+        if former is not None and not _users[former]:  # not before: Ray would end with its last executor
             former.shutdown(wait=False)
         return _executor
+
+
+def release(executor: ChunkExecutor) -> None:
+    """Use an executor no more. It ends if nobody else uses it, and it is not the one that all share."""
+    with _lock:
+        _users[executor] -= 1
+        if _users[executor] <= 0:
+            del _users[executor]
+            if executor is not _executor:
+                executor.shutdown(wait=False)
 
 
 def _is_open(executor: ChunkExecutor) -> bool:
@@ -102,7 +126,7 @@ def _is_open(executor: ChunkExecutor) -> bool:
 def _are_same(one: _Initializer, other: _Initializer) -> bool:
     try:
         return bool(one == other)
-    except ValueError:  # arrays among the arguments
+    except Exception:  # as for arrays among the arguments
         return False
 
 

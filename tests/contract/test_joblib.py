@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 
 import joblib
@@ -46,6 +47,41 @@ def test_as_a_generator(parallel):
     assert list(values) == [x * x for x in range(1, 20)]
     unordered = parallel(return_as="generator_unordered")(joblib.delayed(square)(x) for x in range(20))
     assert sorted(unordered) == [x * x for x in range(20)]
+
+
+def set_up():
+    pass
+
+
+def nap(x):
+    time.sleep(0.02)
+    return x
+
+
+def test_another_initializer_while_values_are_awaited(parallel):
+    values = parallel(return_as="generator", pre_dispatch=2, batch_size=1)(joblib.delayed(square)(x) for x in range(30))
+    assert next(values) == 0
+    first = _joblib._executor
+    assert parallel(initializer=set_up)(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
+    assert _joblib._executor is not first
+    assert list(values) == [x * x for x in range(1, 30)]
+    with pytest.raises(RuntimeError):  # it has ended with its last user
+        first.submit(square, 1)
+
+
+def test_another_initializer_in_another_thread(parallel):
+    def first():
+        values.extend(
+            joblib.Parallel(2, backend="thread_chunks", batch_size=1)(joblib.delayed(nap)(x) for x in range(40))
+        )
+
+    values = []
+    thread = threading.Thread(target=first)
+    thread.start()
+    time.sleep(0.2)
+    assert parallel(initializer=set_up)(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
+    thread.join(60)
+    assert values == list(range(40))
 
 
 def test_the_executor_lives_on_and_follows_n_jobs(parallel):
