@@ -98,7 +98,7 @@ class Fate:
 
     def broke(self) -> None:
         """Take the worker to be lost, as its channel has ended, as soon as its process ends or that takes too long."""
-        self._wait(_TO_END, ConnectionError(_BROKEN))
+        self._wait(_TO_END if self._sees_end else _PATIENCE, ConnectionError(_BROKEN))
 
     def died(self) -> None:
         """Take the worker to be lost, as its process has ended, as soon as Ray says why or that takes too long."""
@@ -116,10 +116,15 @@ class Fate:
 
     def _hear(self, word: BaseException) -> None:
         self._word = word
-        if self._has_channel and self._watch is not None and not self._has_died:
+        if self._sees_end and not self._has_died:
             self._wait(_TO_END, word)
         else:
             self._conclude(word)
+
+    @property
+    def _sees_end(self) -> bool:
+        """Whether the end of the process comes as an event."""
+        return self._has_channel and self._watch is not None and self._watch.is_held
 
     def _wait(self, seconds: float, error: BaseException, then: Callable[[BaseException], None] | None = None) -> None:
         then = self._conclude if then is None else then
@@ -132,6 +137,7 @@ class Fate:
         with self._lock:
             is_over, self._is_over = self._is_over, True
         if not is_over:
+            error = self._word or error  # Ray may have said why, while something else was waited for
             # Where there is a channel, its process has ended by now, or is not waited for.
             status = None if self._watch is None else self._watch.status(0.0 if self._has_channel else _MOMENT)
             by_kernel = (

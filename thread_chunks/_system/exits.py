@@ -46,6 +46,12 @@ class Watch:
 
     __del__ = close
 
+    @property
+    def is_held(self) -> bool:
+        """Whether its end can be seen."""
+        with self._lock:
+            return self._descriptor is not None
+
     def status(self, patience: float = 0.0) -> int | None:
         """Return how it ended, as `os.waitstatus_to_exitcode` has it; None if that is not known.
 
