@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import os
 import threading
+import time
 import warnings
 
 import pytest
@@ -236,6 +238,50 @@ def test_a_handler_may_use_the_executor(forwarding, caplog):
     finally:
         log.removeHandler(handler)
     assert [future.result() for future in futures] == [1]
+
+
+def test_a_handler_may_wait_for_the_executor(on_ray):
+    class Waiting(logging.Handler):
+        def emit(self, record):
+            values.append(on_ray.submit(abs, -1).result(60))
+
+    values = []
+    handler = Waiting()
+    log.addHandler(handler)
+    try:
+        assert on_ray.submit(say, logging.INFO, "record").result(60)
+        while not values:
+            time.sleep(0.01)
+    finally:
+        log.removeHandler(handler)
+    assert values == [1]
+
+
+class Level(enum.IntEnum):
+    """Levels that a library of the user's may define; a worker cannot import this one from `__main__`."""
+
+    NOTICE = 25
+
+
+def test_levels_that_are_enums(on_ray, caplog, capsys):
+    def fail(record):
+        raise LookupError
+
+    def notice():
+        logging.getLogger("calls.inner").log(Level.NOTICE, "noticed")
+
+    assert on_ray.submit(abs, -1).result(60) == 1  # the worker is up before the levels change
+    inner = logging.getLogger("calls.inner")
+    inner.setLevel(Level.NOTICE)
+    try:
+        on_ray.submit(notice).result(60)
+        assert messages(caplog) == ["noticed"]
+        inner.addFilter(fail)
+        on_ray.submit(notice).result(60)
+    finally:
+        inner.removeFilter(fail)
+        inner.setLevel(logging.NOTSET)
+    assert "Logging error" in capsys.readouterr().err
 
 
 def test_nothing_is_forwarded_unless_asked_for(make, executor_class, caplog):

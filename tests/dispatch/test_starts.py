@@ -104,6 +104,42 @@ def test_workers_that_cannot_be_started_are_not_waited_for():
     assert driver.dispatcher.patience() != 0.0
 
 
+def test_a_shortage_that_passes_costs_no_worker():
+    driver, worker, futures = ready_driver(NAMES[:1])
+    driver.finish(worker)
+    assert futures[0].result(0) == NAMES[0]
+    driver.lose(worker)
+    start_worker = driver.cluster.start_worker
+
+    def refuse(post, index):
+        raise OSError("too few threads")
+
+    driver.cluster.start_worker = refuse
+    future = driver.submit("later")
+    driver.sleep(0.4)
+    driver.cluster.start_worker = start_worker
+    driver.sleep(0.2)
+    run_out(driver)
+    assert future.result(0) == "later"
+    assert driver.dispatcher.size == 1
+
+
+def test_a_shortage_that_lasts_breaks_the_executor():
+    driver, worker, _ = ready_driver(NAMES[:1])
+    driver.finish(worker)
+    driver.lose(worker)
+
+    def refuse(post, index):
+        raise OSError("too few threads")
+
+    driver.cluster.start_worker = refuse
+    future = driver.submit("later")
+    for _ in range(10):
+        driver.sleep(10)
+    assert isinstance(future.exception(0), ExecutorBroken)
+    assert isinstance(future.exception(0).__cause__, OSError)
+
+
 def test_all_workers_start_though_one_was_of_no_use():
     driver = Driver(3)
     driver.submit("a")

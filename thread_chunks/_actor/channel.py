@@ -53,11 +53,17 @@ class Channel:
         interrupted, and which cannot wait for itself.
         """
         self._unsent.append(frame(payload))
-        while self._unsent and self._sending.acquire(blocking=False):
+        while self._unsent:
+            is_mine = False
             try:
-                self._send(self._unsent.popleft())
+                is_mine = self._sending.acquire(blocking=False)
+                if not is_mine:
+                    return
+                with suppress(IndexError):  # another thread has sent it
+                    self._send(self._unsent.popleft())
             finally:
-                self._sending.release()
+                if is_mine:
+                    self._sending.release()
 
     def receive(self) -> Iterator[bytes]:
         """Yield payloads as they come, until the driver has closed the channel, or is gone."""

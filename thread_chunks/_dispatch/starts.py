@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ..errors import ExecutorBroken, WorkerLost
+from ..errors import ExecutorBroken
 from .cluster import Cluster, executor_broken
 from .crew import Crew
 from .messages import Message
@@ -52,7 +52,7 @@ class Starts:
         The same, at present.
     all : bool
         Whether so many are to be started, whether there is work for them or not.
-    failure : WorkerLost or None
+    failure : Exception or None
         Why the last attempt to have a worker failed.
     not_before : float
         When the next worker may be started, by the dispatcher's clock.
@@ -74,10 +74,11 @@ class Starts:
         self._give_up = give_up
         self.size = size
         self.all = False
-        self.failure: WorkerLost | None = None
+        self.failure: Exception | None = None
         self.not_before = 0.0
         self._failed = 0  # attempts in a row: workers were lost, and not a single call came to an end
         self._failed_at = -1.0  # when the last one did
+        self._has_succeeded = False  # whether a call has ever come to an end
         self._has_more = False  # whether `start` left some for the next time
         self._late = 0  # how many were starting for long at the last look
 
@@ -112,7 +113,10 @@ class Starts:
                 worker = self._cluster.start_worker(self._post, index)
             except Exception as error:
                 crew.give_back_index(index)
-                self._do_without("no worker can be started", error)
+                if isinstance(error, OSError) and self._has_succeeded:  # something is short, maybe for a moment
+                    self.failed(self._clock(), error)
+                else:
+                    self._do_without("no worker can be started", error)
                 return
             crew.add(worker, self._clock(), index)
         self._has_more = missing > _AT_ONCE
@@ -136,7 +140,7 @@ class Starts:
             )
         self._late = late
 
-    def failed(self, called: float, error: WorkerLost) -> None:
+    def failed(self, called: float, error: Exception) -> None:
         """Start the next worker later: the one called then was lost before it finished a call, though it may be up."""
         self.failure = error
         if called > self._failed_at:  # else it is of an attempt that has failed already
@@ -147,6 +151,7 @@ class Starts:
     def succeeded(self) -> None:
         """End the row of failed attempts: a call came to its end."""
         self._failed = 0
+        self._has_succeeded = True
 
     def _do_without(self, why: str, error: BaseException | None) -> None:
         """Start no more workers: go on with those that are up, and break if no worker is up."""

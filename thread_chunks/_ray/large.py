@@ -25,6 +25,9 @@ _AT_FIRST_SIGHT = 32 * 2**20
 # more, and other threads wait longer.
 _AT_ONCE = 8 * 2**20
 
+# A call with more buffers has none put aside: each takes a descriptor here, and in the worker as long as it lives.
+_MOST_BUFFERS = 64
+
 # So many bytes of each end of a buffer are compared first of all.
 _SAMPLE = 64
 
@@ -76,7 +79,7 @@ class Seen:
 
         They get what was there when they were sent, or between the two.
         """
-        if self.owner is None or self.when < fed:
+        if self.owner is None or self.when <= fed:
             return False
         owner, address = _origin(buffer)
         return owner is self.owner() and address == self.address
@@ -129,7 +132,7 @@ class LargeBuffers:
         used: list[Seen] = []
         now = time.monotonic()
         for packed in calls:
-            if packed is not None and packed.buffers:
+            if packed is not None and 0 < len(packed.buffers) <= _MOST_BUFFERS:
                 packed.replace_buffers(partial(self._shipped_for, used, fed, now))
         return used
 

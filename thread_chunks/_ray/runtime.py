@@ -128,9 +128,10 @@ class RayRuntime:
             raise RuntimeError(GONE)
         return ray.put(obj)
 
-    @staticmethod
-    def get(reference: ObjectRef[_T]) -> _T:
+    def get(self, reference: ObjectRef[_T]) -> _T:
         """Return what was put there; buffers are views of the store."""
+        if not self.alive:  # else Ray would start itself, in its own way
+            raise RuntimeError(GONE)
         return ray.get(reference)
 
     def kill(self, handle: ActorHandle[Any]) -> None:

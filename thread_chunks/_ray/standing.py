@@ -271,6 +271,7 @@ def _make_token() -> None:
     """Write a token to the file where Ray looks for it, if no other is shown. Ray itself would not."""
     if not any(os.environ.get(name) for name in _TOKENS):
         path = Path("~/.ray/auth_token").expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
 

@@ -6,8 +6,6 @@ import math
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from .groups import control_groups
 from .users import user_id
 
@@ -22,12 +20,12 @@ def address_space() -> float:
     return _limit("RLIMIT_AS")
 
 
-def open_files() -> float:
+def open_files(*, now: bool = False) -> float:
     """Return how many files a process may have open (``ulimit -n``), infinite if there is no limit.
 
-    It is the limit up to which a process may raise its own, as Ray does.
+    It is the limit up to which a process may raise its own, as Ray does, or that of `now`.
     """
-    return _limit("RLIMIT_NOFILE", hard=True)
+    return _limit("RLIMIT_NOFILE", hard=not now)
 
 
 def room_for_threads(enough: float = math.inf) -> float:
@@ -41,7 +39,7 @@ def room_for_threads(enough: float = math.inf) -> float:
     if limit < math.inf and user_id() != 0:  # which root may exceed
         room = limit - _threads_of_all()
         if room < enough:
-            room = limit - sum(_threads_of(process) for process in psutil.process_iter())
+            room = limit - _threads_of_user()
         rooms.append(room)
     for group in control_groups(Path("/"), "pids"):
         with suppress(OSError, ValueError):  # "max" is no number
@@ -56,11 +54,15 @@ def _threads_of_all() -> float:
     return math.inf
 
 
-def _threads_of(process: psutil.Process) -> int:
-    with suppress(psutil.Error):
-        if process.uids().real == user_id():
-            return int(process.num_threads())
-    return 0
+def _threads_of_user() -> int:
+    import psutil  # only here: it takes long, and few programs have such a limit
+
+    count = 0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.uids().real == user_id():
+                count += process.num_threads()
+    return count
 
 
 def _limit(name: str, *, hard: bool = False) -> float:

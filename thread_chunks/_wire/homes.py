@@ -67,9 +67,11 @@ def _note(name: str, module: Any) -> None:
         with suppress(ValueError):
             cloudpickle.unregister_pickle_by_value(module)
     spec = getattr(module, "__spec__", None)
-    if isinstance(spec, ModuleSpec) and spec.has_location and not _is_installed(str(spec.origin)):
-        _specs.setdefault(name, spec)
-        _times.setdefault(name, _changed(spec))
+    if name in _specs or not isinstance(spec, ModuleSpec) or not spec.has_location:
+        return
+    if not _is_installed(str(spec.origin)):
+        _times[name] = _changed(spec)  # before `_specs`, by which other threads go
+        _specs[name] = spec
 
 
 def reloads() -> list[str]:

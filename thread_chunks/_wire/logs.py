@@ -40,8 +40,8 @@ class Levels:
         loggers: list[logging.Logger] = [logging.root]
         loggers += [each for each in list(manager.loggerDict.values()) if isinstance(each, logging.Logger)]
         return cls(
-            manager.disable,
-            {each.name: (each.level, _lowest(each)) for each in loggers if _sets_anything(each)},
+            int(manager.disable),  # levels may be enums of the user's, which a worker need not know
+            {each.name: (int(each.level), _lowest(each)) for each in loggers if _sets_anything(each)},
             getattr(warnings.showwarning, "__module__", "") == logging.__name__,
         )
 
@@ -79,7 +79,7 @@ def _lowest(logger: logging.Logger) -> int:
     """Return the lowest level that a handler takes which a logger's records reach."""
     if logger.disabled:
         return _NEVER
-    levels = [handler.level for each in _passed(logger) for handler in each.handlers]
+    levels = [int(handler.level) for each in _passed(logger) for handler in each.handlers]
     last_resort = _NEVER if logging.lastResort is None else logging.lastResort.level
     return min(levels, default=last_resort)
 

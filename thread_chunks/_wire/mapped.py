@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import weakref
 from dataclasses import dataclass
+from typing import Any
+
+from .._system.limits import open_files
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,7 +33,9 @@ class Mapped:
         """
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return mmap.mmap(descriptor, self.size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+            # It keeps a descriptor of its own, but from Python 3.13 on.
+            more: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+            return mmap.mmap(descriptor, self.size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, **more)
         finally:
             os.close(descriptor)
 
@@ -58,6 +64,8 @@ class File:
             raise OSError("files without a name are Linux's")
         descriptor = os.memfd_create("thread_chunks", os.MFD_CLOEXEC)
         weakref.finalize(self, os.close, descriptor).atexit = False
+        if descriptor >= open_files(now=True) / 4:
+            raise OSError("the program needs the other descriptors for itself")
         self.shipped = Mapped(f"/proc/{os.getpid()}/fd/{descriptor}", contents.nbytes)
         written = 0
         while written < contents.nbytes:  # one `write` takes 2 GiB at most

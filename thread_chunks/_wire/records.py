@@ -15,7 +15,7 @@ _formatter = logging.Formatter()
 
 def pack_record(record: logging.LogRecord) -> Logged:
     """Return a record as it travels; never fails. What cannot be pickled of it becomes text."""
-    attributes = vars(record)
+    attributes = {**vars(record), "levelno": int(record.levelno)}  # which may be an enum of the user's
     logged = Logged({name: value for name, value in attributes.items() if _is_plain(value)})
     others = {name: value for name, value in attributes.items() if name not in logged.fields}
     info = others.pop("exc_info", None)
