@@ -129,8 +129,8 @@ class ChunkExecutor(Maps):
     forward_logging : bool, optional
         Let this process's loggers handle the log records of calls and initializers, as if they were made here: by its
         handlers, filters and levels, also where these change. A record that no handler takes does not travel. When a
-        call's outcome is there, its records are handled. Processes that a call starts forward nothing. Default:
-        `config.forward_logging`.
+        call's outcome is there, its records are handled, unless handlers take more than a second. Processes that a
+        call starts forward nothing. Default: `config.forward_logging`.
 
     Attributes
     ----------
