@@ -19,6 +19,7 @@ from thread_chunks import ChunkExecutor
 from thread_chunks._actor.entry import runner_of
 from thread_chunks._ray.channels import Channels
 from thread_chunks._ray.cluster import RayCluster
+from thread_chunks._wire.protocol import Ready
 
 
 class Message:
@@ -175,6 +176,8 @@ def _answer(state, name, message, future):
         if state.answers(future):
             future.set_exception(RayTaskError(name, traceback.format_exc(), error).as_instanceof_cause())
     else:
+        if isinstance(outcome, Ready):
+            outcome.host = "elsewhere"  # from where nobody sees it end: its process is this one, which does not
         if state.answers(future):
             future.set_result(outcome)
 

@@ -176,8 +176,9 @@ def test_two_hundred_workers_are_heard(channels):
         theirs.send(b"from %d" % number)
         assert owner.wait() == [b"from %d" % number]
         assert next(theirs.receive()) == b"to %d" % number
-    for _, theirs, owner in pairs:
+    for _, theirs, _ in pairs:
         theirs.close()
+    for _, _, owner in pairs:
         assert owner.broken.wait(30) or owner.dead.is_set()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures as cf
 import os
 import re
+import socket
 import time
 
 import pytest
@@ -117,6 +118,8 @@ def test_workers_that_the_kernel_killed_for_memory(caplog, monkeypatch):
     monkeypatch.setattr(
         KernelKills, "take", lambda self, pid, status: True
     )  # as if the kernel had killed something since
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")  # where the fake's workers are
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
     with FakeExecutor(2, max_retries=1) as executor:
         futures = [executor.submit(nap, 0.5, "done") for _ in range(2)]
         wait_for(lambda: len(executor.running()) == 2)
