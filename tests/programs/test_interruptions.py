@@ -128,10 +128,13 @@ def test_sigterm_in_a_with_block(tmp_path):
 
 def test_ctrl_c(tmp_path):
     script = """
+    def nap():
+        open("began", "w").close()
+        time.sleep(600)
     try:
         with ChunkExecutor(2) as executor:
-            future = executor.submit(time.sleep, 600)
-            until(future.running)
+            future = executor.submit(nap)
+            until(lambda: os.path.exists("began"))
             print("waiting", flush=True)
             list(executor.map(time.sleep, [600] * 3))
     except KeyboardInterrupt:
