@@ -33,7 +33,7 @@ class Mapped:
         """
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # It keeps a descriptor of its own, but from Python 3.13 on.
+            # Before Python 3.13, a mapping keeps a descriptor of its own.
             more: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
             return mmap.mmap(descriptor, self.size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, **more)
         finally:
