@@ -25,7 +25,7 @@ _AT_FIRST_SIGHT = 32 * 2**20
 # more, and other threads wait longer.
 _AT_ONCE = 8 * 2**20
 
-# A call with more large buffers than this has none put aside: each takes a descriptor here, and one in the worker for as
+# A call with more large buffers than this has none put aside: each takes a descriptor here, and in the worker, as
 # long as it lives.
 _MOST_BUFFERS = 64
 
