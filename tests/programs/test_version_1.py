@@ -11,13 +11,30 @@ import tarfile
 import pytest
 
 
+# What pip asks of the distribution's build backend, hatchling, before it keeps the archive. It need not be installed.
+BACKEND = """
+import pathlib
+
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    info = pathlib.Path(folder, "thread_chunks-1.0.5.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: thread-chunks\\nVersion: 1.0.5\\n")
+    return info.name
+"""
+
+
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     """The unpacked source distribution."""
-    folder = tmp_path_factory.mktemp("version_1")
+    folder, backend = tmp_path_factory.mktemp("version_1"), tmp_path_factory.mktemp("backend")
+    (backend / "hatchling").mkdir()
+    (backend / "hatchling" / "build.py").write_text(BACKEND)
+    environment = {**os.environ, "PYTHONPATH": str(backend)}
     download = [sys.executable, "-m", "pip", "download", "--no-binary", ":all:", "--no-deps", "--no-build-isolation"]
     try:
-        got = subprocess.run([*download, "-d", folder, "thread-chunks==1.0.5"], capture_output=True, timeout=120)
+        got = subprocess.run(
+            [*download, "-d", folder, "thread-chunks==1.0.5"], env=environment, capture_output=True, timeout=120
+        )
     except subprocess.TimeoutExpired:
         pytest.skip("the package index does not answer")
     archives = list(folder.glob("*.tar.gz"))
