@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from scripts import end, start
 
 from thread_chunks._ray import surroundings
+from thread_chunks._system.groups import control_groups
 
 WORKS = """
 with ChunkExecutor(1) as executor:
@@ -22,6 +27,10 @@ for _ in range(2):
         ChunkExecutor(1)
     except ExecutorBroken as error:
         say(str(error))
+"""
+FEWER = """
+with ChunkExecutor(8) as executor:
+    say(len(list(executor.map(time.sleep, [1] * 16, chunksize=1))), 1 <= executor.size < 8)
 """
 
 
@@ -104,12 +113,48 @@ def test_too_few_processes(missing, tmp_path):
 
 
 def test_fewer_workers_where_there_are_few_processes(tmp_path):
-    script = """
-with ChunkExecutor(8) as executor:
-    say(len(list(executor.map(time.sleep, [1] * 16, chunksize=1))), 1 <= executor.size < 8)
-"""
     limit = surroundings.rays_threads() + 3 * surroundings.workers_threads()
-    _, err = end(start(with_few_processes(script, limit), tmp_path))
+    _, err = end(start(with_few_processes(FEWER, limit), tmp_path))
     assert said(tmp_path) == ["16 True"]
     assert "going on with" in err
     assert "ulimit -u" in err
+
+
+@pytest.fixture
+def grouped():
+    """Gives a script that moves itself into a control group of few processes first; sees that none stays there."""
+    made = []
+
+    def put(script, limit):
+        try:
+            group = next(iter(control_groups(Path("/"), "pids"))) / f"thread_chunks-{uuid.uuid4().hex}"
+            group.mkdir()
+            made.append(group)
+            (group / "pids.max").write_text(str(limit))
+        except (OSError, StopIteration) as error:
+            pytest.skip(f"no control group can be made here: {error!r}")
+        return limited(script, "sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "x")
+
+    yield put
+    for group in made:
+        deadline = time.monotonic() + 60  # far beyond what it takes
+        while group.exists() and time.monotonic() < deadline:
+            with suppress(OSError):  # some are ending
+                group.rmdir()
+            time.sleep(0.05)
+        assert not group.exists(), (group / "cgroup.procs").read_text()
+
+
+@pytest.mark.parametrize("limit", [40, 120])
+def test_too_few_processes_in_the_control_group(limit, grouped, tmp_path):
+    end(start(grouped(BREAKS, limit), tmp_path))
+    assert len(said(tmp_path)) == 2
+    assert all("more are allowed" in line and "that of the container" in line for line in said(tmp_path))
+
+
+def test_fewer_workers_where_the_control_group_has_few_processes(grouped, tmp_path):
+    limit = surroundings.rays_threads() + 3 * surroundings.workers_threads()
+    _, err = end(start(grouped(FEWER, limit), tmp_path))
+    assert said(tmp_path) == ["16 True"]
+    assert "going on with" in err
+    assert "that of the container" in err

@@ -10,7 +10,6 @@ import tarfile
 
 import pytest
 
-
 # What pip asks of the distribution's build backend, hatchling, before it keeps the archive. It need not be installed.
 BACKEND = """
 import pathlib
