@@ -9,10 +9,12 @@ import decimal
 import enum
 import fractions
 import functools
+import math
 import operator
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import joblib
@@ -157,6 +159,56 @@ def test_values_that_joblib_takes_for_the_same():
     assert len({hash_of(value) for value in differ}) == len({hash_of((value,)) for value in differ}) == len(differ)
 
 
+class Quantity(np.ndarray):
+    """An array with a unit, which is pickled."""
+
+    unit = ""
+
+    def __reduce__(self):
+        make, args, state = super().__reduce__()
+        return make, args, (*state, self.unit)
+
+
+def quantity(unit):
+    array = np.arange(3.0).view(Quantity)
+    array.unit = unit
+    return array
+
+
+def test_arrays_count_with_what_they_bring():
+    values = [np.ma.array(np.arange(2, dtype="u1"), mask=mask) for mask in ([0, 1], [1, 0])]
+    values += [np.ma.array([1.5, 2.5], mask=mask) for mask in ([0, 1], [1, 0])]
+    values += [np.ma.array([1.5, 2.5], mask=[0, 1], fill_value=7), quantity("m"), quantity("ft"), np.arange(3.0)]
+    assert len({hash_of((value,)) for value in values}) == len(values)
+    assert all(hash_of((value,)) == hash_of((value.copy(),)) for value in values[:5])
+
+
+def test_what_calls_can_be_sent_and_pickle_does_not_know():
+    make = [
+        lambda x: types.MappingProxyType({"a": {x, "b"}}),
+        lambda x: {x: 1, 2: 3}.keys(),
+        lambda x: {1: x}.values(),
+        lambda x: {1: x}.items(),
+        lambda x: [{"a": 1}, np, type(None), int | None, type(...), math, x],
+        lambda x: iter({x, "b", "c"}),
+    ]
+    values = [each(x) for each in make for x in ("x", "y")]
+    assert len({hash_of((value,)) for value in values}) == len(values)
+    assert [hash_of((value,)) for value in values] == [hash_of((each(x),)) for each in make for x in ("x", "y")]
+
+
+def test_what_holds_itself():
+    def made(x):
+        items, names = [{x, "b"}], {"x": frozenset({x, "b"})}
+        items.append(items)
+        names["names"] = [names, items]
+        return items, names
+
+    values = [value for x in ("x", "y") for value in made(x)]
+    assert len({hash_of((value,)) for value in values}) == 4
+    assert hash_of(made("x")) == hash_of(made("x"))
+
+
 def nan():
     return float("nan")
 
@@ -241,6 +293,8 @@ def values(elements):
         distinct(KEYS, max_size=5).map(collection("Mutable([{}])", "Mutable")),
         pairs.map(mapping("{{{}}}", "dict")),
         pairs.map(mapping("Names({{{}}})", "Names")),
+        pairs.map(mapping("types.MappingProxyType({{{}}})", "proxy")),
+        pairs.map(mapping("collections.ChainMap({{{}}})", "chain")),
         pairs.map(mapping("collections.defaultdict(list, {{{}}})", "defaultdict")),
         one.map(sequence("Plain(*[{}])", "Plain")),
         one.map(sequence("Reduced(*[{}])", "Reduced")),

@@ -202,6 +202,9 @@ CASES = [
     ("from decorated import unnamed as u\ndef f(x): return u(x)", "decorated", "pow", "round", "global u"),
     ("T = 1\ndef f(x):\n    T = 2\n    def g():\n        nonlocal T; T = 3\n    return h()\ndef h(): return T", "main", "T = 1", "T = 4", "global T"),
     ("def g(x, y=1): return x\ndef f(x): return g(x)", "main", "y=1", "y=2", "code g"),
+    ("def g(x): return x\ng.T = 1\ndef f(x): return g(x) * g.T", "main", "g.T = 1", "g.T = 2", "global g.T"),
+    ("def g(x): return x\ng.T = 1\ndef f(x): return g(x)", "main", "g.T = 1", "g.T = 2", ""),
+    ("import types\nT = types.MappingProxyType({1: 2})\ndef f(x): return T", "main", "2}", "3}", "global T"),
     ("T = 1\nU = T\ndef f(x, y=(lambda: U,)): return y", "main", "T = 1", "T = 2", "global U"),
 ]
 # fmt: on

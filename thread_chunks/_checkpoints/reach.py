@@ -152,6 +152,9 @@ class Reach:
             self._put(f"the global `{label}`", value, f"module {value.__name__}")
         elif isinstance(value, (FunctionType, type)) or (is_wrapper(value) and not is_users(module_of(type(value)))):
             self._objects.append((label, value))
+            if isinstance(value, FunctionType) and attributes and attributes[0] in vars(value):
+                name, names = attributes[0], vars(value)
+                self._values.append((f"{label}.{name}", names[name], (id(names), name)))
         else:
             self._values.append((label, value, (id(names), name)))
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import md5
 from itertools import pairwise
-from operator import itemgetter
-from types import FunctionType, ModuleType
+from operator import attrgetter, itemgetter
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any, ClassVar
 
 from joblib.hashing import Hasher, NumpyHasher
@@ -25,6 +26,17 @@ from .members import original
 _CONTAINERS = (frozenset, tuple, list, dict)
 
 _CODE = (FunctionType, type, ModuleType, type(lru_cache(abs)))
+
+# What calls can be sent, and pickle does not know: each as something that it knows.
+_REPLACED: dict[type, Callable[[Any], Any]] = {
+    MappingProxyType: dict,
+    ModuleType: attrgetter("__name__"),
+    type({}.keys()): list,
+    type({}.values()): list,
+    type({}.items()): list,
+    type(iter(set())): lambda iterator: set(iterator.__reduce__()[1][0]),
+}
+_SINGLETONS = {type(None): None, type(...): ..., type(NotImplemented): NotImplemented}
 
 # Values whose pickle is the same from any pickler, except that joblib's does not memorise strings.
 _PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
@@ -39,7 +51,9 @@ def stable_hash(obj: Any, meet: Meet | None = None) -> str:
     """Return a hash of an object, in hexadecimal. What pickling it raises is raised."""
     if type(obj) is tuple and obj and _PLAIN.issuperset(map(type, obj)):
         return md5(_pickle_of_plain(obj), usedforsecurity=False).hexdigest()
-    digest: str = _hasher(meet).hash(_without_frozensets(obj))
+    with suppress(_HoldsItself):  # the pickler remembers what it has seen
+        obj = _without_frozensets(obj)
+    digest: str = _hasher(meet).hash(obj)
     return digest
 
 
@@ -62,20 +76,29 @@ def _hasher(meet: Meet | None) -> Any:
     return hasher
 
 
-def _without_frozensets(obj: Any) -> Any:
+def _without_frozensets(obj: Any, within: tuple[int, ...] = ()) -> Any:
     """Return an object with a set for each frozenset that it is, or that stands in its tuples, lists and dicts.
 
-    The pickler needs no such help, but the digests in existing files were made like this.
+    The pickler needs no such help, but the digests in existing files were made like this. `within` has the ids of what
+    the object stands in: raises `_HoldsItself` if that is the object.
     """
     if type(obj) is frozenset:
         return "frozenset", set(obj)
     if type(obj) is tuple and len(obj) == 2 and type(obj[0]) is str and obj[0] == "frozenset" and type(obj[1]) is set:
         return _Replaced("tuple", *obj)  # no frozenset, but as one looks by now
-    if type(obj) in (tuple, list) and any(type(item) in _CONTAINERS for item in obj):
-        return type(obj)(map(_without_frozensets, obj))
-    if type(obj) is dict and any(type(item) in _CONTAINERS for item in obj.values()):
-        return {key: _without_frozensets(item) for key, item in obj.items()}
-    return obj
+    if type(obj) not in (tuple, list, dict):
+        return obj
+    items = obj.values() if type(obj) is dict else obj
+    if not any(type(item) in _CONTAINERS for item in items):
+        return obj
+    if id(obj) in within:
+        raise _HoldsItself
+    replaced = [_without_frozensets(item, (*within, id(obj))) for item in items]
+    return dict(zip(obj, replaced, strict=True)) if type(obj) is dict else type(obj)(replaced)
+
+
+class _HoldsItself(Exception):
+    """A list, or a dict, is in itself: it cannot be made anew from its items."""
 
 
 class _Replaced:
@@ -101,7 +124,12 @@ class _Stable:
             return self._reduce_set(obj)
         if self.meet is not None and isinstance(obj, self.kinds):
             digest = self.meet(obj)
-            return NotImplemented if digest is None else (_Replaced, ("code", digest))
+            if digest is not None:
+                return _Replaced, ("code", digest)
+        if type(obj) in _REPLACED:
+            return _Replaced, (type(obj).__name__, _REPLACED[type(obj)](obj))
+        if type(obj) is type and obj in _SINGLETONS:
+            return type, (_SINGLETONS[obj],)
         return NotImplemented
 
     def _reduce_set(self, obj: Any) -> Any:
@@ -159,7 +187,14 @@ class _Hasher(_Stable, Hasher):  # type: ignore[misc]
 
 
 class _NumpyHasher(_Stable, NumpyHasher):  # type: ignore[misc]
-    pass
+    def save(self, obj: Any) -> None:
+        """Save an object. An array that brings more than its items, as a mask or a unit, counts with that."""
+        if isinstance(obj, self.np.ndarray) and any(
+            getattr(type(obj), name) is not getattr(self.np.ndarray, name) for name in ("__reduce__", "__reduce_ex__")
+        ):
+            Hasher.save(self, obj)
+        else:
+            super().save(obj)
 
 
 def _sorted(items: Iterable[Any], key: Callable[[Any], Any] | None = None) -> list[Any] | None:
