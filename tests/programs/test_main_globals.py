@@ -187,3 +187,19 @@ def test_a_name_that_is_looked_up_is_there_however_long_the_others_take(tmp_path
         print(executor.submit(by_globals, "other", 1).result())
     """
     assert run(script, tmp_path) == ["3"]
+
+
+def test_changes_of_the_function_itself_are_seen(tmp_path):
+    script = """
+    def f(x): return x
+    def results(executor):
+        return [*executor.map(f, [1]), executor.submit(f, 1).result(), executor.submit(None, 1).result()]
+    with ChunkExecutor(f, 1) as executor:
+        print(results(executor))
+        f.__code__ = (lambda x, y=0: x + y).__code__
+        f.__defaults__ = (10,)
+        print(results(executor))
+        f.__defaults__ = (100,)
+        print(results(executor))
+    """
+    assert run(script, tmp_path) == ["[1, 1, 1]", "[11, 11, 11]", "[101, 101, 101]"]

@@ -245,7 +245,7 @@ class Engine:
 
     def _renewed(self, fn: Callable[..., Any] | None, function: Function) -> Function:
         """Return the stored function, with the globals that it uses as they are now."""
-        renewed = self.cluster.parcels.renewed(function)
+        renewed = self.cluster.parcels.renewed(fn, function)
         if renewed is not function:
             self._stored = fn, renewed
         return renewed

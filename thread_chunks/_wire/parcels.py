@@ -15,7 +15,7 @@ from .._calls.pace import Pace
 from .homes import is_home, look_up, names_of
 from .ledger import Ledger, View
 from .pickling import Packed
-from .protocol import CARRIED_KEY
+from .protocol import CARRIED_KEY, STORED_KEY
 from .states import State, state_of
 
 
@@ -54,27 +54,39 @@ class Parcels:
         elif kept.state is not None and not kept.state.same(fn):
             kept = self._kept[fn] = self._keep(fn, pace)
         elif kept.view is not None and not kept.view.is_current(kept.parcel.pending):
-            kept = self._kept[fn] = replace(kept, view=self._renewed(kept.view))
+            parcel, view = self._renewed(fn, kept.parcel, kept.view)
+            kept = self._kept[fn] = replace(kept, parcel=parcel, view=view)
         return Function(fn, kept.parcel, view=kept.view)
 
     def for_series(self, fn: Callable[..., Any], pace: Pace) -> Function:
-        """Return the function of a series, pickled now."""
+        """Return the function of a series, pickled now, unless it travels by its name and so has no state."""
+        if type(fn) is FunctionType and is_by_name(fn):
+            return self.for_call(fn, pace)
         if isinstance(fn, (BuiltinFunctionType, type)) and not is_home(fn.__module__):
             return Function(fn, Parcel(uuid4().bytes, pace=pace))
-        if type(fn) is FunctionType and (kept := self._kept.get(fn)) is not None and kept.state is None:
-            return replace(self.for_call(fn, pace), parcel=Parcel(uuid4().bytes, kept.parcel.shipment, pace))
         kept = self._keep(fn, pace)
         return Function(fn, kept.parcel, view=kept.view)
 
-    def renewed(self, function: Function) -> Function:
-        """Return the stored function, with the globals that it uses as they are now."""
+    def renewed(self, fn: Callable[..., Any] | None, function: Function) -> Function:
+        """Return the stored function, which is `fn`, with the globals that it uses as they are now."""
         view: Any = function.view
         if view is None or view.is_current(function.parcel.pending):
             return function
-        return replace(function, view=self._renewed(view))
+        parcel, view = self._renewed(fn, function.parcel, view)
+        return replace(function, parcel=parcel, view=view)
 
-    def _renewed(self, view: View) -> View:
-        return self._ledger.view(view.roots, whole=view.whole, before=view)
+    def _renewed(self, fn: Any, parcel: Parcel, view: View) -> tuple[Parcel, View]:
+        """Return the present view of a function, and a parcel that is another one if the function itself has changed.
+
+        A function that travels by its name is a global, too: a worker has to look it up again.
+        """
+        renewed = self._ledger.view(view.roots, whole=view.whole, before=view)
+        if type(fn) is FunctionType:
+            itself = fn.__module__, fn.__qualname__.partition(".")[0]
+            if renewed.versions.get(itself) is not view.versions.get(itself):
+                key = STORED_KEY if parcel.key == STORED_KEY else uuid4().bytes
+                return replace(parcel, key=key), renewed
+        return parcel, renewed
 
     def _keep(self, fn: Callable[..., Any], pace: Pace) -> _Kept:
         parcel = Parcel(uuid4().bytes, pace=pace)
@@ -101,7 +113,8 @@ class Parcels:
         if kept is None:
             kept = self._kept.setdefault(fn, self._keep(fn, Pace()))
         elif kept.view is not None and not kept.view.is_current(kept.parcel.pending):
-            kept = self._kept[fn] = replace(kept, view=self._renewed(kept.view))
+            parcel, view = self._renewed(fn, kept.parcel, kept.view)
+            kept = self._kept[fn] = replace(kept, parcel=parcel, view=view)
         return kept.view
 
 
