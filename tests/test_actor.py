@@ -57,6 +57,20 @@ def test_functions_are_kept_until_they_are_to_be_forgotten():
     assert runner_of(actor).senders == {}
 
 
+def test_what_relies_on_a_function_that_has_not_arrived_fails_as_that_does():
+    actor, first, second, third = actor_of(), *(request(b"a", [1]) for _ in range(3))
+    for number, each in enumerate((first, second, third), 7):
+        each.number, each.relies_on = number, 7
+    third.relies_on = 9
+    errors = []
+    for each, *shipment in ((first, "no pickle"), (second,)):
+        with pytest.raises(AttributeError) as raised:
+            run(actor, each, *shipment)
+        errors.append(raised.value)
+    assert errors[0] is errors[1]
+    assert run(actor, third, pack(abs)).values == [1], "it was sent anew"
+
+
 def test_errors_have_their_places():
     reply = run(actor_of(), request(b"a", [1, 0, 2]), pack(lambda x: 1 / x))
     assert reply.values == [1.0, None, 0.5]

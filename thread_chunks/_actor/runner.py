@@ -229,6 +229,16 @@ class Runner:
         return sender.answer(block.take(), by_ray=block.exits)
 
     async def _run(self, holder: Holder, sender: Sender, request: Request) -> RunningBlock:
+        if sender.failure is not None and sender.failure[0] == request.relies_on:
+            raise sender.failure[1]
+        try:
+            return await self._run_block(holder, sender, request)
+        except Exception as error:
+            if request.shipment is not None:
+                sender.failure = request.number, error
+            raise
+
+    async def _run_block(self, holder: Holder, sender: Sender, request: Request) -> RunningBlock:
         block = RunningBlock(request, self._peak)
         self._place.index = sender.index
         if self._forwarder is not None:

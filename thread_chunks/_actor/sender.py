@@ -134,6 +134,7 @@ class Sender:
         self.orders = orders
         self.index = index
         self.functions: dict[bytes, Callable[..., Any]] = {}  # those of series and `submit`, by key
+        self.failure: tuple[int, Exception] | None = None  # of the last order whose shipment has not arrived
         self.page = no_slot() if channel is None else channel.page
         self.forwarder: Forwarder | None = None  # what takes log records there, if the executor wants them
         self._records: list[Logged] = []  # those that Ray is to carry

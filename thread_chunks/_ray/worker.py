@@ -114,7 +114,7 @@ class RayWorker:
         self._held = Held(terms, runtime, stored)
         self._has_stored = False  # whether the stored function was replaced
         self._id = uuid4().bytes
-        self._orders_sent = 0
+        self._orders_sent = self._shipped = 0  # orders, and the number of the last one that had a shipment
         self._is_dismissed = False
         self._lock = threading.Lock()
         self._sent = SentBlocks()
@@ -157,10 +157,22 @@ class RayWorker:
             self._post(Failed(self, block, error))
             return False
         number = self._next_number()
+        if shipment is not None:
+            self._shipped = number
         largest = None if block.fixed else _LARGEST_REPLY
         keeps = block.function.keeps
         request = Request(
-            number, block.first, key, calls, forget, self._new_paths(), self._terms.writable, largest, keeps, shipment
+            number,
+            block.first,
+            key,
+            calls,
+            forget,
+            self._new_paths(),
+            self._terms.writable,
+            largest,
+            keeps,
+            self._shipped,
+            shipment,
         )
         payload = encode(request) if self.interruptible and fits_channel(request) else None
         sent = Sent(block, number, failures, time.perf_counter() - start, large)
@@ -172,9 +184,7 @@ class RayWorker:
             self._post(Broken(_gone))
             return False
         self._link.send(Order(number, payload, partial(self._run_by_ray, request, sent)))
-        # What comes behind it relies on the function that it brings, which may get lost. What Ray carries is large, and
-        # two of them might fill the worker's memory.
-        return payload is not None and shipment is None
+        return payload is not None  # what Ray carries is large, and two of them might fill the worker's memory
 
     def surrender(self, block: Block) -> None:
         """Ask for what there is of the block, as `Worker` says."""

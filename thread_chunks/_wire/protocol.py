@@ -37,9 +37,10 @@ class Request:
     block: those that an executor sends to a worker are numbered, from 1 on. `forget` names functions that the actor
     will not be asked for again. `paths` is the driver's ``sys.path``, if it changed. `writable` is whether the
     arguments' large buffers may be written to. After so many bytes of values as `largest` says, the rest of the calls
-    is given back. `keeps`: the value of its only call is to stay in the cluster. `shipment` is the function, if the
-    actor does not hold it under `key` yet, and what has to be there for it; where Ray carries the request, it travels
-    beside this.
+    is given back. `keeps`: the value of its only call is to stay in the cluster. `relies_on` is the number of the last
+    block that had a shipment: if that one could not be carried out, neither can this one. `shipment` is the function,
+    if the actor does not hold it under `key` yet, and what has to be there for it; where Ray carries the request, it
+    travels beside this.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Request:
     writable: bool
     largest: int | None = None
     keeps: bool = False
+    relies_on: int = 0
     shipment: Any = None  # `Packed`, a reference to it, or a `Shipment`
 
     @property
