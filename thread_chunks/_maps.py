@@ -138,8 +138,10 @@ class Maps(Executor):
         timeout : float, optional
             Seconds from now after which the iterator raises `TimeoutError`. Default: none.
         chunksize : int, optional
-            Send so many calls to a worker in one message; they stay together there. Default: as many as fill about
-            40 ms (1 ms for each worker, if there are more than forty), by the time that calls of the function took.
+            Send so many calls to a worker in one message; they stay together there. With 1, no call waits for another
+            for more than a millisecond, and calls that take less than that travel together. Default: as many as fill
+            about 40 ms (1 ms for each worker, if there are more than forty), by the time that calls of the function
+            took.
         buffersize : int, optional
             Let at most so many calls wait, run, or be finished and not yet consumed, besides the one whose value is
             being asked for. The iterables are then consumed step by step, and may be infinite. Default: no bound, the

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from manual_cluster import NAMES, Argument, Driver, fast_driver, followed_driver, ready_driver, run_out
 
 from thread_chunks._calls.supply import Supply
@@ -51,6 +53,21 @@ def test_blocks_of_the_length_that_the_user_asked_for():
             assert not worker.asked, "it is not taken back"
             driver.finish(worker)
         assert sent == lengths
+
+
+def test_calls_of_some_microseconds_travel_together_though_each_is_to_travel_alone():
+    def length_of_a_block(seconds, chunksize=1, *, keeps=False):
+        driver, (worker,) = fast_driver(1)
+        driver.function = replace(driver.function, keeps=keeps)
+        driver.function.parcel.pace.observe(10_000, 10_000 * seconds)
+        driver.map([f"call {number}" for number in range(5_000)], chunksize)
+        return len(worker.block.calls)
+
+    assert length_of_a_block(1e-5) == 100, "1 ms"
+    assert length_of_a_block(1e-5, None) == 2_500, "half of all, in 25 ms"
+    assert length_of_a_block(2e-3) == 1
+    assert length_of_a_block(1e-5, 2) == 2
+    assert length_of_a_block(1e-5, keeps=True) == 1
 
 
 def test_a_worker_that_cannot_surrender_gets_one_call_at_a_time():

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from .calls import UNLIMITED, Arguments, Call, KeptCall, Limits, Outcomes
 from .functions import Function
+from .pace import TARGET
 
 
 class Receiver(Protocol):
@@ -17,6 +18,10 @@ class Receiver(Protocol):
 
     abandoned: bool  # dispatcher thread: what has not started is not wanted any more
     fed: float  # when the last of its calls came, or later (by `time.monotonic`)
+
+    @property
+    def target(self) -> float:
+        """What a block should take (s), unless the user chose its length."""
 
     def sent(self, first: int, calls: list[Arguments]) -> None: ...
 
@@ -31,6 +36,7 @@ class Batch:
 
     calls: list[Call | None]
     abandoned = False  # its rest is always wanted
+    target = TARGET
     fed: float = field(default_factory=time.monotonic)
     _places: dict[Future[Any], int] | None = None
 

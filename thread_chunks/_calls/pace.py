@@ -11,6 +11,10 @@ from __future__ import annotations
 # 10 ms, half of them more than 15 ms late), more is taken back when a call takes long, and a lost worker costs more.
 TARGET = 0.04
 
+# The same for a series with `chunksize=1`, of which each value is wanted at once. Less, and messages take longer than
+# the calls in them; more, and values are late, and calls wait for others, as the user will see.
+PROMPT = 0.001
+
 # What a block costs the driver (s of CPU time in all of its threads).
 # Where there are many workers, blocks are so long that these costs are no more than this share of the driver's time,
 # which the consumer of the values needs, too; towards the end of a series, where blocks get shorter, no more than the
@@ -95,8 +99,8 @@ class Pace:
         """Begin anew, with single calls: a block took far longer than it should have."""
         self._longest = 1
 
-    def block_length(self, waiting: int, workers: int) -> int:
-        """Return how many of the `waiting` calls (at least 1) go into the next block.
+    def block_length(self, waiting: int, workers: int, target: float = TARGET) -> int:
+        """Return how many of the `waiting` calls (at least 1) go into the next block, which should take `target` (s).
 
         Half of an equal share at most, so that blocks get shorter towards the end, and all of the
         `workers` end together.
@@ -105,8 +109,8 @@ class Pace:
             return 1
         share = -(-waiting // (2 * workers))
         turn = workers * _COST  # what it takes to serve all workers once
-        longest, shortest = TARGET, _SHORTEST
-        if turn > TARGET * _SHARE:
+        longest, shortest = target, _SHORTEST
+        if target >= TARGET and turn > TARGET * _SHARE:
             longest, shortest = turn / _SHARE, max(turn, min(turn / _SHARE_AT_END, _END))
         most = min(self._longest, round(longest / self._seconds))
         return max(1, min(waiting, most, max(share, int(shortest / self._seconds))))

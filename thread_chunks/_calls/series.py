@@ -12,6 +12,7 @@ from .blocks import Block
 from .calls import UNLIMITED, Arguments, Limits, Outcomes
 from .functions import Function
 from .mailbox import Mailbox
+from .pace import PROMPT, TARGET
 from .supply import Supply
 
 
@@ -83,6 +84,20 @@ class Series:
     queued: bool = False  # dispatcher thread writes, feeding thread reads: whether it stands in the queue
     abandoned: bool = False  # dispatcher thread: what has not started is not wanted any more
 
+    @property
+    def fixed(self) -> int | None:
+        """How many calls a block has; None if the pace may choose.
+
+        It may if each call is to travel alone, and so is a task of its own, unless it is more than the value that
+        comes back: no one can tell whether calls that take microseconds travelled alone.
+        """
+        return None if self.chunksize == 1 and not self.function.keeps else self.chunksize
+
+    @property
+    def target(self) -> float:
+        """What a block should take (s), if the pace may choose."""
+        return TARGET if self.chunksize is None else PROMPT
+
     def add(self, args: Arguments) -> None:
         """Let a call wait behind the others; for the thread that feeds the series."""
         self.fed = time.monotonic()
@@ -96,7 +111,7 @@ class Series:
                 return None
         calls = self.calls.take(length)
         first, self.taken = self.taken, self.taken + length
-        return Block(self.function, self, first, calls, fixed=self.chunksize is not None, limits=self.limits)
+        return Block(self.function, self, first, calls, fixed=self.fixed is not None, limits=self.limits)
 
     def sent(self, first: int, calls: list[Arguments]) -> None:
         """Let the journal look at calls that are sent, the first of which has label `first`."""

@@ -10,6 +10,7 @@ from typing import Any
 from .._calls.blocks import Batch, Block, KeptBatch
 from .._calls.calls import Call, KeptCall
 from .._calls.functions import Function
+from .._calls.pace import TARGET
 from .._calls.series import Series
 
 
@@ -52,12 +53,16 @@ class Queue:
         """Take the next block off the queue, for one of `workers`, of at most `longest` calls, unless it is fixed."""
         while (head := self.head()) is not None:
             if isinstance(head, Series):
-                length = self._length(head.function, len(head.calls), head.chunksize, workers, longest)
+                waiting = len(head.calls)
+                if head.fixed is not None:
+                    length = min(waiting, head.fixed)
+                else:
+                    length = self._length(head.function, waiting, head.target, workers, longest)
                 if (block := head.cut(length)) is None:
                     continue
                 return block
             if isinstance(head, Block):
-                length = self._length(head.function, len(head.calls), None, workers, longest)
+                length = self._length(head.function, len(head.calls), head.receiver.target, workers, longest)
                 if length == len(head.calls):
                     self._items.popleft()
                     self._forget(head)
@@ -66,7 +71,8 @@ class Queue:
                 return part
             self._items.popleft()
             waiting = 1 + len(self._items)
-            if (batch := self._batch(head, self._length(head.function, waiting, None, workers, longest))) is not None:
+            length = self._length(head.function, waiting, TARGET, workers, longest)
+            if (batch := self._batch(head, length)) is not None:
                 return batch
         return None
 
@@ -101,7 +107,7 @@ class Queue:
         if head is None or not head.function.parcel.pace.brief:
             return False
         if isinstance(head, Series):
-            return head.chunksize is None
+            return head.fixed is None
         return not (isinstance(head, Block) and head.fixed)
 
     def demand(self, limit: int) -> int:
@@ -155,12 +161,8 @@ class Queue:
                 self._forget(item)
             yield item
 
-    def _length(
-        self, function: Function, waiting: int, chunksize: int | None, workers: int, longest: int | None
-    ) -> int:
-        if chunksize is not None:
-            return min(waiting, chunksize)
-        length = function.parcel.pace.block_length(waiting, workers)
+    def _length(self, function: Function, waiting: int, target: float, workers: int, longest: int | None) -> int:
+        length = function.parcel.pace.block_length(waiting, workers, target)
         return length if longest is None else min(length, longest)
 
     def _note(self, block: Block) -> None:
