@@ -58,29 +58,35 @@ The dispatcher knows no Ray: ``_dispatch.cluster`` and ``_dispatch.worker`` say 
 does it. `errors`, `config`, `progress` and `report` are users' modules without imports of other rooms.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import config
-from ._actor.here import call_seed, worker_index
+from ._ray import presence as _presence  # noqa: F401 (it watches, from now on, for forks and for Ray that the user imports)
 from ._version import __version__ as __version__
-from .actor import LabelledActor
-from .checkpoint import Checkpoint
-from .chunker import Chunker, chunk
-from .errors import (
-    CallTimeout,
-    CheckpointFailedWarning,
-    CheckpointRefused,
-    CheckpointStaleWarning,
-    ExecutorBroken,
-    PicklingFailed,
-    RemoteTraceback,
-    UnpicklingFailed,
-    WorkerLost,
-    WorkerOutOfMemory,
-)
-from .executor import ChunkExecutor
-from .joblib_backend import register_joblib
-from .report import FunctionReport, Report, RunningCall, Spread
+
+if TYPE_CHECKING:
+    from . import config
+    from ._actor.here import call_seed, worker_index
+    from .actor import LabelledActor
+    from .checkpoint import Checkpoint
+    from .chunker import Chunker, chunk
+    from .errors import (
+        CallTimeout,
+        CheckpointFailedWarning,
+        CheckpointRefused,
+        CheckpointStaleWarning,
+        ExecutorBroken,
+        PicklingFailed,
+        RemoteTraceback,
+        UnpicklingFailed,
+        WorkerLost,
+        WorkerOutOfMemory,
+    )
+    from .executor import ChunkExecutor
+    from .joblib_backend import register_joblib
+    from .report import FunctionReport, Report, RunningCall, Spread
+
+    RemoteLabelledActor: Any
 
 __all__ = [
     "CallTimeout",
@@ -109,18 +115,49 @@ __all__ = [
     "worker_index",
 ]
 
+# Where the names are. A module is imported when one of its names is first asked for: a worker, whose process imports
+# this package to start, needs a third of it.
+_MODULES = {
+    "_actor.here": ["call_seed", "worker_index"],
+    "actor": ["LabelledActor"],
+    "checkpoint": ["Checkpoint"],
+    "chunker": ["Chunker", "chunk"],
+    "config": [],
+    "errors": [
+        "CallTimeout",
+        "CheckpointFailedWarning",
+        "CheckpointRefused",
+        "CheckpointStaleWarning",
+        "ExecutorBroken",
+        "PicklingFailed",
+        "RemoteTraceback",
+        "UnpicklingFailed",
+        "WorkerLost",
+        "WorkerOutOfMemory",
+    ],
+    "executor": ["ChunkExecutor"],
+    "joblib_backend": ["register_joblib"],
+    "progress": [],
+    "report": ["FunctionReport", "Report", "RunningCall", "Spread"],
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
-if TYPE_CHECKING:
-    RemoteLabelledActor: Any
-else:  # type checkers would take any name for one of the package
+if not TYPE_CHECKING:  # type checkers would take any name for one of the package
 
     def __getattr__(name: str) -> Any:
-        """Make `RemoteLabelledActor` when it is first asked for: it needs Ray, which takes a second to import."""
-        if name != "RemoteLabelledActor":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ._ray.options import remote_class
+        """Import what has a name, or the module of that name; make `RemoteLabelledActor`, which needs Ray."""
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name in _PLACES:
+            value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+        elif name == "RemoteLabelledActor":
+            from ._ray.options import remote_class
+            from .actor import LabelledActor
 
-        return globals().setdefault(name, remote_class(LabelledActor))
+            value = remote_class(LabelledActor)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, value)
 
 
 def __dir__() -> list[str]:

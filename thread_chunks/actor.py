@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ._actor.entry import InOrder, OnlyInLoop, runner_of, users_class, users_method
-from ._checkpoints.identity import identify_class
 from ._wire.images import Shipment
 from ._wire.pickling import Packed
 from ._wire.protocol import Ready, Reply, Request, Setup
@@ -138,7 +137,12 @@ class _Holder:
 
 def class_identity(cls: type[LabelledActor]) -> str:
     """Return a digest of what a class adds to `LabelledActor`; nothing if calls return what the function does."""
-    return "" if _runs_plainly(cls) else identify_class(cls, LabelledActor)
+    if _runs_plainly(cls):
+        return ""
+    # Only here, for a worker imports this module, too.
+    from ._checkpoints.identity import identify_class
+
+    return identify_class(cls, LabelledActor)
 
 
 def _runs_plainly(cls: type[LabelledActor]) -> bool:

@@ -27,7 +27,6 @@ from ._calls.seeds import SeedBed
 from ._dispatch.cluster import WholeCluster
 from ._dispatch.engine import Engine
 from ._maps import Maps
-from ._ray import presence  # noqa: F401 (it watches, from now on, for forks and for Ray that the user imports)
 from ._series.options import SeriesOptions
 from ._series.start import Runner, start
 from ._series.submissions import Submissions
