@@ -212,7 +212,7 @@ def test_values_are_kept_as_they_came_whatever_becomes_of_them(make, path):
 
 def test_large_arguments_cost_no_memory(path, monkeypatch):
     written = []
-    monkeypatch.setattr(Store, "write", lambda self, run, calls, values: written.extend(calls))
+    monkeypatch.setattr(Store, "write", lambda self, run, rows: written.extend(rows.calls))
     text = "x" * 900_000
     with FakeExecutor(1) as ex:
         assert sum(ex.starmap(lambda s, x: x, [[text, x] for x in range(300)], path=path)) == sum(range(300))

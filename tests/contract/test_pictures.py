@@ -136,7 +136,7 @@ class _Records:
             self._now += seconds / len(self._members)
             block = Block(self._functions[turn % len(self._functions)], Batch([]), 0, [()] * calls)
             member = self._members[turn % len(self._members)]
-            self.record.settled(member, block, Outcomes([None] * calls, seconds=seconds, long=list(long)))
+            self.record.settled(member, block, Outcomes([None] * calls, seconds=seconds, long=dict(enumerate(long))))
 
 
 @pytest.mark.parametrize("functions", ["f", "fg"])

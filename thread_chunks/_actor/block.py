@@ -111,9 +111,9 @@ class RunningBlock:
             self._taken = stop
             values, self.values[start:stop] = self.values[start:stop], [None] * (stop - start)
             packed, errors = _pop(self.packed, start, stop), _pop(self.errors, start, stop)
-            long = list(_pop(self._long, start, stop).values())
+            long = _pop(self._long, start, stop)
             told, self._told = self._told, self.since or self._told
-            short = max(0.0, self._told - told - sum(seconds for seconds, _ in long))
+            short = max(0.0, self._told - told - sum(seconds for seconds, _ in long.values()))
         seconds = time.perf_counter() - self._began
         return Reply(self.number, values, packed, errors, start, seconds, left, short=short, long=long)
 

@@ -79,7 +79,8 @@ class KeptBatch(Batch):
             if isinstance(call := self.calls[first + index], KeptCall):
                 errors = {0: outcomes.errors[index]} if index in outcomes.errors else {}
                 packed = {0: outcomes.packed[index]} if index in outcomes.packed else {}
-                call.keeper.record(Outcomes([value], errors, packed=packed))
+                long = {0: outcomes.long[index]} if index in outcomes.long else {}
+                call.keeper.record(Outcomes([value], errors, packed=packed, long=long))
         Batch.deliver(self, first, outcomes)
 
 

@@ -82,7 +82,7 @@ class Outcomes:
     packed: dict[int, Any] = field(default_factory=dict)
     running: float = 0.0
     short: float = 0.0
-    long: list[tuple[float, int]] = field(default_factory=list)
+    long: dict[int, tuple[float, int]] = field(default_factory=dict)
 
     @classmethod
     def all_failed(cls, count: int, error: BaseException, offset: int = 0) -> Outcomes:

@@ -67,10 +67,10 @@ def uri(path: str, options: str) -> str:
     return f"file:{quote(os.fsencode(path))}?{options}"
 
 
-def guard(path: str) -> Callable[[], bool]:
-    """Return what tells whether this thread has spent more time than a file can be worth."""
+def guard(path: str, times: int = 1) -> Callable[[], bool]:
+    """Return what tells whether this thread has spent more time than it may take to read a file so many times."""
     on_disk = os.stat(path).st_blocks * 512
-    deadline = time.thread_time() + _CHECK_SECONDS + _CHECK_SECONDS_PER_BYTE * on_disk
+    deadline = time.thread_time() + times * (_CHECK_SECONDS + _CHECK_SECONDS_PER_BYTE * on_disk)
     return lambda: time.thread_time() > deadline
 
 

@@ -1,14 +1,15 @@
-"""What of calls and of values goes into a checkpoint file."""
+"""What of calls, values and failures goes into a checkpoint file."""
 
 from __future__ import annotations
 
 import hashlib
 import pickle
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from .._calls.calls import Arguments, parts_of
-from .._wire.pickling import PLAIN, Packed, pack
+from .._wire.pickling import PLAIN, Packed, describe, pack
 from ..errors import PicklingFailed
 from .hashing import hash_of
 
@@ -24,6 +25,50 @@ CallRow = tuple[int, bytes, bytes | None]
 
 # The key of a call, and its value: the pickle if it is small.
 ValueRow = tuple[bytes, bytes | Packed]
+
+# The key of a call that failed, its arguments in short, and its error, a line each.
+FailureRow = tuple[bytes, str, str]
+
+# The key of a call that took long, its arguments in short, and its duration (s).
+SlowRow = tuple[bytes, str, float]
+
+# An error is cut to so many characters.
+_LONGEST_ERROR = 300
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows that are written together; `size` is that of the pickles in them (bytes)."""
+
+    calls: list[CallRow] = field(default_factory=list)
+    values: list[ValueRow] = field(default_factory=list)
+    failures: list[FailureRow] = field(default_factory=list)
+    slow: list[SlowRow] = field(default_factory=list)
+    size: int = 0
+
+    def __len__(self) -> int:
+        return len(self.calls) + len(self.values) + len(self.failures) + len(self.slow)
+
+    def extend(self, other: Rows) -> None:
+        """Add other rows."""
+        self.calls.extend(other.calls)
+        self.values.extend(other.values)
+        self.failures.extend(other.failures)
+        self.slow.extend(other.slow)
+        self.size += other.size
+
+
+def failure_row(key: bytes, call: str, error: BaseException) -> FailureRow:
+    """Return what to write for a call that failed."""
+    text = " ".join(describe(error)[: 2 * _LONGEST_ERROR].split())
+    if len(text) > _LONGEST_ERROR:
+        text = f"{text[: _LONGEST_ERROR - 3]}..."
+    return key, encodable(call), encodable(text)
+
+
+def encodable(text: str) -> str:
+    """Return a text without lone surrogates, which SQLite refuses."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def make_key(digest: bytes, draw: int) -> bytes:

@@ -25,6 +25,18 @@ TITLES = "CREATE TABLE IF NOT EXISTS titles (function INTEGER PRIMARY KEY, title
 # Likewise.
 BEGUN = "CREATE TABLE IF NOT EXISTS begun (run INTEGER PRIMARY KEY, calls INTEGER NOT NULL)"
 
+# Likewise.
+FAILURES = """
+CREATE TABLE IF NOT EXISTS failures (
+    function INTEGER NOT NULL, key BLOB NOT NULL, run INTEGER NOT NULL, call TEXT NOT NULL, error TEXT NOT NULL,
+    failed REAL NOT NULL, times INTEGER NOT NULL, PRIMARY KEY (function, key)) WITHOUT ROWID"""
+
+# Likewise.
+SLOWEST = """
+CREATE TABLE IF NOT EXISTS slowest (
+    function INTEGER NOT NULL, key BLOB NOT NULL, call TEXT NOT NULL, seconds REAL NOT NULL,
+    PRIMARY KEY (function, key)) WITHOUT ROWID"""
+
 
 # Not in the schema: a file that an older version made has none. Whoever adds a run adds the table. An older version
 # does not look at it. It finds none of the functions that use anything by name, and so takes no value for another one.

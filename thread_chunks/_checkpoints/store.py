@@ -10,10 +10,15 @@
    pieces      id, outcome, buffer, crc, data      of outcomes that are large, whose `pickle` is NULL
    titles      function, title                     of lambdas: the function within; not in every file
    begun       run, calls                          of runs that were written as a whole; not in every file
+   failures    function, key, run, call, error, failed, times
+                                                   of calls that failed: last run, arguments and last error in short,
+                                                   when that was, and how often; not in every file
+   slowest     function, key, call, seconds        the calls of each function that took longest; not in every file
 
 The *key* of a call is the digest of its arguments (16 bytes) and how many calls of its run before it had
-the same ones (4 bytes). Rows are only ever added. One thing is changed: a function that an older version wrote
-gets the `code` of the first one that takes its values. Many processes may read and write at the same time.
+the same ones (4 bytes). No value is ever changed or removed. A function that an older version wrote gets the
+`code` of the first one that takes its values. A failure counts only while the call has no outcome; the next run removes
+it. Many processes may read and write at the same time.
 
 While SQLite has the file open, nothing in the process may open it otherwise: to close it again would end
 SQLite's locks, and let another process take the file for unused.
@@ -24,7 +29,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
@@ -34,12 +39,18 @@ from ..errors import CheckpointRefused
 from .connection import Connection
 from .identity import Identity
 from .probe import APPLICATION, VERSION, look_at, real_path
-from .rows import CallRow, ValueRow, cut
-from .schema import BEGUN, PARTS, SCHEMA, TITLES
+from .rows import Rows, cut
+from .schema import BEGUN, FAILURES, PARTS, SCHEMA, SLOWEST, TITLES
 
 # Size of the file's pages (bytes), the largest that SQLite has. With 32 KiB large values take twice the time; small
 # transactions take no longer.
 _PAGE = 64 * 1024
+
+# So many of the slowest calls of each function are kept.
+SLOWEST_KEPT = 3
+
+_HAS_OUTCOME = """
+    EXISTS (SELECT 1 FROM outcomes WHERE outcomes.function = failures.function AND outcomes.key = failures.key)"""
 
 
 @dataclass(slots=True, frozen=True)
@@ -51,6 +62,24 @@ class Run:
     name: str
     started: float
     total: int | None
+
+
+@dataclass(slots=True, frozen=True)
+class Failure:
+    """A call that failed: its arguments and its last error in short, when that was (s since the epoch), how often."""
+
+    call: str
+    error: str
+    failed: float
+    times: int
+
+
+@dataclass(slots=True, frozen=True)
+class Slow:
+    """A call that took long: its arguments in short, and its duration (s)."""
+
+    call: str
+    seconds: float
 
 
 def open_store(path: str | os.PathLike[str], *, must_exist: bool = False) -> Store:
@@ -127,6 +156,8 @@ class Store(Connection):
 
     def _add_run(self, identity: Identity, total: int | None) -> Run:
         self._connection.execute(PARTS)
+        if self._has_table("failures"):
+            self._connection.execute(f"DELETE FROM failures WHERE {_HAS_OUTCOME}")
         function = self._number_of(identity)
         if function is None and (function := self.unclaimed(identity)) is not None:
             self._connection.execute("UPDATE functions SET code = ? WHERE id = ?", (identity.code, function))
@@ -150,26 +181,24 @@ class Store(Connection):
         query = "UPDATE runs SET total = ? WHERE id = ? AND total IS NULL"
         self._try(lambda: self._connection.execute(query, (total, run.id)))
 
-    def add_finished(
-        self, identity: Identity, calls: Sequence[CallRow], values: Sequence[ValueRow], begun: int
-    ) -> None:
+    def add_finished(self, identity: Identity, rows: Rows, begun: int) -> None:
         """Write a whole run, of which so many calls were begun, all or nothing."""
 
         def add() -> None:
             with self._transaction("IMMEDIATE"):
-                run = self._add_run(identity, len(calls))
-                self._write(run, calls, values)
+                run = self._add_run(identity, len(rows.calls))
+                self._write(run, rows)
                 self._connection.execute(BEGUN)
                 self._connection.execute("INSERT INTO begun VALUES (?, ?)", (run.id, begun))
 
         self._try(add)
 
-    def write(self, run: Run, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
-        """Write calls and outcomes of a run, all or none of them; OSError also if the file is not at its place."""
+    def write(self, run: Run, rows: Rows) -> None:
+        """Write rows of a run, all or none of them; OSError also if the file is not at its place."""
 
         def write() -> None:
             with self._transaction("IMMEDIATE"):
-                self._write(run, calls, values)
+                self._write(run, rows)
 
         # SQLite does not notice these: what it has open, it can write to.
         found = os.stat(self.path)
@@ -179,15 +208,15 @@ class Store(Connection):
             raise PermissionError("it was made read-only")
         self._try(write)
 
-    def _write(self, run: Run, calls: Sequence[CallRow], values: Sequence[ValueRow]) -> None:
-        self._connection.executemany("INSERT INTO calls VALUES (?, ?, ?, ?)", ((run.id, *call) for call in calls))
+    def _write(self, run: Run, rows: Rows) -> None:
+        self._connection.executemany("INSERT INTO calls VALUES (?, ?, ?, ?)", ((run.id, *call) for call in rows.calls))
         now = time.time()
         insert = "INSERT OR IGNORE INTO outcomes (function, key, run, finished, crc, pickle) VALUES (?, ?, ?, ?, ?, ?)"
         self._connection.executemany(
             insert,
-            ((run.function, key, run.id, now, crc32(row), row) for key, row in values if isinstance(row, bytes)),
+            ((run.function, key, run.id, now, crc32(row), row) for key, row in rows.values if isinstance(row, bytes)),
         )
-        for key, row in values:
+        for key, row in rows.values:
             if isinstance(row, Packed):
                 cursor = self._connection.execute(insert, (run.function, key, run.id, now, None, None))
                 if cursor.rowcount:  # no other process was quicker
@@ -195,6 +224,22 @@ class Store(Connection):
                         "INSERT INTO pieces (outcome, buffer, crc, data) VALUES (?, ?, ?, ?)",
                         ((cursor.lastrowid, number, crc32(piece), piece) for number, piece in cut(row)),
                     )
+        if rows.failures:
+            self._connection.execute(FAILURES)
+            insert = """
+                INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE
+                SET run = excluded.run, call = excluded.call, error = excluded.error, failed = excluded.failed,
+                times = times + 1"""
+            failures = ((run.function, key, run.id, call, error, now) for key, call, error in rows.failures)
+            self._connection.executemany(insert, failures)
+        if rows.slow:
+            self._connection.execute(SLOWEST)
+            insert = "INSERT OR REPLACE INTO slowest VALUES (?, ?, ?, ?)"
+            self._connection.executemany(insert, ((run.function, *slow) for slow in rows.slow))
+            surplus = """
+                DELETE FROM slowest WHERE function = ? AND key NOT IN
+                (SELECT key FROM slowest WHERE function = ? ORDER BY seconds DESC LIMIT ?)"""
+            self._connection.execute(surplus, (run.function, run.function, SLOWEST_KEPT))
 
     def function(self, identity: Identity) -> int | None:
         """Return the number of a function, if there is anything of it."""
@@ -310,6 +355,31 @@ class Store(Connection):
             SELECT count(*) FROM calls JOIN outcomes ON outcomes.function = ? AND outcomes.key = calls.key
             WHERE calls.run = ?"""
         return self._number(query, run.function, run.id)
+
+    def failures(self, run: Run, count: int) -> tuple[int, list[Failure]]:
+        """Return how many calls failed in a run and have no value, and the last ones of them; at most `count`."""
+        if not self._has_table("failures"):
+            return 0, []
+        query = f"""
+            SELECT count(*) OVER (), call, error, failed, times FROM failures
+            WHERE function = ? AND run = ? AND NOT {_HAS_OUTCOME} ORDER BY failed DESC LIMIT ?"""
+        rows = self._rows(query, run.function, run.id, count)
+        for _, call, error, when, times in rows:
+            is_sound = type(call) is type(error) is str and type(when) is float and math.isfinite(when)
+            if not is_sound or self._whole(times) < 1:
+                raise self._damaged("a failure is not what was written")
+        return rows[0][0] if rows else 0, [Failure(*row) for _, *row in rows]
+
+    def slowest(self, function: int) -> list[Slow]:
+        """Return those calls of a function that took longest, the slowest first."""
+        if not self._has_table("slowest"):
+            return []
+        query = "SELECT call, seconds FROM slowest WHERE function = ? ORDER BY seconds DESC LIMIT ?"
+        rows = self._rows(query, function, SLOWEST_KEPT)
+        for call, seconds in rows:
+            if not (type(call) is str and type(seconds) is float and 0 <= seconds < math.inf):
+                raise self._damaged("a duration is not what was written")
+        return [Slow(*row) for row in rows]
 
     def latest(self, function: int, count: int) -> list[float]:
         """Return when the latest outcomes of a function came (s since the epoch), the latest first; at most `count`."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
 
-from .rows import CallRow, ValueRow
+from .rows import Rows
 from .store import Run, Store
 
 _log = logging.getLogger("thread_chunks")
@@ -58,8 +57,7 @@ class Writer:
         self._writers = writers
         # All that follows is under it. Re-entrant, as `end` is called by finalizers.
         self._changed = threading.Condition(threading.RLock())
-        self._calls: list[CallRow] = []
-        self._values: list[ValueRow] = []
+        self._rows = Rows()  # that wait
         self._bytes = 0  # that wait, or are being written
         self._added = self._written = 0  # how often something was
         self._urgent = False  # whether what waits is to be written now
@@ -68,21 +66,18 @@ class Writer:
         self._thread.start()
         writers.add(self)
 
-    def add(
-        self, calls: Sequence[CallRow] = (), values: Sequence[ValueRow] = (), size: int = 0, *, urgent: bool = True
-    ) -> None:
-        """Let rows, of `size` bytes, be written; wait while too much waits already.
+    def add(self, rows: Rows, *, urgent: bool = True) -> None:
+        """Let rows be written; wait while too much waits already.
 
         What is not urgent is written a little later, with what has come until then.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._bytes < _BACKLOG or self._ended)
-            if (calls or values) and self.failure is None and not self._ended:
-                if not self._calls and not self._values:
+            if rows and self.failure is None and not self._ended:
+                if not self._rows:
                     self._changed.notify_all()
-                self._calls.extend(calls)
-                self._values.extend(values)
-                self._bytes += size + _ROW * (len(calls) + len(values))
+                self._rows.extend(rows)
+                self._bytes += rows.size + _ROW * len(rows)
                 self._added += 1
                 if urgent:
                     self._hurry()
@@ -113,11 +108,11 @@ class Writer:
 
     def _work(self) -> None:
         try:
-            while (rows := self._next()) is not None:
-                calls, values, size, added = rows
+            while (found := self._next()) is not None:
+                rows, size, added = found
                 if self.failure is None:
-                    self._write(calls, values)
-                del rows, calls, values
+                    self._write(rows)
+                del found, rows
                 with self._changed:
                     self._bytes -= size
                     self._written = added
@@ -130,21 +125,20 @@ class Writer:
                 self._changed.notify_all()
             self._writers.discard(self)
 
-    def _next(self) -> tuple[list[CallRow], list[ValueRow], int, int] | None:
+    def _next(self) -> tuple[Rows, int, int] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._calls or self._values or self._ending)
+            self._changed.wait_for(lambda: self._rows or self._ending)
             self._changed.wait_for(lambda: self._urgent or self._ending, _DELAY)
             self._urgent = False
-            if not self._calls and not self._values:
+            if not self._rows:
                 self._ended = True  # here, so that nothing is added any more
                 return None
-            calls, self._calls = self._calls, []
-            values, self._values = self._values, []
-            return calls, values, self._bytes, self._added
+            rows, self._rows = self._rows, Rows()
+            return rows, self._bytes, self._added
 
-    def _write(self, calls: list[CallRow], values: list[ValueRow]) -> None:
+    def _write(self, rows: Rows) -> None:
         try:
-            self._store.write(self._run, calls, values)
+            self._store.write(self._run, rows)
         except Exception as error:
             self.failure = not_written(self._store.path, error)
             _log.info(self.failure)  # the consumer is warned

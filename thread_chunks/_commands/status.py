@@ -1,4 +1,4 @@
-"""How far the runs are that write to a checkpoint file."""
+"""How far the runs are that write to a checkpoint file, what failed, and what took longest."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import asdict
 from threading import Event
 from typing import Any
 
@@ -21,6 +22,12 @@ _RECENT = 300.0
 
 # At most so many outcomes are looked at for it.
 _SAMPLE = 10_000
+
+# So many of the calls that failed are named.
+_NAMED = 3
+
+# So much is shown of a text (characters). The package writes no longer ones.
+_LONGEST = 300
 
 # How often `--watch` looks again (s).
 _INTERVAL = 2.0
@@ -55,6 +62,8 @@ def _show_as_text(store: Store) -> None:
     print(f"{printable(status['path'])}  {status['bytes'] / 1e6:.1f} MB")
     for function in status["functions"]:
         print("  " + ", ".join(_facts(function)))
+        for line in _calls(function):
+            print(f"    {printable(line)}")
     for program in status["programs"]:
         print(f"  {program['memory'] / 2**20:.0f} MiB in {program['pid']}: {printable(program['command'])[:100]}")
     if not status["programs"]:
@@ -73,10 +82,30 @@ def _facts(function: dict[str, Any]) -> Iterator[str]:
         yield f"{duration(function['seconds_left'])} left"
         if function["seconds_left"]:
             yield f"over {_moment(time.time() + function['seconds_left'])}"
+    if function["failed"]:
+        yield f"{function['failed']} failed"
+
+
+def _calls(function: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each of the last calls that failed, and for each of the slowest."""
+    name = function["function"].rpartition(".")[2]
+    for failure in function["last_failures"]:
+        often = f", {failure['times']} times" if failure["times"] > 1 else ""
+        yield f"failed {_moment(failure['failed'])}{often}: {name}({_cut(failure['call'])}): {_cut(failure['error'])}"
+    for slow in function["slowest"]:
+        seconds = slow["seconds"]
+        yield f"took {f'{seconds:.2g} s' if seconds < 9.5 else duration(seconds)}: {name}({_cut(slow['call'])})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _moment(when: float) -> str:
-    there = time.localtime(when)
+    try:
+        there = time.localtime(when)
+    except (OverflowError, OSError, ValueError):  # no calendar goes so far
+        return "at no time"
     return time.strftime("at %H:%M" if there[:3] == time.localtime()[:3] else "on %d %B at %H:%M", there)
 
 
@@ -101,6 +130,7 @@ def _programs(path: str) -> Iterator[dict[str, Any]]:
 
 def _status_of(store: Store, run: Run) -> dict[str, Any]:
     finished = store.finished(run)
+    failed, last_failures = store.failures(run, _NAMED)
     now = time.time()
     since = max(run.started, now - _RECENT)
     latest = store.latest(run.function, _SAMPLE)
@@ -117,6 +147,9 @@ def _status_of(store: Store, run: Run) -> dict[str, Any]:
         "per_second": rate,
         "seconds_left": left,
         "started": run.started,
+        "failed": failed,
+        "last_failures": [asdict(failure) for failure in last_failures],
+        "slowest": [asdict(slow) for slow in store.slowest(run.function)],
     }
 
 

@@ -52,8 +52,8 @@ class Record:
     def settled(self, member: Member, block: Block, outcomes: Outcomes) -> None:
         """Take in outcomes of a block that a worker has run."""
         count, failures = len(outcomes.values), len(outcomes.errors)
-        self.tallies[block.function.name].add(count, failures, outcomes.short, outcomes.long)
-        memory = max((memory for _, memory in outcomes.long), default=0)
+        self.tallies[block.function.name].add(count, failures, outcomes.short, outcomes.long.values())
+        memory = max((memory for _, memory in outcomes.long.values()), default=0)
         mark = Mark.RETRIED if block.runs else Mark.NONE
         now = self._now()
         self._add(member.index, block.function.name, now - outcomes.seconds, now, count, failures, memory, mark)

@@ -1,4 +1,4 @@
-"""Write the values of a series to its checkpoint, in a thread of its own, as they arrive."""
+"""Write what came of the calls of a series to its checkpoint, in a thread of its own, as it arrives."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import logging
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
+from heapq import heappush, heappushpop
 
 from .._calls.calls import Arguments, Outcomes
-from .._checkpoints.rows import CallRow, ValueRow, digest_of, to_row
-from .._checkpoints.store import Run, Store
+from .._checkpoints.rows import CallRow, Rows, digest_of, encodable, failure_row, to_row
+from .._checkpoints.store import SLOWEST_KEPT, Run, Store
 from .._checkpoints.writer import Writer
+from .._dispatch.naming import short_form
 from .._wire.pickling import PLAIN
 from ..errors import CheckpointRefused, PicklingFailed
+from .results import ends_series
 
 _log = logging.getLogger("thread_chunks")
 
@@ -46,6 +49,8 @@ class Recorder:
             self.writer = Writer(store, self._reader, run, writers)
             opened.pop_all()  # the writer closes them
         # What follows belongs to the dispatcher's thread.
+        self._sent: dict[int, Arguments] = {}  # by label, of the calls that workers have
+        self._slowest: list[float] = []  # durations of the slowest calls, as a heap (s)
         self._changes = -1
         self._last = last
         self._changed_arguments = False  # whether any was logged
@@ -63,31 +68,47 @@ class Recorder:
 
     def note(self, rows: Sequence[CallRow], *, urgent: bool = True) -> None:
         """Let calls be written."""
-        self.writer.add(calls=rows, size=sum(len(data) for _, _, data in rows if data is not None), urgent=urgent)
+        size = sum(len(data) for _, _, data in rows if data is not None)
+        self.writer.add(Rows(calls=list(rows), size=size), urgent=urgent)
 
     def flush(self) -> None:
         """Wait until what came is on disk, or has failed to get there."""
         self.writer.flush()
 
     def record(self, first: int, outcomes: Outcomes) -> None:
-        """Let the values among these outcomes, from label `first` on, be written."""
-        rows: list[ValueRow] = []
-        size = 0
+        """Let these outcomes, from label `first` on, be written: values, what failed, and what took longest."""
+        rows = Rows()
+        for index, (seconds, _) in outcomes.long.items():
+            if (key := self._keys.get(first + index)) is not None and self._is_slow(seconds):
+                rows.slow.append((key, encodable(short_form(self._sent[first + index])), seconds))
         for index, value in enumerate(outcomes.values):
+            args = self._sent.pop(first + index, ())
             key = self._keys.pop(first + index, None)
-            if key is None or index in outcomes.errors:
+            if key is None:
+                continue
+            if (failure := outcomes.errors.get(index)) is not None:
+                if not ends_series(failure):
+                    rows.failures.append(failure_row(key, short_form(args), failure))
                 continue
             try:
                 row = to_row(value, outcomes.packed.get(index))
             except (PicklingFailed, MemoryError) as error:  # whatever it is, the outcome is to be delivered
                 _log.warning("a value cannot be kept in the checkpoint: %s", error)
             else:
-                rows.append((key, row))
-                size += len(row) if isinstance(row, bytes) else row.size
-        self.writer.add(values=rows, size=size)
+                rows.values.append((key, row))
+                rows.size += len(row) if isinstance(row, bytes) else row.size
+        self.writer.add(rows)
+
+    def _is_slow(self, seconds: float) -> bool:
+        """Return whether a call is one of the slowest so far."""
+        if len(self._slowest) < SLOWEST_KEPT:
+            heappush(self._slowest, seconds)
+            return True
+        return heappushpop(self._slowest, seconds) < seconds
 
     def sent(self, label: int, args: Arguments) -> None:
         """Look at a call's arguments once more, as it is sent."""
+        self._sent[label] = args  # what comes of it may have to name it
         if not self._hashed or PLAIN.issuperset(map(type, args)):
             return
         if (key := self._keys.get(label)) is None:

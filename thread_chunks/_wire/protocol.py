@@ -106,7 +106,8 @@ class Reply:
     `values` has an item for each call; None where `packed` or `errors` has one. The block has taken
     `seconds` so far. The last `left` calls of the block are given back, and will not be run. One call has
     been running for `running` seconds, if any does. `long` has duration (s) and peak memory (bytes) of the calls
-    that took long, the others took `short` seconds together. `records` is what was logged, where there is no channel.
+    that took long, by index; the others took `short` seconds together. `records` is what was logged, where there is no
+    channel.
     """
 
     number: int
@@ -118,7 +119,7 @@ class Reply:
     left: int = 0
     running: float = 0.0
     short: float = 0.0
-    long: list[tuple[float, int]] = field(default_factory=list)
+    long: dict[int, tuple[float, int]] = field(default_factory=dict)
     records: list[Logged] = field(default_factory=list)
 
     @property
