@@ -149,7 +149,8 @@ class Maps(Executor):
         unordered : bool, optional
             Yield values as they come, not in the order of the calls. Default: False.
         progress_bar : bool, optional
-            Show a bar that counts finished calls. Default: False.
+            Show a bar that counts finished calls, with their rate, how many failed, and how many calls the executor
+            runs now. In a log file it is a line a minute. Default: False.
         path : path-like, optional
             A checkpoint file, made if it does not exist. Values that it has are not computed again, and each new value
             is written to it at once, however late the value is consumed. A value is found by the function (its name,

@@ -126,10 +126,14 @@ class Crew:
         """Whether more workers are idle than blocks are being taken back for them, and there are others to take."""
         return bool(self.followed) and len(self._sets[RECALLED]) < len(self.idle)
 
+    def count_busy(self) -> int:
+        """Return how many workers have a block, each of which runs one call. Any thread may ask."""
+        return max(0, len(self._members) - len(self.starting) - len(self.idle))
+
     def state_of(self, size: int) -> str:
         """Return how many of `size` workers are up, and how many are busy, in words. Any thread may ask."""
         up = max(0, len(self._members) - len(self.starting))
-        return f"{up} of {size} workers up, {max(0, up - len(self.idle))} busy"
+        return f"{up} of {size} workers up, {self.count_busy()} busy"
 
     def find(self, worker: Worker) -> Member | None:
         """Return the record of a worker; None if it was given up."""

@@ -68,6 +68,8 @@ class Engine:
         How many workers the user wants.
     writers : set of Writer
         The threads that write to checkpoints. The engine's thread ends after them.
+    count_busy : callable
+        Returns how many workers run a call. It does not refer to the engine, and any thread may call it.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Engine:
         self._pid = os.getpid()
         self.chunk_size = size
         self._dispatcher = Dispatcher(cluster, self.inbox, size, max_tasks)
+        self.count_busy = self._dispatcher.crew.count_busy
         try:
             self._thread = start_thread(self._dispatcher, self.inbox, self.writers)
         except BaseException as error:
@@ -182,8 +185,11 @@ class Engine:
     @property
     def state(self) -> str:
         """How many workers there are, how many are busy, and whether work is let in, in words. It waits for nothing."""
-        workers = "" if self._dispatcher.settled.is_set() else f"{self._dispatcher.crew.state_of(self.size)}, "
-        return workers + self.inbox.state
+        return (
+            self.inbox.state
+            if self._dispatcher.settled.is_set()
+            else f"{self._dispatcher.crew.state_of(self.size)}, {self.inbox.state}"
+        )
 
     @property
     def has_stored(self) -> bool:

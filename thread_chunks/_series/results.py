@@ -7,6 +7,7 @@ the outbox, in whatever order they come, and yields the values in the order that
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Generator
 from concurrent import futures
@@ -158,9 +159,12 @@ class _Reader:
         return item
 
     def _wait(self) -> Delivery | SeriesEnd:
-        if self._deadline is None:
-            return self._outbox.get()
-        try:
-            return self._outbox.get(timeout=max(0.0, self._deadline - time.monotonic()))
-        except Empty:
-            raise futures.TimeoutError from None  # not the builtin one before Python 3.11
+        while True:
+            left = math.inf if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+            pause = min(left, self.bar.pause)
+            try:
+                return self._outbox.get(timeout=None if pause == math.inf else pause)
+            except Empty:
+                if pause == left:
+                    raise futures.TimeoutError from None  # not the builtin one before Python 3.11
+                self.bar.refresh()

@@ -89,8 +89,11 @@ class Resumption:
     def _look_up(self, args: Arguments) -> tuple[Arguments, bytes, int | None]:
         return args, *self._lookup.look_up(args)
 
-    def values(self, feed: Feed, *, name: str, started: float) -> Iterator[Any]:
-        """Let in the calls that are not there, and return an iterator over all values; as `values_of`."""
+    def values(self, feed: Feed, *, name: str, started: float, running: Callable[[], int]) -> Iterator[Any]:
+        """Let in the calls that are not there, and return an iterator over all values; as `values_of`.
+
+        `running` is as for `progress`.
+        """
         try:
             self._admit(feed, self._options.buffersize)
         except BaseException:
@@ -98,12 +101,13 @@ class Resumption:
             raise
         if not self._is_lazy:
             self._log_found()
-        return self._values(feed, name, started)
+        return self._values(feed, name, started, running)
 
-    def _values(self, feed: Feed, name: str, started: float) -> Iterator[Any]:
+    def _values(self, feed: Feed, name: str, started: float, running: Callable[[], int]) -> Iterator[Any]:
         is_lazy = self._is_lazy
         show_progress = self._options.progress_bar
-        bar = progress(show_progress, None if is_lazy else self._position, 0 if is_lazy else self._found)
+        total, there = (None, 0) if is_lazy else (self._position, self._found)
+        bar = progress(show_progress, total, there, running)
         # The bar is entered here, since it counts what both sources give.
         computed = values_of(feed, self._options, name=name, started=started, bar=lambda: nullcontext(bar))
         try:
@@ -205,7 +209,7 @@ def finished_values(fn: Callable[..., Any], calls: Sequence[Arguments], options:
         return None
     writers: set[Writer] = set()
     resumption.begin(writers)
-    values = list(resumption.values(_NoFeed(), name=identity.name, started=0.0))
+    values = list(resumption.values(_NoFeed(), name=identity.name, started=0.0, running=int))
     for writer in list(writers):
         writer.join()
     return values

@@ -60,14 +60,15 @@ def start(
         calls = runner.seeds.for_series().sow(calls)
     if options.path is None:
         feed = _feed(runner, fn, calls, options)
-        bar = partial(progress, options.progress_bar, None if feed.lazy else feed.admitted)
+        total = None if feed.lazy else feed.admitted
+        bar = partial(progress, options.progress_bar, total, running=engine.count_busy)
         return values_of(feed, options, name=engine.name_of(fn), started=started, bar=bar)
     engine.inbox.check()
     identity = identify(engine.original(fn), runner.identity_of_actors())
     resumption = Resumption(identity, calls, options)
     journal = resumption.begin(engine.writers)
     feed = _feed(runner, fn, (), replace(options, buffersize=None), journal)
-    return resumption.values(feed, name=engine.name_of(fn), started=started)
+    return resumption.values(feed, name=engine.name_of(fn), started=started, running=engine.count_busy)
 
 
 def _feed(
