@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from concurrent.futures import ThreadPoolExecutor
 
 from .cases import CASES
 from .checkpoints import CHECKPOINTS
 from .failures import FAILURES
 from .harness import machine, measure, table
 from .latency import LATENCIES
+from .libraries import LIBRARIES
 from .scale import SCALES
 
 
 def main() -> None:
     """Run the cases and print a table for each."""
-    cases = CASES | LATENCIES | CHECKPOINTS | FAILURES | SCALES
+    cases = CASES | LATENCIES | CHECKPOINTS | LIBRARIES | FAILURES | SCALES
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the package beside its peers.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all. One of {', '.join(cases)}")
     parser.add_argument("--rounds", type=int, help="how often each contender is measured (default: 5)")
@@ -29,10 +31,13 @@ def main() -> None:
         pictures.draw(arguments.pictures, quick=arguments.quick)
         return
     print(machine())
-    for name in arguments.cases or cases:
-        case = cases[name]
-        results = measure(case, arguments.rounds or (1 if arguments.quick else 5), arguments.quick)
-        print("\n".join(table(case, results)), flush=True)
+    rounds = arguments.rounds or (1 if arguments.quick else 5)
+    chosen = [cases[name] for name in arguments.cases or cases]
+    with ThreadPoolExecutor(2 if arguments.quick else 1) as threads:  # where nothing is timed, two cases at once
+        for case, results in zip(
+            chosen, threads.map(lambda case: measure(case, rounds, arguments.quick), chosen), strict=True
+        ):
+            print("\n".join(table(case, results)), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -161,6 +161,10 @@ class Bare:
         """Return the argument."""
         return x
 
+    def spin_often(self, count: int) -> None:
+        """Spend 10 ms so often."""
+        spin_often(count)
+
 
 def bare_actor(**options: Any) -> Any:
     """Return the handle of an actor that reserves nothing, as the package's do."""
@@ -196,7 +200,7 @@ def first_result_of_ray(quick: bool) -> float:
 # Balance
 
 CPU = Case("cpu", "400 calls of 10 ms of CPU time, 2 workers", "s", [Goal(1.0), Goal(0.99, "two bare processes")])
-CPU.no_peers = frozenset(["two bare processes"])
+CPU.no_peers = frozenset(["two bare processes", "two bare actors"])
 
 
 def spin_often(count: int) -> None:
@@ -255,10 +259,20 @@ def bare_processes(quick: bool) -> float:
     return seconds(run)
 
 
+@CPU.contender("two bare actors")
+def bare_actors(quick: bool) -> float:
+    """Measure two actors that share the work in advance, in one call of Ray's each: the limit of all that is on Ray."""
+    ray.init(**config.ray_config)
+    half = len(ten_ms(quick)) // 2
+    actors = [bare_actor(), bare_actor()]
+    ray.get([actor.spin_often.remote(1) for actor in actors])
+    return seconds(lambda: ray.get([actor.spin_often.remote(half) for actor in actors]))
+
+
 BALANCE = Case(
     "balance", "400 sleeps of log-normal length, 4 workers", "s", [Goal(1.0), Goal(0.99, "ideal list scheduling")]
 )
-BALANCE.no_peers = frozenset(["ideal list scheduling"])
+BALANCE.no_peers = frozenset(["ideal list scheduling", "four threads"])
 
 
 def durations(quick: bool) -> list[float]:
@@ -270,6 +284,13 @@ BALANCE.contenders[OURS] = map_with(ChunkExecutor, 4, time.sleep, durations)
 BALANCE.contenders[PPE] = map_with(process_pool, 4, time.sleep, durations)
 BALANCE.contenders["ProcessPoolExecutor, chunksize=10"] = map_with(process_pool, 4, time.sleep, durations, chunksize=10)
 BALANCE.contender("joblib", needs="joblib")(joblib_with(4, time.sleep, durations))
+
+
+@BALANCE.contender("four threads")
+def threads(quick: bool) -> float:
+    """Measure what a sleep takes beyond its length: threads that take the next one from a list, and do nothing else."""
+    with ThreadPoolExecutor(4) as pool:
+        return seconds(lambda: list(pool.map(time.sleep, durations(quick))))
 
 
 @BALANCE.contender("ideal list scheduling")

@@ -15,6 +15,7 @@ from thread_chunks import ChunkExecutor, config
 
 from .cases import map_with, ten_ms
 from .harness import OURS, Case, Goal
+from .killed import BareNoter, note_and_wait
 from .work import noop, spin
 
 UNLIMITED = "thread_chunks without limits"
@@ -43,15 +44,6 @@ LIMITED_MAP.contenders[UNLIMITED] = map_with(ChunkExecutor, 2, noop, no_ops)
 AGAIN = Case(
     "again", "from SIGKILL of a worker to its call running again", "s", [Goal(1 / 0.9, "a bare actor, then another")]
 )
-
-
-def note_and_wait(path: str) -> None:
-    """Write process and time, and wait to be killed; return at once the second time."""
-    was_there = os.path.exists(path)
-    with open(path, "a") as file:
-        file.write(f"{os.getpid()} {time.time()}\n")
-    if not was_there:
-        time.sleep(600)
 
 
 def lines(path: str, count: int) -> list[list[str]]:
@@ -87,14 +79,6 @@ def run_again(quick: bool) -> float:
             return executor.submit(note_and_wait, path).result
 
         return killed(start)
-
-
-class BareNoter:
-    """An actor as Ray's documentation shows it."""
-
-    def call(self, path: str) -> None:
-        """Write, and wait."""
-        note_and_wait(path)
 
 
 @AGAIN.contender("a bare actor, then another")

@@ -8,6 +8,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -115,7 +116,9 @@ def _is_there(module: str) -> bool:
 
 def _in_fresh_process(case: Case, contender: str, quick: bool) -> float:
     command = [sys.executable, "-m", "benchmarks.one", case.name, contender, *(["--quick"] if quick else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:  # two may run at once
+        environment = {**os.environ, "RAY_TMPDIR": folder}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment)
     if done.returncode != 0:
         raise RuntimeError(f"{case.name}, {contender}: {done.stderr}")
     # Not the last line, as Ray may print after it.

@@ -9,13 +9,15 @@ from .checkpoints import CHECKPOINTS
 from .failures import FAILURES
 from .harness import MEASURED
 from .latency import LATENCIES
+from .libraries import LIBRARIES
 from .scale import SCALES
 
 
 def main() -> None:
     """Measure, and print the value."""
     case, contender, *rest = sys.argv[1:]
-    value = (CASES | LATENCIES | CHECKPOINTS | FAILURES | SCALES | RATES)[case].contenders[contender]("--quick" in rest)
+    cases = CASES | LATENCIES | CHECKPOINTS | LIBRARIES | FAILURES | SCALES | RATES
+    value = cases[case].contenders[contender]("--quick" in rest)
     print(MEASURED, value, flush=True)
 
 

@@ -102,3 +102,13 @@ def bowl(x: Array) -> float:
     """Return what is least in the middle, 5 ms later."""
     time.sleep(0.005)
     return float(((x - 1) ** 2).sum())
+
+
+def mean_of(array: Array, x: int) -> float:
+    """Return a number that depends on all of an array."""
+    return float(array.mean()) + x
+
+
+def fit(alpha: float, array: Array) -> float:
+    """Return what a model would be fitted to: a few passes over an array that leave it as it is."""
+    return sum(float(np.dot(array, array)) * alpha for _ in range(5))
