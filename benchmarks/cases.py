@@ -1,4 +1,4 @@
-"""What is measured, and who is measured: one `Case` each."""
+"""The benchmarks of throughput and memory, one `Case` each."""
 
 from __future__ import annotations
 

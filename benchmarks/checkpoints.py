@@ -1,4 +1,4 @@
-"""What checkpoints cost, and what they save: one `Case` each."""
+"""The benchmarks of checkpoints, one `Case` each."""
 
 from __future__ import annotations
 

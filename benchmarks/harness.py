@@ -1,4 +1,4 @@
-"""Measures contenders side by side: each in a fresh process, in interleaved rounds, as medians and ratios."""
+"""Measure contenders side by side: each in a fresh process, in interleaved rounds, as medians and ratios."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from importlib import metadata
 
 OURS = "thread_chunks"
 
-# Before what a process has measured, in what it prints.
+# The prefix of the line in which a process prints its value.
 MEASURED = "measured:"
 
-# A contender runs the case, smaller if it is told to be quick, and returns what was measured; less is better.
+# A contender runs the case and returns the measured value, of which less is better. True asks for a smaller case.
 Contender = Callable[[bool], float]
 
 
@@ -33,7 +33,7 @@ class Goal:
 
 @dataclass
 class Case:
-    """Something to measure, and who is measured."""
+    """A benchmark and its contenders."""
 
     name: str
     title: str
@@ -101,7 +101,7 @@ def _verdict(case: Case, goal: Goal, medians: dict[str, float]) -> str:
 
 
 def machine() -> str:
-    """Return what the figures depend on."""
+    """Return the versions and the machine that the figures depend on."""
     names = ["ray", "numpy", "joblib", "mpire"]
     versions = [f"{name} {metadata.version(name)}" for name in names if _is_there(name)]
     return (

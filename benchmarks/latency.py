@@ -30,7 +30,7 @@ LEAST = "the least program"
 
 
 class LeastExecutor:
-    """One worker, one thread, one connection: calls are pickled, sent, run, and answered, and that is all."""
+    """Pickle, send, run and answer calls with one worker, one thread and one connection, as a lower limit."""
 
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Any] = SimpleQueue()

@@ -85,7 +85,7 @@ def draw_regime(path: Path, *, quick: bool) -> None:
 
 
 def _joined(calls: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return starts and lengths (s), where what no eye can tell apart is one."""
+    """Return starts and lengths (s), with neighbours joined that no eye can tell apart."""
     spans: list[tuple[float, float]] = []
     for start, end in sorted(calls):
         if spans and start - sum(spans[-1]) < 2e-3 and end - start < 2e-3:

@@ -150,7 +150,7 @@ class TimedWorker(SimulatedWorker):
 
 
 class SimulatedCluster:
-    """The world: its clock, and what is going to happen in it."""
+    """The simulated world: its clock and the events to come."""
 
     replaceable = True
     alive = True
@@ -177,7 +177,7 @@ class SimulatedCluster:
 
     @contextmanager
     def aside(self, seconds: float) -> Iterator[None]:
-        """Do something within the dispatcher's turn that takes so many seconds there, whatever it takes here."""
+        """Do something in the dispatcher's turn that takes so many simulated seconds."""
         began = time.thread_time()
         try:
             yield
@@ -225,7 +225,7 @@ class SimulatedCluster:
         """End."""
 
     def play(self, dispatcher: Dispatcher, until: Callable[[], bool]) -> None:
-        """Let happen what happens, and the dispatcher take its turns."""
+        """Process the events in their order, and let the dispatcher take its turns."""
         while not until():
             patience = dispatcher.patience()
             due = self._events[0][0] if self._events else float("inf")
@@ -248,7 +248,7 @@ class SimulatedCluster:
 
 
 def simulate(table: Table, midway: Callable[[], None] | None = None) -> Result:
-    """Play a run, and return what came of it; `midway` is called when half of the calls are over."""
+    """Simulate a run and return its results. `midway` is called when half of the calls are over."""
     cluster = SimulatedCluster(table)
     dispatcher = Dispatcher(cluster, cluster.inbox, table.workers, clock=lambda: cluster.now)
     outbox: Any = Mailbox()

@@ -99,7 +99,7 @@ def log_gauss(x: Array) -> float:
 
 
 def bowl(x: Array) -> float:
-    """Return what is least in the middle, 5 ms later."""
+    """Return a value that is least in the middle, after 5 ms."""
     time.sleep(0.005)
     return float(((x - 1) ** 2).sum())
 

@@ -54,7 +54,7 @@ def test_parquet(path, tmp_path, capsys):
     with FakeExecutor(1) as ex:
         list(ex.map(str, [7, "a"], path=path))
     assert main(["export", str(path), str(tmp_path / "out.parquet")]) == 1
-    assert "one type" in capsys.readouterr().err
+    assert "has one type" in capsys.readouterr().err
 
 
 def test_an_export_that_cannot_be(path, tmp_path, capsys):

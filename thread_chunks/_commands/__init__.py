@@ -1,1 +1,1 @@
-"""What ``python -m thread_chunks`` does, a module for each of its subjects."""
+"""The commands of ``python -m thread_chunks``."""

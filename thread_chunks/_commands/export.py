@@ -1,4 +1,4 @@
-"""What is in a checkpoint file, as a table for other programs."""
+"""Write the values of a checkpoint file as a table that other programs read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PLAIN = (bool, int, float, str)
 def export(path: str, target: str) -> None:
     """Write the finished calls of the last run to a CSV, JSON or Parquet file, a row for each.
 
-    Arguments have columns by their names or places, values the column `output`. Those that are a mapping, a list or a
-    tuple have a column for each of their items. What is not plain then is left out.
+    Arguments have columns by their names or places. The value is the column `output`. A mapping, a list or a tuple has
+    a column for each item. Other objects are left out.
 
     Raises
     ------
     ValueError
-        If the name of the target ends in something else.
+        If the name of the target has another ending.
     CheckpointRefused, OSError
         If a file cannot be read or written.
     """
@@ -62,7 +62,7 @@ def _cells(name: str, item: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _as_plain(item: Any) -> Any:
-    """Return a number of numpy's as Python's."""
+    """Convert a number of NumPy to one of Python, and return anything else as it is."""
     if getattr(item, "shape", None) == () and hasattr(item, "item"):
         item = item.item()
     return item
@@ -76,7 +76,7 @@ def _write_csv(target: str, columns: list[str], records: list[dict[str, Any]]) -
 
 
 def _write_json(target: str, columns: list[str], records: list[dict[str, Any]]) -> None:
-    # JSON has no such numbers as infinity.
+    # JSON has no infinities.
     rows = [{name: _finite(cell) for name, cell in record.items()} for record in records]
     with open(target, "w", encoding="utf-8") as file:
         json.dump(rows, file, indent=1, allow_nan=False)
@@ -94,7 +94,7 @@ def _write_parquet(target: str, columns: list[str], records: list[dict[str, Any]
     try:
         table = Table.from_pydict({column: [record.get(column) for record in records] for column in columns})
     except ArrowException as error:  # a column of numbers and text
-        raise OSError(f"this makes no Parquet file, as a column has one type: {error}") from error
+        raise OSError(f"a column of a Parquet file has one type, and these values have several: {error}") from error
     parquet.write_table(table, target)
 
 

@@ -1,4 +1,4 @@
-"""Commands that set environment variables, in the language of each shell."""
+"""Write commands that set environment variables, for each kind of shell."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ SHELLS = ("sh", "csh", "fish")
 
 
 def guess() -> str:
-    """Return the language of the user's login shell; that of ``sh`` is also that of bash and zsh."""
+    """Return the kind of the user's login shell. bash and zsh are of the kind ``sh``."""
     name = os.path.basename(os.environ.get("SHELL", ""))
     return "fish" if name == "fish" else "csh" if name.endswith("csh") else "sh"
 
 
 def commands(settings: Mapping[str, str | None], shell: str) -> str:
-    """Return lines that set variables, or remove those that are None, for the ``eval`` of a shell."""
+    """Return lines for the ``eval`` of a shell, which set variables, or remove those that are None."""
     return "\n".join(_command(name, value, shell) for name, value in settings.items())
 
 
 def _command(name: str, value: str | None, shell: str) -> str:
     if shell == "fish":
-        # Here a backslash is one, unless a quote or another backslash comes after it.
+        # In single quotes, a backslash escapes only a quote or another backslash.
         return f"set -e {name};" if value is None else f"set -gx {name} '{_escaped(value)}';"
     if shell == "csh":
-        # It would replace `!`, even in quotes.
+        # csh replaces `!` even in quotes.
         return (
             f"unsetenv {name};" if value is None else f"setenv {name} {shlex.quote(value).replace('!', chr(92) + '!')};"
         )

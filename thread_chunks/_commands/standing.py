@@ -1,4 +1,4 @@
-"""The commands about Ray that stays up: `up`, `down`, and `status` without a file."""
+"""Commands for a Ray that stays up: `up`, `down`, and `status` without a file."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _HOW = {
 
 
 def up(shell: str) -> int:
-    """Start Ray, or find it; print on standard output what `shell` needs, and the rest on standard error."""
+    """Start Ray, or find it. Print commands for `shell` on standard output, and the rest on standard error."""
     standing, is_new = start()
     if standing.differs is not None:
         print(f"Ray is up, but {standing.differs}. End it by: python -m thread_chunks down", file=sys.stderr)
         return 1
     print(f"Ray {'is' if is_new else 'was'} up at {standing.address}. {_advice('up', shell)}", file=sys.stderr)
-    # What is not there need not be removed.
+    # Only variables that are set have to be removed.
     settings = {name: value for name, value in standing.settings.items() if value is not None or name in os.environ}
     print(commands(settings, shell))
     return 0
 
 
 def down(shell: str) -> int:
-    """End Ray; print on standard output what removes from `shell` what `up` has set."""
+    """End Ray. Print commands that remove from `shell` the variables that `up` set."""
     standing = find()
     used = [] if standing is None else programs(standing)
     for line in map(_line, used):

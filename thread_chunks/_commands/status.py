@@ -1,4 +1,4 @@
-"""How far the runs are that write to a checkpoint file, what failed, and what took longest."""
+"""Print the progress, failures and slowest calls of the runs in a checkpoint file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ import psutil
 from .._checkpoints.store import Run, Store, open_store
 from .words import duration, printable
 
-# The rate is that of so many seconds: fewer, and it jumps; more, and it tells of a time that is over.
+# Seconds over which the rate is measured. With fewer it jumps; with more it is out of date.
 _RECENT = 300.0
 
-# At most so many outcomes are looked at for it.
+# The most outcomes that are read for it.
 _SAMPLE = 10_000
 
-# So many of the calls that failed are named.
+# How many of the failed calls are named.
 _NAMED = 3
 
-# So much is shown of a text (characters). The package writes no longer ones.
+# Longer texts are cut (characters). The package writes none.
 _LONGEST = 300
 
 # How often `--watch` looks again (s).
@@ -34,12 +34,12 @@ _INTERVAL = 2.0
 
 
 def show(path: str, *, watch: bool, as_json: bool) -> None:
-    """Print how far the runs are; with `watch`, again and again, from when the file is there.
+    """Print the progress of the runs. With `watch`, wait for the file, and print again every two seconds.
 
     Raises
     ------
     CheckpointRefused, OSError
-        If it is not a checkpoint that can be read.
+        If it is not a checkpoint, or cannot be read.
     """
     if watch and not os.path.exists(path):
         print(f"waiting for {printable(path)}", file=sys.stderr, flush=True)
@@ -119,7 +119,7 @@ def _status(store: Store) -> dict[str, Any]:
 
 
 def _programs(path: str) -> Iterator[dict[str, Any]]:
-    """Yield the programs of this user that have the file open, but for those that look at it as this one does."""
+    """Yield the programs of this user that have the file open, except those that run `status`."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if any(file.path == path for file in process.open_files()):
@@ -154,9 +154,9 @@ def _status_of(store: Store, run: Run) -> dict[str, Any]:
 
 
 def _rate(times: list[float], since: float, now: float) -> float:
-    """Return how many outcomes there are in a second, of when they came since then, the latest first.
+    """Return the outcomes per second, from the times at which they came since then, the latest first.
 
-    The time before the first of them does not count, in which workers started.
+    The time before the first outcome, in which workers start, does not count.
     """
     later = sum(when > times[-1] for when in times) if times else 0
     return later / max(now - times[-1], 1e-3) if later else len(times) / max(now - since, 1e-3)
