@@ -1,4 +1,4 @@
-"""What the tests of checkpoints share: functions that note what ran, and looks at files."""
+"""Shared by the tests of checkpoints: functions that record their calls, and ways to look into files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from thread_chunks import Checkpoint
 
 
 class Noted:
-    """Makes functions that leave a line in a ledger for each call; they are all the same function."""
+    """Make functions with one identity that write a line to a ledger for each call."""
 
     def __init__(self, folder):
         self.ledger = folder / "ledger"
@@ -28,7 +28,7 @@ class Noted:
         return noted
 
     def take(self):
-        """Return what ran since the last time."""
+        """Return the calls that ran since the last time."""
         lines = self.ledger.read_text().split()
         self.ledger.write_text("")
         return sorted(lines)
@@ -59,7 +59,7 @@ class Unhashable:
 
 
 def killed_run(python, path):
-    """Leave a file as a driver does that is killed: with what it wrote last in the log beside it."""
+    """Leave a file as a killed driver does, with its last writes in the log beside it."""
     script = f"""
 import os
 from fake_cluster import FakeExecutor

@@ -43,7 +43,7 @@ class LocalCluster:
 
     @property
     def environment(self):
-        """What a program needs to find it."""
+        """The environment with which a program finds the cluster."""
         return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "disabled"}
 
     def add(self, **options):
@@ -57,7 +57,7 @@ class LocalCluster:
         self._ask("kill", self._nodes.pop(node.id).id)
 
     def restore(self):
-        """See to it that beside the head there is a second node, which no test has touched, and no other."""
+        """Give the cluster exactly one node beside the head, which no test has used."""
         for node in [node for node in self._nodes.values() if node is not self.second]:
             self._ask("end", self._nodes.pop(node.id).id)
         if self.second is None or self.second.id not in self._nodes:
@@ -84,7 +84,7 @@ class LocalCluster:
 
 
 def main():
-    """Start a cluster; do what the lines of the standard input say; stop it when they end."""
+    """Start a cluster, carry out the lines of the standard input, and stop the cluster when they end."""
     from ray.cluster_utils import Cluster
 
     def answer(value):
@@ -103,7 +103,7 @@ def main():
                 answer([node.node_id, node.all_processes["raylet"][0].process.pid])
             else:
                 cluster.remove_node(nodes.pop(argument), allow_graceful=command == "end")
-                cluster.wait_for_nodes()  # else those who come later hear of its death
+                cluster.wait_for_nodes()  # else later drivers get the news of its death
                 answer(None)
     finally:
         cluster.shutdown()

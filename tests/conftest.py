@@ -59,7 +59,7 @@ def ray_up(pool):
 
 @pytest.fixture(autouse=True)
 def _no_more_than_its_tier(request, monkeypatch):
-    """See to it that a test starts no program, and no Ray, that its tier has not."""
+    """Check that a test starts no program and no Ray that its tier forbids."""
     tier = tier_of(request.node)
     if tier == "ray":
         request.getfixturevalue("ray_up")
@@ -74,7 +74,7 @@ def _no_more_than_its_tier(request, monkeypatch):
 
 @pytest.fixture
 def python(tmp_path):
-    """Starts fresh interpreters in the test's folder, and ends them at its end."""
+    """Start fresh interpreters in the test's folder, and end them with the test."""
     python = Python(tmp_path)
     yield python
     python.end()
@@ -88,7 +88,7 @@ def executor_class(request):
 
 @pytest.fixture
 def make(executor_class, pool):
-    """Makes executors that are in order at the beginning of the test, and sees to their end."""
+    """Make executors that work at the beginning of the test, and shut them down."""
     make = Maker(executor_class) if executor_class is FakeExecutor else ReusingMaker(executor_class, pool)
     yield make
     make.end()
@@ -96,7 +96,7 @@ def make(executor_class, pool):
 
 @pytest.fixture
 def executor_on_ray(ray_up):
-    """Makes executors on Ray, each a new one, and shuts them down at the end of the test."""
+    """Make new executors on Ray, and shut them down at the end of the test."""
     make = Maker(ChunkExecutor)
     yield make
     make.end()
@@ -109,6 +109,6 @@ def _quiet(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_thread_left(pool):
-    """No thread of the package outlives the test that started it, but for those of executors that are used again."""
+    """Check that no thread of the package outlives its test, except those of executors that are used again."""
     yield
     assert threads_left(pool.threads, patience=10) == []

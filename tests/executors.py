@@ -1,4 +1,4 @@
-"""What makes the tests' executors; on Ray, one test after another may use the same, as an actor takes long to start."""
+"""Make the tests' executors. On Ray, several tests share one in turn, since an actor takes long to start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import defaultdict
 
 
 def threads_left(known, patience):
-    """Return the threads of the package, but for known ones, that do not end within so many seconds."""
+    """Return the threads of the package, except known ones, that do not end within `patience` seconds."""
     deadline = time.monotonic() + patience
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("thread_chunks")]
     threads = [thread for thread in threads if thread not in known]
@@ -21,10 +21,10 @@ def threads_left(known, patience):
 
 
 class Maker:
-    """Makes executors of a class for one test, and shuts them down at its end."""
+    """Make executors of a class for one test, and shut them down at its end."""
 
     def __init__(self, executor_class):
-        self.unkept = executor_class  # makes those that the test itself sees to
+        self.unkept = executor_class  # for executors that the test itself shuts down
         self._made = []
 
     def __call__(self, *args, **kwargs):
@@ -41,7 +41,7 @@ class Maker:
 
 
 class ReusingMaker(Maker):
-    """Makes executors, or takes them from a pool if nothing is asked for but a number of workers."""
+    """Make executors, or take them from a pool if the only argument is the number of workers."""
 
     def __init__(self, executor_class, pool):
         super().__init__(executor_class)
@@ -62,7 +62,7 @@ class ReusingMaker(Maker):
 
 
 class Pool:
-    """Executors that are not in use. One that a test has hurt, or changed in any way, does not come back."""
+    """Executors that are not in use. One that a test has broken or changed does not return to the pool."""
 
     def __init__(self, executor_class):
         self._class = executor_class
@@ -87,7 +87,7 @@ class Pool:
             self._end(executor)
 
     def open(self):
-        """Make an executor that no test gets: what all executors share, as a thread for what calls print, lives on."""
+        """Make an executor that no test gets. It keeps up what all executors share, such as the thread for output."""
         self._anchor = self._make(1)
 
     def close(self):

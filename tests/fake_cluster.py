@@ -23,7 +23,7 @@ from thread_chunks._wire.protocol import Ready
 
 
 class Message:
-    """What travels: bytes, and the buffers beside them, which arrive read-only."""
+    """A message in transit: bytes, and buffers beside them that arrive read-only."""
 
     def __init__(self, obj):
         buffers = []
@@ -129,7 +129,7 @@ class State:
         future.set_exception(ActorDiedError())
 
     def answers(self, future):
-        """Return whether it is the caller who answers."""
+        """Return whether the caller answers."""
         with self._lock:
             expected = future in self._unanswered
             self._unanswered.discard(future)
@@ -177,7 +177,7 @@ def _answer(state, name, message, future):
             future.set_exception(RayTaskError(name, traceback.format_exc(), error).as_instanceof_cause())
     else:
         if isinstance(outcome, Ready):
-            outcome.host = "elsewhere"  # from where nobody sees it end: its process is this one, which does not
+            outcome.host = "elsewhere"  # so that nothing watches its process, which is this one
         if state.answers(future):
             future.set_result(outcome)
 

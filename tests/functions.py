@@ -1,4 +1,4 @@
-"""Functions that calls run, and objects that make trouble."""
+"""Functions for calls to run, and objects that are hard to pickle or compare."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Counter:
 
 
 def meet(folder, number, of):
-    """Return at once, but for the last `of` numbers, each of which waits for the next."""
+    """Return at once, except for the last `of` numbers, each of which waits for the next."""
     if number >= 0:
         (folder / str(number)).touch()
         if number + 1 < of:

@@ -1,4 +1,4 @@
-"""Ways to what an executor is made of, without its private attributes: its thread, and the workers of its cluster."""
+"""Find the thread of an executor and the workers of its cluster, without its private attributes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def with_thread(make, *args, **kwargs):
 
 
 def with_workers(executor_class):
-    """Return a class of executors of the same kind, and the list of all workers that their clusters have started."""
+    """Return a class of executors of the same kind, and a list that collects the workers they start."""
     started = []
 
     class Telling(FakeCluster if issubclass(executor_class, FakeExecutor) else RayCluster):

@@ -1,4 +1,4 @@
-"""A cluster that does nothing by itself, and a dispatcher that runs on it message by message."""
+"""A cluster that a test drives by hand, and a dispatcher that handles one message at a time."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class ManualWorker(SimulatedWorker):
         self.runs[0].give_up()
 
     def finish(self):
-        """Run the calls that are left, and answer."""
+        """Run the remaining calls, and answer."""
         self.run_up_to(self.runs[0].stop)
         self.end()
 
@@ -89,7 +89,7 @@ class ManualWorker(SimulatedWorker):
         self.runs, self.asked = [], []
 
     def fail(self):
-        """Lose the block that runs, and begin the next; return the block."""
+        """Lose the running block and begin the next one. Return the lost block."""
         block = self.runs.pop(0).block
         if self.runs:
             self.begin()
@@ -239,7 +239,7 @@ class Driver:
 
 
 def fast_driver(size=2):
-    """Return a driver that knows that calls take no time, and its workers."""
+    """Return a driver that expects calls to take no time, and its workers."""
     driver = Driver(size)
     driver.function.parcel.pace.observe(1000, 1e-6)
     driver.post(StartAll())

@@ -14,7 +14,7 @@ BROWSER = shutil.which("chromium")
 
 @dataclass
 class Shown:
-    """A page, as the browser has it after its scripts have run, and what they complained about."""
+    """A page after its scripts have run, and the messages of the console."""
 
     document: str
     complaints: list[str]
@@ -29,7 +29,7 @@ def show(path, folder):
     if BROWSER is None:
         pytest.skip("chromium is not installed")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={folder}"]
-    # No name is resolved, so that whatever the page asks the network for fails, and is logged.
+    # No host name resolves, so that each request to the network fails and is logged.
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000", "--dump-dom"]
     shown = subprocess.run([BROWSER, *flags, path.as_uri()], capture_output=True, text=True, timeout=300, check=True)
     complaints = [line for line in shown.stderr.splitlines() if "CONSOLE" in line or "Security Policy" in line]

@@ -1,4 +1,4 @@
-"""The same scenario on `ProcessPoolExecutor` and on `ChunkExecutor`: what comes of it must be equal.
+"""Run the same scenario on `ProcessPoolExecutor` and on `ChunkExecutor`, and compare the results.
 
 A scenario takes a function that makes executors, and a folder, and returns what a program could see.
 The deliberate differences are not here: `docs/from_process_pool.md` lists them, and the folder `contract` tests them.
@@ -27,13 +27,13 @@ def scenario(function):
 
 
 def scenario_of_processes(function):
-    """Mark a scenario that tells apart threads, which the fake cluster's workers are, from processes."""
+    """Mark a scenario that needs workers which are processes: those of the fake cluster are threads."""
     function.of_processes = True
     return scenario(function)
 
 
 def process_pool(max_workers=None, **kwargs):
-    # Not forked from here, where Ray's threads are.
+    # Not forked from this process, which has the threads of Ray.
     return cf.ProcessPoolExecutor(max_workers, multiprocessing.get_context("forkserver"), **kwargs)
 
 
@@ -151,7 +151,7 @@ def fail_to_initialize():
 
 
 def resolved(future):
-    """Return what a program sees of a future that is done."""
+    """Return the state of a finished future, as a program sees it."""
     error = future.exception(60)
     return future.result() if error is None else seen(error)
 
@@ -161,7 +161,7 @@ def seen(error):
 
 
 def raised(function, *args, **kwargs):
-    """Return what a program sees of an error."""
+    """Return a description of an error, as a program sees it."""
     try:
         return function(*args, **kwargs)
     except BaseException as error:
@@ -169,7 +169,7 @@ def raised(function, *args, **kwargs):
 
 
 def agree(function, make, on_process_pool, folder):
-    """See to it that a scenario comes to the same on both executors."""
+    """Check that a scenario has the same result on both executors."""
     if make.unkept is FakeExecutor and hasattr(function, "of_processes"):
         pytest.skip("the fake cluster's workers are threads")
     assert function(make, folder) == on_process_pool(function)

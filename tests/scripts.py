@@ -1,4 +1,4 @@
-"""Programs in fresh processes. They print what they find; nothing of theirs may be left when they end."""
+"""Run programs in fresh processes. They print their findings, and must leave no process or file behind."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import psutil
 
 PRELUDE = """
 import gc, os, signal, sys, threading, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
 import ray
 from thread_chunks import ChunkExecutor, Chunker, LabelledActor, RemoteLabelledActor, chunk, config
 config.progress_bar = False
 QUIET = dict(include_dashboard=False, log_to_driver=False, logging_level="error")
 def up(): return ray.is_initialized()
-def say(*things):  # where Ray does not print, which it may do in the middle of our lines
+def say(*things):  # to a stream of its own, since Ray may print in the middle of a line
     with open("said", "a") as file:
         print(*things, file=file)
 def until(condition):
@@ -32,7 +32,7 @@ def until(condition):
 
 
 class Python:
-    """Starts fresh interpreters, which find what lies beside this module; none of them outlives the test."""
+    """Start fresh interpreters, which can import the modules beside this one. They end with the test."""
 
     def __init__(self, folder):
         self._folder = folder
@@ -51,9 +51,9 @@ class Python:
         return process
 
     def run(self, script, *arguments, **environment):
-        """Run a script to its end; return what it printed."""
+        """Run a script to its end, and return its output."""
         process = self.start(script, *arguments, **environment)
-        out, _ = process.communicate(timeout=500)  # far beyond what it takes: only a hang reaches it
+        out, _ = process.communicate(timeout=500)  # only a hang takes so long
         assert process.returncode == 0
         return out
 
@@ -93,15 +93,15 @@ def start(script, tmp_path, **environment):
 
 
 def end(process, returncode=0):
-    """Wait for a script; return the lines it printed; see to it that nothing of it is left."""
+    """Wait for a script, return the lines it printed, and check that no process of it is left."""
     try:
-        out, err = process.communicate(timeout=300)  # far beyond what it takes: only a hang reaches it
+        out, err = process.communicate(timeout=300)  # only a hang takes so long
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
         process.stderr.close()
-        deadline = time.monotonic() + 60  # of a driver that was killed, Ray's agents find out by themselves
+        deadline = time.monotonic() + 60  # Ray's agents need a while to notice that a driver was killed
         while (left := descendants(process.mark)) and time.monotonic() < deadline:
             time.sleep(0.05)
         for orphan in left:

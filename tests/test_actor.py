@@ -180,7 +180,7 @@ def test_errors_and_packed_values_keep_their_places_when_a_block_is_surrendered(
     ids=["one", "two", "differently many", "packed"],
 )
 def test_surrender_while_short_calls_are_run(arguments):
-    """Each call has one outcome or is given back, whatever the two threads do at the same time."""
+    """Check that each call has one outcome or is given back, with both threads at work."""
     ran, interval = [], sys.getswitchinterval()
     calls = [arguments(x) for x in range(3000)]
     sys.setswitchinterval(1e-6)

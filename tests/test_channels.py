@@ -1,4 +1,4 @@
-"""The channel between driver and worker: who gets in, what arrives, and what becomes of it when an end is gone."""
+"""The channel between driver and worker: authentication, messages, and the death of either end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from thread_chunks._wire.page import SLOTS
 
 
 class Owner:
-    """Keeps what it is told."""
+    """Record the news of a channel."""
 
     def __init__(self):
         self.payloads = []
@@ -56,7 +56,7 @@ class Owner:
 
 
 def descriptors():
-    """Return what is open: number and target."""
+    """Return the open file descriptors, with their targets."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         with suppress(OSError):
@@ -80,7 +80,7 @@ def channels(request):
 
 
 def pair(channels):
-    """Return both ends of a channel, and the owner of the driver's."""
+    """Return both ends of a channel, and the owner of the driver's end."""
     identity, owner = uuid4().bytes, Owner()
     ours = channels.expect(identity, owner)
     theirs = connect(channels.address, identity)
@@ -152,11 +152,11 @@ def test_what_is_sent_before_the_worker_connects_arrives(channels):
     theirs.close()
 
 
-def test_a_worker_that_does_not_read_holds_up_nobody(channels):
+def test_a_worker_that_does_not_read_holds_up_no_other(channels):
     ours, theirs, _ = pair(channels)
     others, other, owner = pair(channels)
     for _ in range(300):
-        ours.send(bytes(100_000))  # 30 MB, of which nobody reads any
+        ours.send(bytes(100_000))  # 30 MB that the other end does not read
     others.send(b"on")
     assert next(other.receive()) == b"on"
     other.send(b"and back")
@@ -183,7 +183,7 @@ def test_two_hundred_workers_are_heard(channels):
 
 
 @pytest.mark.parametrize("said", [b"", b"garbage" * 100, b"GET / HTTP/1.1\r\n\r\n" * 20, bytes(ANSWER)])
-def test_a_stranger_is_dropped_and_holds_up_nobody(channels, said):
+def test_a_stranger_is_dropped_and_holds_up_no_worker(channels, said):
     with closing(stranger(channels.address)) as connection:
         connection.sendall(said)
         ours, theirs, owner = pair(channels)
@@ -266,7 +266,7 @@ def test_a_channel_that_is_closed_tells_nothing(channels):
     assert not owner.broken.is_set()
 
 
-def test_an_idle_channel_wakes_nobody_up(channels):
+def test_an_idle_channel_wakes_no_thread_up(channels):
     ours, theirs, _ = pair(channels)
     with closing(stranger(channels.address)) as connection:
         assert is_dropped(connection), "it has said nothing for seconds; then there is nothing to wait for"
@@ -305,7 +305,7 @@ CERTIFICATE = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-
 
 @pytest.fixture
 def tls(tmp_path, monkeypatch):
-    """What Ray is told to use TLS with: one certificate, which is its own authority."""
+    """Settings for TLS in Ray: one certificate, which is its own authority."""
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(["openssl", *CERTIFICATE, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     monkeypatch.setenv("RAY_USE_TLS", "1")

@@ -70,7 +70,7 @@ def test_a_worker_that_stands_still_holds_up_no_other(executor_on_ray):
             assert wait(futures, LONG, "FIRST_COMPLETED").done
             time.sleep(0.01)
         assert {future.result() for future in futures if future.done()} == {second}
-        assert len(executor.running()) == 1, "it is asked, too, and nobody waits for its answer for long"
+        assert len(executor.running()) == 1, "it is asked, too, and its answer is not waited for"
     assert {future.result(LONG) for future in futures} == {first, second}
 
 
@@ -117,12 +117,12 @@ def test_a_channel_that_is_cut_costs_the_call_that_runs(executor_on_ray, tmp_pat
 
 @pytest.fixture(params=["refused", "silent"])
 def unreachable(request):
-    """Returns an address at which nobody can be reached, as behind a firewall."""
+    """Return an address that does not answer, as behind a firewall."""
     with closing(socket.socket()) as listener, closing(socket.socket()) as waiting:
         listener.bind(("127.0.0.1", 0))
         if request.param == "silent":
             listener.listen(0)
-            waiting.connect(listener.getsockname())  # whoever comes after it gets no answer
+            waiting.connect(listener.getsockname())  # later connections get no answer
         yield listener.getsockname()
 
 

@@ -18,7 +18,7 @@ V1 = "33 23 0:29 {} /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgr
 
 @pytest.fixture
 def machine(tmp_path):
-    """Makes a machine's root: its mounts, the groups of the process, and files of quotas below /sys/fs/cgroup."""
+    """Make the root of a machine: its mounts, the groups of the process, and the quotas below /sys/fs/cgroup."""
 
     def make(mounts, groups, **files):
         (tmp_path / "proc/self").mkdir(parents=True)

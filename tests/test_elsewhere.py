@@ -1,4 +1,4 @@
-"""The core of the contract where a system lacks what Linux has: each thing is hidden, alone and all together."""
+"""The core of the contract on systems that lack features of Linux: each is hidden, alone and all together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README, the guide and the docstrings show, and the main job."""
+"""Run the examples of the README, the guide and the docstrings, and the main job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROGRAM = re.compile(r"^ *```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 class Checker(doctest.OutputChecker):
-    """Leaves out what Ray prints, now or seconds later, of the workers that other tests have killed."""
+    """Leave out Ray's messages about workers that other tests have killed, which may come seconds later."""
 
     def check_output(self, want, got, optionflags):
         got = "".join(line for line in got.splitlines(keepends=True) if "(raylet)" not in line)

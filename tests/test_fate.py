@@ -1,4 +1,4 @@
-"""When a worker is lost, and why, as the end of its process, its channel, and Ray tell one after the other."""
+"""When and why a worker counts as lost: its process, its channel and Ray report its death one after the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from thread_chunks._ray.oom import KernelKills
 
 
 class Clock:
-    """Stands for the channels: what is to be done later is done when a test lets time pass."""
+    """Stand in for the channels: delayed actions run when a test lets time pass."""
 
     def __init__(self):
         self.now = 0.0

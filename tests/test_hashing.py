@@ -1,4 +1,4 @@
-"""The digests of arguments: the same in every process, and those that are in files already."""
+"""The digests of arguments: equal in every process, and equal to those in existing files."""
 
 from __future__ import annotations
 
@@ -354,8 +354,8 @@ def test_any_value_has_one_digest_in_all_processes_and_no_other_has_it(ask, valu
     assert len(set(digests.values())) == len(digests)
 
 
-def test_a_builtin_counts_as_what_it_was_whoever_replaces_it(monkeypatch):
-    """Ray replaces `print`, when it first prints what a worker says."""
+def test_a_builtin_that_was_replaced_counts_as_the_original(monkeypatch):
+    """Hash `print`, which Ray replaces when it first prints the output of a worker."""
 
     def digests():
         return hash_of((print, functools.partial(print, 1))), identify(print), identify(functools.partial(print, 1))

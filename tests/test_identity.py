@@ -19,7 +19,7 @@ from thread_chunks._checkpoints.identity import identify, identify_class
 
 
 def define(source, name="f", **names):
-    """Run `source` and return what it calls `name`."""
+    """Run `source` and return its global `name`."""
     names["__name__"] = "module"
     exec(textwrap.dedent(source), names)
     return names[name]

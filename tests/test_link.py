@@ -1,4 +1,4 @@
-"""The way to one actor: whatever comes late or not at all, orders are carried out once, and in order."""
+"""The link to one actor: orders are carried out once and in order, though messages are late or lost."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class Links(RuleBasedStateMachine):
         return True
 
     def teardown(self):
-        """In the end all is carried out, and then the actor is let go of."""
+        """Check that all orders are carried out in the end, and that the actor is then released."""
         if self.actor.dead:
             return
         self.link.close(at_once=False)

@@ -20,7 +20,7 @@ def _thread():
 
 
 def _handler():
-    """Return what a handler of the call's own was told."""
+    """Return whether a signal handler that the call installed got its signal."""
     told = []
     before = signal.signal(signal.SIGUSR2, lambda number, frame: told.append(number))
     signal.raise_signal(signal.SIGUSR2)
@@ -50,7 +50,7 @@ def _alarm():
 
 
 def _event_loop():
-    """Return what there is of an event loop where nobody has made one, and whether one can be run."""
+    """Return whether a call finds an event loop that nothing has made, and whether it can run one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -28,4 +28,4 @@ def test_how_far_a_dead_worker_was():
     sent.pop(1)
     assert sent.begun((3, 1)) == {blocks[2]: 2, blocks[3]: 0}, "of the second, all had begun"
     assert sent.begun((1, 0)) == dict.fromkeys(blocks[1:], 0)
-    assert sent.begun(None) == {}, "nobody knows"
+    assert sent.begun(None) == {}, "the worker could not say"

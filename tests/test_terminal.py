@@ -23,7 +23,7 @@ def outlet():
 
 
 def streams_from(address):
-    """Ask for the streams, and return what each is, without putting them in the place of this process's."""
+    """Ask for the streams, and return what each is, without redirecting those of this process."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10)
         connection.connect(address)
@@ -67,7 +67,7 @@ def test_a_failure_does_not_end_the_outlet(outlet, monkeypatch):
     assert len(streams_from(outlet.address)) == 2
 
 
-def test_nobody_answers_after_the_end():
+def test_there_is_no_answer_after_the_end():
     outlet = Outlet()
     outlet.close()
     with pytest.raises(OSError, match="refused"):

@@ -1,4 +1,4 @@
-"""Three tiers of tests: each test is of one of them, and starts no more than that tier may start."""
+"""The three tiers: each test belongs to one, and starts nothing that its tier forbids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The version that the package and its command line tell, and the versions of Ray that it is known to run on."""
+"""The version that the package and its command line report, and the versions of Ray that it runs on."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""The tiers of the tests, and how a test's tier is told."""
+"""The tiers of the tests, and which tier a test belongs to."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-TIERS = ["fake", "ray", "process"]  # and what they may start: nothing; one Ray for all; whatever they like
+TIERS = ["fake", "ray", "process"]  # they may start: nothing; one shared Ray; any program
 PROGRAMS = Path(__file__).with_name("programs")
 
 
 def tier_of(item):
-    """Tell the tier of a test by its folder, its fixtures, and a parameter that is "ray"; or by the mark `process`."""
+    """Return the tier of a test, by its folder, its fixtures, a parameter "ray", or the mark `process`."""
     if PROGRAMS in item.path.parents or "python" in item.fixturenames or item.get_closest_marker("process"):
         return "process"
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()

@@ -20,7 +20,7 @@ def define(helper="x + 1", limit=5):
 
 
 def map_all(make, path, function):
-    """Return the values, and what was warned of."""
+    """Return the values and the warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         values = list(make(1).map(function, [1, 2], path=path))
@@ -62,7 +62,7 @@ def test_many_differences_are_not_all_named(make, path):
 
 
 def make_old(path):
-    """Make a file what an older version would have made of it, which knew a function by its own code."""
+    """Change a file to what an older version would have written, which identified a function by its own code."""
     from thread_chunks._checkpoints.identity import identify
 
     connection = sqlite3.connect(path)

@@ -1,4 +1,4 @@
-"""`python -m thread_chunks export`, and what `status` says of a run that goes on; the bar in a log file."""
+"""`python -m thread_chunks export`, `status` of a run that goes on, and the bar in a log file."""
 
 from __future__ import annotations
 

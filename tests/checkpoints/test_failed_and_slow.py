@@ -1,4 +1,4 @@
-"""What `python -m thread_chunks status` says of calls that failed, and of those that took longest."""
+"""`python -m thread_chunks status` names the calls that failed, and those that took longest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from thread_chunks.__main__ import main
 
 @pytest.fixture
 def status(path, capsys):
-    """What `status --json` says of the only function in the file."""
+    """Return a function that reads `status --json`, for the only function in the file."""
 
     def look():
         assert main(["status", str(path), "--json"]) == 0
@@ -34,7 +34,7 @@ def lines_of(path, capsys):
 
 
 def sweep(tmp_path):
-    """Return a function that fails of the arguments for which there is a file."""
+    """Return a function that fails for an argument if a file of its name exists."""
     folder = str(tmp_path)
 
     def inverse(x, scale=1):
@@ -172,7 +172,7 @@ def test_short_calls_leave_no_durations(make, path, status):
 
 
 def test_a_file_that_knows_neither_is_read_and_written_to(path, status):
-    """One of an older version, and one that cannot be written to."""
+    """Check a file of an older version, and one that is read-only."""
     with FakeExecutor(1) as ex:
         list(ex.map(divmod, [7], [2], path=path))
     assert (status()["failed"], status()["slowest"]) == (0, [])

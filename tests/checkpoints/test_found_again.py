@@ -1,4 +1,4 @@
-"""A second run finds what a first one finished, and runs only the rest."""
+"""A second run takes the values of the first one, and runs only the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any history of a file: what is found is what some run finished."""
+"""Any history of a file: the values that a run takes are those that earlier runs finished."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint is found, and its log with it, whatever path leads to it."""
+"""A checkpoint and its log are found by any path that leads to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from thread_chunks._checkpoints.store import open_store
 
 @pytest.fixture(params=["file", "folder", "chain", "relative"])
 def link(request, tmp_path, monkeypatch):
-    """A link to where a checkpoint is to be, and its real path."""
+    """A link to the future place of a checkpoint, and its real path."""
     (tmp_path / "real").mkdir()
     real = tmp_path / "real" / "results"
     if request.param == "folder":
@@ -56,7 +56,7 @@ def test_a_link_is_read_while_somebody_writes_by_the_real_path(link):
         assert list(values) == [1, 4, 9, 16, 25, 36, 49, 64]
 
 
-def test_a_link_is_read_after_whoever_wrote_was_killed(python, link):
+def test_a_link_is_read_after_its_writer_was_killed(python, link):
     link, real = link
     script = f"""
 import os, signal

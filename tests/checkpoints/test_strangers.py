@@ -1,4 +1,4 @@
-"""`python -m thread_chunks status` of a file that somebody made who means no good."""
+"""`python -m thread_chunks status` of a malicious file."""
 
 from __future__ import annotations
 

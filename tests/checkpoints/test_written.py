@@ -1,4 +1,4 @@
-"""Values are written as they come, whoever waits for them, and by several processes."""
+"""Values are written as they arrive, also if no consumer waits, and by several processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_values_are_written_as_they_come_and_not_as_they_are_asked_for(make, pat
     del values
 
 
-def test_what_finishes_after_nobody_wants_it_any_more_is_kept(make, path, tmp_path):
+def test_what_finishes_after_its_series_was_closed_is_kept(make, path, tmp_path):
     go, begun = tmp_path / "go", tmp_path / "begun"
 
     def slow(x):

@@ -1,4 +1,4 @@
-"""Libraries that take an executor or a map-like, each used as its documentation tells its users."""
+"""Libraries that take an executor or a map function, each used as in its documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bar of a series says while calls run, in a terminal and in a log file."""
+"""The bar of a series while calls run, in a terminal and in a log file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Written(io.StringIO):
 
 @pytest.fixture(params=["terminal", "file"])
 def written(request, monkeypatch):
-    """What is to be standard error, once the test runs; a bar there is drawn anew after a hundredth of a second."""
+    """A stream that a test makes standard error. A bar there is drawn anew after a hundredth of a second."""
     monkeypatch.setattr(progress._TqdmBar, "pause", 0.01)
     monkeypatch.setattr(progress._LineBar, "pause", 0.01)
     monkeypatch.setattr(progress, "_MINUTE", 0)
@@ -33,7 +33,7 @@ def written(request, monkeypatch):
 
 
 def bars(written):
-    """Return what was drawn, one bar after the other."""
+    """Return the bars that were drawn, in their order."""
     return [bar.strip() for bar in written.getvalue().replace("\r", "\n").splitlines() if "call" in bar]
 
 

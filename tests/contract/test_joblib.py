@@ -1,4 +1,4 @@
-"""`joblib.Parallel`, and what is made of it, on the backend of the package."""
+"""`joblib.Parallel`, and libraries that use it, on the backend of the package."""
 
 from __future__ import annotations
 

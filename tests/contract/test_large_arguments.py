@@ -1,4 +1,4 @@
-"""One large argument of many calls is copied once, and each call has it as it was when it was sent."""
+"""One large argument of many calls is copied once, and each call gets it as it was when the call was sent."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make_new(make, copies):
 
 
 def total(number, large):
-    """Return what tells one large object from others, after changing the call's own."""
+    """Return a mark that identifies a large object, after changing the call's own copy."""
     if isinstance(large, dict):
         return number, sum(total(number, part)[1] for part in large.values())
     if hasattr(large, "to_numpy"):

@@ -332,7 +332,7 @@ def test_large_arguments_and_values(on_ray, caplog):
     assert len(messages(caplog)) == 2
 
 
-def test_records_that_nobody_wants_do_not_travel(on_ray, monkeypatch, caplog):
+def test_records_that_no_handler_wants_are_not_sent(on_ray, monkeypatch, caplog):
     came = []
     take = Logs.take
     monkeypatch.setattr(Logs, "take", lambda logs, logged: came.append(logged.fields["msg"]) or take(logs, logged))

@@ -1,4 +1,4 @@
-"""Mistakes are refused where they are made, and named."""
+"""Mistakes of the user raise at once, and the error names them."""
 
 from __future__ import annotations
 

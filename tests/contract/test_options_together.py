@@ -1,4 +1,4 @@
-"""The options of a series, all with all: each call has its outcome, and runs as often as it should."""
+"""All combinations of the options of a series: each call has its outcome, and runs as often as it should."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_all_with_all(kinds, options, retries, results, is_kept, by_keyword, siz
 
 
 def run(executor, kinds, options, *, by_keyword):
-    """Return what a series yields, with the numbers of the calls where they are known, and what it raises."""
+    """Return the values of a series, with the numbers of the calls where they are known, and its error."""
     rows = [{"number": n, "kind": kind} if by_keyword and n % 2 else (n, kind) for n, kind in enumerate(kinds)]
     got = []
     try:

@@ -1,4 +1,4 @@
-"""Pictures of a run: tables for notebooks, a page, a trace, and what an executor says that it is."""
+"""Pictures of a run: tables for notebooks, a page, a trace, and the `repr` of executors."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class _Function:
 
 
 class _Records:
-    """A record, and blocks of some workers that come to their ends one after the other."""
+    """A record, and blocks of some workers that finish one after the other."""
 
     def __init__(self, workers, functions=("f",)):
         self._now = 0.0

@@ -1,4 +1,4 @@
-"""What an executor says of its calls: what runs, and the report."""
+"""`running()` and `report()`: the calls that run, and counts of the finished ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random seeds: one for each call, whoever runs it, and whenever."""
+"""Random seeds: one for each call, on any worker and at any time."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_map_closed_or_dropped_cancels_the_rest(make, tmp_path, drop):
     assert len(list(tmp_path.iterdir())) < 5000
 
 
-def test_map_whose_values_nobody_asks_for_runs_all_the_same(make, tmp_path):
+def test_map_whose_values_are_not_asked_for_runs_all_the_same(make, tmp_path):
     executor = make(2)
     executor.map(lambda x: (tmp_path / str(x)).touch(), range(50))
     executor.shutdown()

@@ -231,7 +231,7 @@ def test_arguments_and_values_that_were_yielded_are_not_kept(make):
     assert all(reference() is None for reference in references)
 
 
-def test_options_that_nobody_knows(make):
+def test_unknown_options(make):
     executor = make(1)
     with pytest.raises(TypeError, match=r"map\(\) got an unexpected keyword argument 'return_exception'"):
         executor.map(square, [1], return_exception=True)

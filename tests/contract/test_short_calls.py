@@ -1,4 +1,4 @@
-"""Calls that are short travel together, and none of them is held back."""
+"""Short calls travel together, and none of them is delayed."""
 
 from __future__ import annotations
 

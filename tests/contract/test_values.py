@@ -1,4 +1,4 @@
-"""Values and errors arrive as they were, and bad ones do no harm to others."""
+"""Values and errors arrive as they were, and a bad one fails only its own call."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_zero_copy(make):
         return small.flags.writeable, large.flags.writeable, np.ones(10**5)
 
     executor, large = make(1, zero_copy=True), np.zeros(10**6)
-    for array in (large, np.zeros(10**5)):  # which Ray carries, and which the channel
+    for array in (large, np.zeros(10**5)):  # one travels by Ray, the other by the channel
         small_writable, large_writable, back = executor.submit(look, np.zeros(3), array).result()
         assert (small_writable, large_writable, back.flags.writeable) == (True, False, False)
         assert back.sum() == 10**5

@@ -1,4 +1,4 @@
-"""How many workers there are, what they run first, and how they end."""
+"""The number of workers, their initializers, and their end."""
 
 from __future__ import annotations
 

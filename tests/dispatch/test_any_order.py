@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, the dispatcher keeps its promises."""
+"""The dispatcher keeps its promises for any order of events."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TurningDriver(Driver):
 
 
 class Machine(RuleBasedStateMachine):
-    """Submits, maps, cancels, drops, shuts down and loses workers, in any order; lets time pass, and memory run out."""
+    """Submit, map, cancel, drop, shut down, lose workers, run out of memory and let time pass, in any order."""
 
     futures = Bundle("futures")
     series = Bundle("series")

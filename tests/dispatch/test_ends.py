@@ -51,7 +51,7 @@ def test_worker_that_has_run_all_it_may_is_replaced():
 
 
 def values_in(outbox):
-    """Return the values in an outbox, and the types of the errors, in the order of the calls."""
+    """Return the values in an outbox and the types of its errors, in the order of the calls."""
     found = {}
     while outbox:
         item = outbox.get()

@@ -1,4 +1,4 @@
-"""Calls of `submit` that their worker has given back: they count as running, and wait all the same."""
+"""Calls of `submit` that their worker has given back wait again, though their futures say that they run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thread_chunks._dispatch.queue import Queue
 
 
 def given_back(names="abcdef"):
-    """Return a driver whose worker runs the first call and has given the others back, and the futures."""
+    """Return a driver whose worker runs the first call and has given back the others, and the futures."""
     driver, worker, futures = ready_driver(names)
     assert len(worker.block.calls) == len(names)
     driver.surrender()

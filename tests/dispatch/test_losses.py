@@ -1,4 +1,4 @@
-"""What the loss of a worker, or of the cluster, costs and what it does not."""
+"""The calls that fail, and those that do not, when a worker or the cluster is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers are started when there is work, a few at a time, and break the executor when they cannot be."""
+"""Workers start when there is work, a few at a time. If none can start, the executor is broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A block that is overdue is surrendered: what has not started runs elsewhere."""
+"""An overdue block is surrendered, and its calls that have not started run elsewhere."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from scenarios import process_pool
 
 @pytest.fixture(scope="session")
 def on_process_pool(tmp_path_factory):
-    """Tell what the standard library makes of a scenario."""
+    """Return the result of a scenario with the standard library."""
 
     @functools.cache
     def outcome(function):

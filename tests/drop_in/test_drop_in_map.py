@@ -83,7 +83,7 @@ def map_that_is_closed_dropped_or_failed_cancels_the_rest(make, folder):
 
 
 @scenario
-def map_that_nobody_asks_runs_all_the_same(make, folder):
+def map_whose_values_are_not_asked_for_runs_all_the_same(make, folder):
     executor = make(2)
     executor.map(touch, [folder / str(x) for x in range(30)])
     executor.shutdown()

@@ -33,7 +33,7 @@ from scenarios import (
 
 
 @scenario
-def arrays_are_writable_on_both_sides_and_nobody_elses(make, folder):
+def arrays_are_writable_on_both_sides_and_not_shared(make, folder):
     executor, seen = make(1), []
     for size in (3, 12_500_000 // 8):  # the large ones are 50 MB together
         given = arrays(size)

@@ -19,6 +19,6 @@ def nodes():
 
 @pytest.fixture
 def cluster(nodes):
-    """A cluster of several nodes; what a test adds or removes is undone."""
+    """A cluster of several nodes, restored after each test."""
     yield nodes
     nodes.restore()

@@ -15,7 +15,7 @@ from failing import nap, note_and_nap, square, times
 from thread_chunks import CallTimeout, WorkerLost
 
 
-def test_a_call_that_ends_its_worker_each_time_takes_nobody_with_it(executor_on_ray, tmp_path):
+def test_a_call_that_ends_its_worker_each_time_fails_no_other_call(executor_on_ray, tmp_path):
     executor = executor_on_ray(2, max_retries=2)
     ledger = tmp_path / "ledger"
     ledger.touch()

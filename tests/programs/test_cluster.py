@@ -33,7 +33,7 @@ def spread(executor, workers):  # how many of them are on each node, the fewest 
 
 @pytest.fixture
 def on(cluster, tmp_path):
-    """Runs a program on the cluster; returns what it printed."""
+    """Run a program on the cluster, and return its output."""
     return lambda script, **environment: run(PRELUDE + script, tmp_path, **cluster.environment, **environment)
 
 
@@ -170,7 +170,7 @@ with ChunkExecutor(1, actor_options={"enable_task_events": True}) as executor:
 
 
 def test_room(cluster, tmp_path):
-    """Those that fit work; a line says how many wait; nodes that come are used, and their loss is survived."""
+    """Check that workers that fit run, a line counts those that wait, and nodes may come and go."""
     script = """
 import logging
 from thread_chunks._dispatch import starts as _starts
@@ -433,7 +433,7 @@ time.sleep(600)
 
 
 def said(directory):
-    """Return what a program said where Ray does not print."""
+    """Return the lines that a program wrote to a stream that Ray does not use."""
     path = directory / "said"
     return path.read_text().splitlines() if path.exists() else []
 

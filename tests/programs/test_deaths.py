@@ -8,7 +8,7 @@ from scripts import descendants, end, start
 
 
 def tells_exits():
-    """Return whether the kernel tells how a process ended that is no child."""
+    """Return whether the kernel reports how a process ended that is not a child."""
     version = platform.release().split(".")
     return platform.system() == "Linux" and (int(version[0]), int(version[1].split("-")[0])) >= (6, 15)
 

@@ -1,4 +1,4 @@
-"""What is imported, and when: nothing that takes long before it is needed."""
+"""Modules that take long to import are imported only when they are needed."""
 
 from __future__ import annotations
 

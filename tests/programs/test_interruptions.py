@@ -1,4 +1,4 @@
-"""Ctrl-C, signals, the interpreter's exit, forks: what becomes of pending work."""
+"""Pending work after Ctrl-C, signals, forks and the exit of the interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log records of calls reach what a program has set up for its own."""
+"""Log records of calls reach the handlers that a program has set up."""
 
 from __future__ import annotations
 

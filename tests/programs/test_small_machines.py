@@ -1,4 +1,4 @@
-"""Ray is started on machines that lack something, or the error says what is in the way."""
+"""Ray starts on machines that lack something, or the error names the obstacle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the annotations are worth to a program that uses them: `typing_program` says what is to be found out."""
+"""The annotations, as type checkers see them in `typing_program`."""
 
 from __future__ import annotations
 
