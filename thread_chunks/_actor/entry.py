@@ -95,4 +95,4 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as end:
         return end.value
     coroutine.close()
-    raise RuntimeError("a worker without an event loop had to wait")
+    raise RuntimeError("a call of a worker without an event loop awaited something")

@@ -198,8 +198,8 @@ class _Parts:
             column.extend(list(self._describe(value)))
         except (TypeError, RecursionError) as error:
             warnings.warn(
-                f"{what} does not count for the checkpoint: {error}. If it changes, values that were computed with "
-                "another one are taken for the same",
+                f"{what} does not count for the checkpoint: {error}. If it changes, the checkpoint does not "
+                "notice: use another file then",
                 stacklevel=2,
             )
 

@@ -132,7 +132,7 @@ def _has_log(path: str) -> bool:
 
 
 def _is_unfinished(path: str) -> bool:
-    """Return whether whoever makes the file has not finished, or was killed before; SQLite's journal is beside it."""
+    """Return whether the process that makes the file has not finished, or was killed; its journal is there."""
     with closing(sqlite3.connect(uri(path, "mode=ro&immutable=1"), uri=True)) as connection:
         try:
             (application,) = connection.execute("PRAGMA application_id").fetchone()

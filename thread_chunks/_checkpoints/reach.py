@@ -310,8 +310,8 @@ class Reach:
         if (self._home, what) not in _warned:
             _warned.add((self._home, what))
             warnings.warn(
-                f"{what} does not count for the checkpoint: {error}. If it changes, values that were computed with "
-                "another one are taken for the same",
+                f"{what} does not count for the checkpoint: {error}. If it changes, the checkpoint does not "
+                "notice: use another file then",
                 stacklevel=2,
             )
 

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS slowest (
     PRIMARY KEY (function, key)) WITHOUT ROWID"""
 
 
-# Not in the schema: a file that an older version made has none. Whoever adds a run adds the table. An older version
+# Not in the schema: a file of an older version has none. Each run adds the table if it is missing. An older version
 # does not look at it. It finds none of the functions that use anything by name, and so takes no value for another one.
 PARTS = """
 CREATE TABLE IF NOT EXISTS parts (

@@ -249,7 +249,7 @@ class Store(Connection):
     def unclaimed(self, identity: Identity) -> int | None:
         """Return the number of a function that an older version wrote, who did not note what it uses by name.
 
-        Its values are those of whoever asks first; the next run that is added makes them so.
+        The first function that asks gets its values, once the next run is added.
         """
         found = self._number_of(replace(identity, code=identity.own_code))
         return None if found is None or found == self._number_of(identity) or self.parts(found) else found
@@ -343,7 +343,7 @@ class Store(Connection):
             yield data, outcome
 
     def begun(self, run: Run) -> int | None:
-        """Return how many calls of a run were begun, if whoever wrote the whole run has said so."""
+        """Return how many calls of a run were begun, if it was written as a whole and says so."""
         if not self._has_table("begun"):
             return None
         row = self._row("SELECT calls FROM begun WHERE run = ?", run.id)

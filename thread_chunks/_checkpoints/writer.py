@@ -11,8 +11,8 @@ from .store import Run, Store
 
 _log = logging.getLogger("thread_chunks")
 
-# So many bytes may wait for the disk; then whoever brings more waits, and with it the workers. Less, and a
-# hiccup of the disk holds up the computation; more, and a slow disk fills the memory.
+# The most bytes that may wait for the disk. Then the dispatcher waits, and so do the workers. Less, and a hiccup of the
+# disk holds up the computation; more, and a slow disk fills the memory.
 _BACKLOG = 64 * 2**20
 
 # What a row costs beside its pickle (bytes): some 300 in Python, and as much again until the memory is used anew.
@@ -24,7 +24,7 @@ _DELAY = 0.5
 
 
 def not_written(path: str, error: BaseException) -> str:
-    """Return what to tell the user."""
+    """Return the warning for the user."""
     return (
         f"the checkpoint {path} cannot be written: {error}. The computation goes on; values that come from now on "
         "will be computed again by the next run"

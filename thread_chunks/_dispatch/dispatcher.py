@@ -415,7 +415,7 @@ class Dispatcher:
             try:
                 self._handle_one(message)
             except Exception:  # as of the message that broke it; what is running is resolved below
-                _log.exception("lost a message")
+                _log.exception("a message to the dispatcher was lost")
         self._recovery.deliver()
         for block in [block for member in self.crew for block in self.crew.strip(member)]:
             block.fail(error)

@@ -166,10 +166,10 @@ class RayCluster:
         if not self._has_warned:
             self._has_warned = True
             _log.warning(
-                "a worker (%s) cannot connect to the driver (a firewall?): its calls go by Ray, one at a time, "
-                "which is slower; running() does not see which of them runs%s",
+                "a worker (%s) cannot connect to the driver (a firewall?). Its calls go through Ray one at a time, "
+                "which is slower, and running() does not show which of them runs%s",
                 place,
-                "" if self._terms.memory_limit is None else ", and one that exceeds memory_limit is only a lost worker",
+                "" if self._terms.memory_limit is None else ". A call that exceeds memory_limit fails with WorkerLost",
             )
 
     def _dismissed(self, worker: RayWorker) -> None:

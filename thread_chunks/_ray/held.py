@@ -93,10 +93,10 @@ class Held:
 
 
 def _warn_of_edited() -> None:
-    """Say which modules a worker may load now that are not what the driver has loaded."""
+    """Warn of modules whose files have changed since the driver loaded them."""
     for name in edited():
         _log.warning(
-            "the file of the module %s has changed since this process loaded it: a worker that loads it from now on "
-            "runs other code. importlib.reload gives all of them the new code",
+            "the file of the module %s has changed since this process loaded it. Workers that load it from now on run "
+            "the new code, and the others the old one. importlib.reload gives all of them the new code",
             name,
         )

@@ -101,7 +101,7 @@ class Loop:
         try:
             action(*args)
         except Exception:  # of one channel; the others go on
-            _log.exception("lost a message")
+            _log.exception("a message of a worker was lost")
 
     def _patience(self) -> float | None:
         return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None

@@ -33,7 +33,7 @@ class Outlet:
 
     def __init__(self) -> None:
         if not (hasattr(socket, "AF_UNIX") and hasattr(socket, "SO_PEERCRED") and hasattr(socket, "send_fds")):
-            raise OSError("there are no sockets here that hand out descriptors to a known user")
+            raise OSError("this system has no sockets that pass file descriptors and identify the user")
         self.address = f"\0thread_chunks-{uuid4().hex}"  # no file: it goes away with this process
         self._over = threading.Event()
         self._nothing = os.open(os.devnull, os.O_WRONLY)  # now: later there may be no descriptor left for it

@@ -151,7 +151,7 @@ def up() -> tuple[Standing, bool]:
         _start(Mark(scope, directory))
         found = find()
         if found is None:
-            raise OSError("Ray has ended as soon as it was up")
+            raise OSError("Ray ended right after its start")
         Path(directory, "ray_current_cluster").write_text(found.address)  # where Ray looks for the address "auto"
         return found, True
 
@@ -289,7 +289,7 @@ def _end() -> bool:
                 process.kill() if kill else process.terminate()
         psutil.wait_procs(left, _GRACE)
     if left := set(_processes()):
-        raise OSError(f"Ray's processes {', '.join(str(process.pid) for process in left)} do not end")
+        raise OSError(f"Ray's processes {', '.join(str(process.pid) for process in left)} did not end")
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
     return found

@@ -92,8 +92,8 @@ class Recorder:
                 continue
             try:
                 row = to_row(value, outcomes.packed.get(index))
-            except (PicklingFailed, MemoryError) as error:  # whatever it is, the outcome is to be delivered
-                _log.warning("a value cannot be kept in the checkpoint: %s", error)
+            except (PicklingFailed, MemoryError) as error:  # the outcome is delivered all the same
+                _log.warning("%s(%s): the checkpoint cannot keep its value: %s", self.run.name, short_form(args), error)
             else:
                 rows.values.append((key, row))
                 rows.size += len(row) if isinstance(row, bytes) else row.size
@@ -108,7 +108,7 @@ class Recorder:
 
     def sent(self, label: int, args: Arguments) -> None:
         """Look at a call's arguments once more, as it is sent."""
-        self._sent[label] = args  # what comes of it may have to name it
+        self._sent[label] = args  # for the name of the call, if it fails or takes long
         if not self._hashed or PLAIN.issuperset(map(type, args)):
             return
         if (key := self._keys.get(label)) is None:
@@ -119,7 +119,10 @@ class Recorder:
         del self._keys[label]
         if not self._changed_arguments:
             self._changed_arguments = True
-            _log.warning("arguments were changed after `map` was called: such values are not kept in the checkpoint")
+            text = (
+                "%s(%s): the arguments were changed after the call was submitted. The checkpoint keeps no such values"
+            )
+            _log.warning(text, self.run.name, short_form(args))
 
     def refresh(self) -> None:
         """Find out whether others have finished calls of the function by now."""

@@ -81,9 +81,9 @@ def _feed(
     engine, submit = runner.engine, runner.submit
     if submit is not None:
         if options.seed is not None or runner.seeds is not None:
-            raise ValueError("seed cannot be given through a `submit` that was overridden")
+            raise ValueError("seed is not supported where `submit` is overridden")
         if options.keeps:
-            raise ValueError("results='refs' cannot be had through a `submit` that was overridden")
+            raise ValueError("results='refs' is not supported where `submit` is overridden")
 
         def submit_call(args: Arguments) -> Future[Any]:
             positional, extras = parts_of(args)

@@ -105,7 +105,7 @@ def _load_again(name: str) -> None:
         reload(sys.modules[name])
     except Exception as error:
         _log.warning(
-            "the driver has loaded the module %s again, and worker %d cannot: its calls run the code of before. %s",
+            "the driver has reloaded the module %s, and worker %d cannot. Calls there run the old code: %s",
             name,
             os.getpid(),
             describe(error),

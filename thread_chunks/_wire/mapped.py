@@ -61,7 +61,7 @@ class File:
 
     def __init__(self, contents: memoryview) -> None:
         if not hasattr(os, "memfd_create"):
-            raise OSError("files without a name are Linux's")
+            raise OSError("only Linux has files without a name")
         descriptor = os.memfd_create("thread_chunks", os.MFD_CLOEXEC)
         weakref.finalize(self, os.close, descriptor).atexit = False
         if descriptor >= open_files(now=True) / 4:

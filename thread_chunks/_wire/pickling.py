@@ -327,7 +327,7 @@ def pack_error(error: BaseException) -> Packed:
         cause = reason.__cause__ if isinstance(reason, (PicklingFailed, UnpicklingFailed)) else reason
         stand_in = PicklingFailed(
             f"the call raised an exception of type {packed.kind!r}, which cannot be pickled: {describe(cause)}. "
-            f"It said: {describe(error)}"
+            f"Its text: {describe(error)}"
         )
         packed = pack((stand_in, text))
     return packed
@@ -342,7 +342,7 @@ def unpack_error(packed: Packed) -> BaseException:
     except BaseException as failure:
         if isinstance(failure, UnpicklingFailed):
             return failure
-        return UnpicklingFailed(f"what came for an exception of type {packed.kind!r} is not one: {describe(failure)}")
+        return UnpicklingFailed(f"an exception of type {packed.kind!r} cannot be unpickled: {describe(failure)}")
     found: BaseException = error
     return found
 
