@@ -54,7 +54,9 @@ def step(names, kind, name, value):
         names.pop(name, None)
     elif kind == "define":
         seen = ", ".join(f"look(lambda: {each}{'(depth - 1)' if each in 'fg' else ''})" for each in sorted(value))
-        code = f"def {name}(depth):\n    return [{seen}] if depth else 'deep'"
+        data = [each for each in sorted(value) if each in "abc"]
+        pairs = ", ".join(f"same(lambda: ({one}, {other}))" for one in data for other in data if one < other)
+        code = f"def {name}(depth):\n    return [[{seen}], [{pairs}]] if depth else 'deep'"
         exec(code, names)
 
 
@@ -63,6 +65,10 @@ def look(what):
     try: value = what()
     except NameError as error: return str(error)
     return value.tolist() if hasattr(value, "tolist") else value
+def same(what):
+    try: one, other = what()
+    except NameError: return None
+    return one is other and not isinstance(one, float)
 """
 
 

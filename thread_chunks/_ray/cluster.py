@@ -133,7 +133,7 @@ class RayCluster:
 
     def replace_function(self, func: Callable[..., Any]) -> Function:
         """Make `func` the stored function of all workers, those to come included."""
-        packed, view = self._ledger.ship(func)
+        packed, view = self._ledger.ship(func, lasting=True)
         self.stored = Function(None, Parcel(STORED_KEY, share(packed, self._runtime)), name_of(func), view=view)
         return self.stored
 

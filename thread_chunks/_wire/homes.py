@@ -135,6 +135,11 @@ def look_up(names: dict[str, Any], qualname: str) -> Any:
     return found
 
 
+def is_by_name(fn: Any) -> bool:
+    """Return whether a function or class is what its module has under its name."""
+    return type(fn.__module__) is str and look_up(names_of(fn.__module__), fn.__qualname__) is fn
+
+
 def _is_installed(origin: str) -> bool:
     return origin.startswith(_INSTALLED) or not _FOLDERS.isdisjoint(origin.split(os.sep))
 

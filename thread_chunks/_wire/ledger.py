@@ -19,10 +19,10 @@ from types import FunctionType
 from typing import Any
 
 from ..errors import PicklingFailed
-from .homes import MAIN, MISSING, find_homes, names_of
-from .pickling import Packed, describe, pack, pack_stream
-from .reducing import Key, Reducer
-from .states import Constant, State, is_constant, state_of
+from .homes import MAIN, MISSING, find_homes, is_by_name, is_home, names_of
+from .pickling import PLAIN, Packed, describe, pack, pack_stream
+from .reducing import Key, Reducer, key_of
+from .states import Constant, State, is_constant, is_value, parts_of, state_of
 
 # A global that no function names goes along if its pickle has no more bytes than this, and all of them take no more
 # than so many bytes and seconds of CPU time. More, and programs with large data wait for what no call may ever use. The
@@ -55,7 +55,17 @@ class Version:
     state: State
     uses: set[Key] = field(default_factory=set)
     shares: dict[Key, Version] = field(default_factory=dict)  # the globals that it refers to as objects
+    partners: set[Key] = field(default_factory=set)  # of the bundle, those with which it shares a part
     any_name: bool = False
+
+    def join(self, key: Key, other: Version, other_key: Key) -> None:
+        """Note that it has parts of another, and needs what these need. The two go together, and share these parts."""
+        for version, partner in ((self, other_key), (other, key)):
+            version.partners.add(partner)
+            version.uses.add(partner)
+        self.uses |= other.uses - {key}
+        self.shares |= {each: version for each, version in other.shares.items() if each != key}
+        self.any_name |= other.any_name
 
 
 class View:
@@ -109,7 +119,7 @@ class _Bundling(Reducer):
         self,
         current: Callable[[Key], Version | None],
         keys: Iterable[Key],
-        objects: dict[int, Key],
+        objects: dict[int, list[Key]],
         *,
         bare_loggers: bool,
     ) -> None:
@@ -121,6 +131,8 @@ class _Bundling(Reducer):
         self.versions: dict[Key, Version] = {}
         self._mine = set(self._queue)
         self._key: Key = (MAIN, "")
+        self._owners: dict[int, Key] = {}  # of each part, the global that it was pickled with
+        self._joined: set[Key] = set()  # the globals that have parts of the present one
 
     def is_apart(self, key: Key) -> bool:
         if key not in self._mine:
@@ -134,14 +146,29 @@ class _Bundling(Reducer):
         return False
 
     def global_of(self, obj: Any) -> Key | None:
-        key = self._objects.get(id(obj))
-        if key is None or key == self._key or not self.is_apart(key):
-            return None
-        self.uses.add(key)
-        version = self._current(key)
-        assert version is not None
-        self.versions[self._key].shares[key] = version
-        return key
+        for key in self._objects.get(id(obj), ()):
+            if key != self._key and self.is_apart(key):
+                self.uses.add(key)
+                version = self._current(key)
+                assert version is not None
+                self.versions[self._key].shares[key] = version
+                return key
+        if type(obj) not in PLAIN:
+            # A pickle has a part once. Pickle keeps it as long, so that no other gets its identity.
+            owner = self._owners.setdefault(id(obj), self._key)
+            if owner != self._key and owner not in self._joined:
+                self._meet(obj, owner)
+        return None
+
+    def _meet(self, obj: Any, owner: Key) -> None:
+        """Note that the present global has something that was pickled with another."""
+        kind = type(obj)
+        if is_value(obj) or (issubclass(kind, type) and not is_home(obj.__module__)):
+            return
+        if not (kind is FunctionType or issubclass(kind, type)) or not is_by_name(obj):
+            self._joined.add(owner)
+        elif is_home(obj.__module__):
+            self.uses.add(key_of(obj))
 
     def renews(self, cls: type) -> str | None:
         return f"{cls.__module__}:{cls.__qualname__}"
@@ -157,13 +184,36 @@ class _Bundling(Reducer):
                 continue
             self.where = f"the global {name!r} of {module}"
             self.uses, self.any_name = self._used.setdefault(key, set()), False
+            self._joined = set()
             version = self.versions[key] = Version(None, state_of(value), self.uses)
             yield module, name, value
             version.any_name = self.any_name
+            for other in self._joined - {key}:
+                version.join(key, self.versions[other], other)
             for used in list(self.uses):
                 if used not in self._mine and self._current(used) is None:
                     self._mine.add(used)
                     self._queue.append(used)
+
+
+class _Holding(Reducer):
+    """Pickle a function that may hold what is a global, too."""
+
+    def __init__(self, where: str, objects: dict[int, list[Key]], *, bare_loggers: bool) -> None:
+        super().__init__(where, bare_loggers=bare_loggers)
+        self._globals = objects
+
+    def global_of(self, obj: Any) -> Key | None:
+        for key in self._globals.get(id(obj), ()):
+            self.uses.add(key)
+            self.objects.add(key)
+            return key
+        return None
+
+
+def _holds_objects(function: FunctionType) -> bool:
+    """Return whether a function holds something that may change."""
+    return not all(map(is_constant, parts_of(function)))
 
 
 class Ledger:
@@ -187,8 +237,11 @@ class Ledger:
         self._looked, self._seconds = -1e9, 0.0  # when `_rest` was found, and how long that took
         self._refused: dict[Key, int] = {}  # what is too large to go along unasked, by identity
 
-    def ship(self, fn: Callable[..., Any]) -> tuple[Packed, View | None]:
+    def ship(self, fn: Callable[..., Any], *, lasting: bool = False) -> tuple[Packed, View | None]:
         """Pickle a function, and return it with its view.
+
+        What it holds may be a global, and is that in the worker, too; not so if the function is `lasting`: then it goes
+        to workers that start later, when that global may be another object.
 
         Raises
         ------
@@ -196,7 +249,9 @@ class Ledger:
             If it cannot be.
         """
         where = f"what {fn.__qualname__} holds" if type(fn) is FunctionType else ""
-        reducer = Reducer(where, bare_loggers=self._bare_loggers)
+        objects = find_objects() if not lasting and type(fn) is FunctionType and _holds_objects(fn) else {}
+        objects.pop(id(fn), None)
+        reducer = _Holding(where, objects, bare_loggers=self._bare_loggers)
         packed = pack(fn, reducer)
         if not packed.uses and not reducer.any_name:
             return packed, None
@@ -206,7 +261,7 @@ class Ledger:
     def view(self, roots: Collection[Key], *, whole: bool = False, before: View | None = None) -> View:
         """Return the present view of some globals, and of all if `whole`; `before` if nothing has changed since."""
         with self._lock:
-            capture = _Capture(self._versions, self._store, bare_loggers=self._bare_loggers)
+            capture = _Capture(self._versions, self._store, self._small, bare_loggers=self._bare_loggers)
             capture.bring(roots)
             whole = whole or any(version.any_name for version in capture.found.values())
             began = time.perf_counter()
@@ -249,16 +304,21 @@ class Ledger:
 class _Capture:
     """Bring versions up to date; each global is compared once."""
 
-    def __init__(self, versions: dict[Key, Version], store: Callable[[Packed], Any], *, bare_loggers: bool) -> None:
+    def __init__(
+        self, versions: dict[Key, Version], store: Callable[[Packed], Any], small: set[Key], *, bare_loggers: bool
+    ) -> None:
         self.found: dict[Key, Version] = {}
+        self._small = small
+        self._asked = False  # whether calls need what is brought
         self._bare_loggers = bare_loggers
         self._versions = versions
         self._store = store
         self._checked: dict[Key, bool] = {}
-        self._objects: dict[int, Key] | None = None
+        self._objects: dict[int, list[Key]] | None = None
 
     def bring(self, roots: Iterable[Key]) -> None:
         """Find the present versions of some globals, and of what they use."""
+        self._asked = True
         todo = [key for key in roots if key not in self.found]
         while todo:
             stale = [key for key in todo if self.current(key) is None]
@@ -267,10 +327,15 @@ class _Capture:
             found = {key: self._versions[key] for key in todo}
             self.found.update(found)
             todo = [key for key in {use for version in found.values() for use in version.uses} if key not in self.found]
+        self._asked = False
 
     def current(self, key: Key) -> Version | None:
         """Return the version of a global, if that is still what it was."""
         version = self._versions.get(key)
+        if self._asked and key in self._small:
+            self._small.remove(key)
+            if version is not None and not isinstance(version.state, Constant):
+                self._checked[key] = False  # it went along by itself, and may share parts with what is asked for
         if key not in self._checked:
             self._checked[key] = True  # while it is compared
             module, name = key
@@ -281,11 +346,26 @@ class _Capture:
             )
         return version if self._checked[key] else None
 
+    def _with_partners(self, keys: list[Key]) -> list[Key]:
+        """Return the globals with those that shared parts with them, and have changed as well."""
+        found = dict.fromkeys(keys)
+        todo = [version for key in keys if (version := self._versions.get(key)) is not None]
+        while todo:
+            version = todo.pop()
+            partners = set(version.partners)
+            if version.shares:
+                partners |= {key for key, other in self._versions.items() if other.shares.keys() & version.shares}
+            for key in partners.difference(found):
+                if self.current(key) is None:
+                    found[key] = None
+                    todo.append(self._versions[key])
+        return list(found)
+
     def pack(self, keys: list[Key], limit: int | None = None) -> tuple[int, Collection[Key]]:
         """Pickle globals with those that belong to them; return how many bytes they take, and which they are."""
         if self._objects is None:
-            self._objects = {id(value): key for key, value in _objects()}
-        bundling = _Bundling(self.current, keys, self._objects, bare_loggers=self._bare_loggers)
+            self._objects = find_objects()
+        bundling = _Bundling(self.current, self._with_partners(keys), self._objects, bare_loggers=self._bare_loggers)
         try:
             packed = pack_stream(bundling.items(), bundling, limit)
         except OverflowError:
@@ -303,12 +383,15 @@ class _Capture:
 _numbers = count()
 
 
-def _objects() -> Iterator[tuple[Key, Any]]:
-    """Yield the globals that other globals may refer to."""
+def find_objects() -> dict[int, list[Key]]:
+    """Return the globals that other globals may refer to, by the identity of what they are."""
+    objects: dict[int, list[Key]] = {}
     for module in find_homes():
         for name, value in list(names_of(module).items()):
-            if not (is_constant(value) or issubclass(type(value), (FunctionType, type))):
-                yield (module, name), value
+            kind = type(value)
+            if not (is_constant(value) or issubclass(kind, type) or (kind is FunctionType and is_by_name(value))):
+                objects.setdefault(id(value), []).append((module, name))
+    return objects
 
 
 def _names() -> Iterator[Key]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -12,10 +12,11 @@ from uuid import uuid4
 
 from .._calls.functions import Function, Parcel
 from .._calls.pace import Pace
-from .homes import is_home, look_up, names_of
+from .homes import is_by_name, is_home, names_of
 from .ledger import Ledger, View
 from .pickling import Packed
 from .protocol import CARRIED_KEY, STORED_KEY
+from .reducing import Key, key_of
 from .states import State, state_of
 
 
@@ -26,6 +27,13 @@ class _Kept:
     parcel: Parcel
     view: View | None
     state: State | None  # None for a function that travels by its name, which is a global that the view has
+    objects: dict[Key, int] = field(default_factory=dict)  # the globals that stand for what it holds, by identity
+
+    def fits(self, fn: Any) -> bool:
+        """Return whether the function consists of what it did then."""
+        if self.state is None:
+            return True
+        return self.state.same(fn) and (not self.objects or self.objects == _identities(self.objects))
 
 
 class Parcels:
@@ -51,7 +59,7 @@ class Parcels:
         kept = self._kept.get(fn)
         if kept is None:
             kept = self._kept.setdefault(fn, self._keep(fn, pace))
-        elif kept.state is not None and not kept.state.same(fn):
+        elif not kept.fits(fn):
             kept = self._kept[fn] = self._keep(fn, pace)
         elif kept.view is not None and not kept.view.is_current(kept.parcel.pending):
             parcel, view = self._renewed(fn, kept.parcel, kept.view)
@@ -82,7 +90,7 @@ class Parcels:
         """
         renewed = self._ledger.view(view.roots, whole=view.whole, before=view)
         if type(fn) is FunctionType:
-            itself = fn.__module__, fn.__qualname__.partition(".")[0]
+            itself = key_of(fn)
             if renewed.versions.get(itself) is not view.versions.get(itself):
                 key = STORED_KEY if parcel.key == STORED_KEY else uuid4().bytes
                 return replace(parcel, key=key), renewed
@@ -94,12 +102,13 @@ class Parcels:
             return _Kept(parcel, None, None)  # and is pickled by whoever sends it first
         state = state_of(fn) if type(fn) is FunctionType and not is_by_name(fn) else None
         view = None
+        objects: dict[Key, int] = {}
         try:
             packed, view = self._ledger.ship(fn)
-            parcel.shipment = self._store(packed)
+            parcel.shipment, objects = self._store(packed), _identities(packed.objects)
         except Exception as error:
             parcel.failure = error
-        return _Kept(parcel, view, state)
+        return _Kept(parcel, view, state, objects)
 
     def _view_beneath(self, fn: Any) -> View | None:
         """Return the view of the function, or class, that a callable of another kind consists of."""
@@ -118,6 +127,5 @@ class Parcels:
         return kept.view
 
 
-def is_by_name(fn: Any) -> bool:
-    """Return whether a function or class is what its module has under its name."""
-    return type(fn.__module__) is str and look_up(names_of(fn.__module__), fn.__qualname__) is fn
+def _identities(keys: Iterable[Key]) -> dict[Key, int]:
+    return {(module, name): id(names_of(module).get(name)) for module, name in keys}

@@ -49,7 +49,7 @@ class Packed:
 
     A reference is paired with whether it arrives as its value. A buffer may be in a file, or be the value of a
     reference: then a `Mapped`, or the place among the references, stands for it. `uses` are the globals that have to be
-    where it arrives.
+    where it arrives, `objects` those that stand for a part of it.
     """
 
     data: Any  # bytes, or a PickleBuffer of them where they are many
@@ -57,6 +57,7 @@ class Packed:
     references: list[tuple[Any, bool]] = field(default_factory=list)
     kind: str = ""
     uses: frozenset[Key] = frozenset()
+    objects: frozenset[Key] = frozenset()
 
     @property
     def size(self) -> int:
@@ -203,7 +204,7 @@ def _pack_thoroughly(obj: Any, packed: Packed, reducer: Reducer) -> None:
     except BaseException as error:
         raise PicklingFailed(f"an object of type {packed.kind!r} cannot be pickled: {describe(error)}") from error
     packed.data = file.getvalue()
-    packed.uses = frozenset(reducer.uses)
+    packed.uses, packed.objects = frozenset(reducer.uses), frozenset(reducer.objects)
 
 
 def pack_stream(items: Iterable[Any], reducer: Reducer, limit: int | None = None) -> Packed:
@@ -298,7 +299,7 @@ def unpack(packed: Packed, *, writable: bool = True, sole: bool = False) -> Any:
         buffers = [_opened(buffer, referents, copies=copies) for buffer in packed.buffers]
         if not writable:
             buffers = [memoryview(buffer).toreadonly() for buffer in buffers]
-        if referents:
+        if referents or packed.objects:
             return _Unpickler(packed.data, buffers, referents).load()
         return pickle.loads(packed.data, buffers=buffers)
     except BaseException as error:

@@ -36,6 +36,8 @@ class Reducer:
     ----------
     uses : set of Key
         The globals that are needed on arrival.
+    objects : set of Key
+        The globals that stand for a part of what is pickled, as `global_of` said.
     any_name : bool
         Whether a function may use any global.
     """
@@ -44,6 +46,7 @@ class Reducer:
         self.where = where
         self._bare_loggers = bare_loggers
         self.uses: set[Key] = set()
+        self.objects: set[Key] = set()
         self.any_name = False
         self._cells = Cells()
 
@@ -92,7 +95,7 @@ class Reducer:
         module = obj.__module__
         if not is_home(module) or look_up(names_of(module), obj.__qualname__) is not obj:
             return None
-        key = module, obj.__qualname__.partition(".")[0]
+        key = key_of(obj)
         if not self.is_apart(key):
             return None
         self.uses.add(key)
@@ -118,6 +121,11 @@ class Reducer:
             annotations = obj.__annotations__
         if annotations:
             self.uses.update((module, name) for name in names_in(annotations) if name in names)
+
+
+def key_of(obj: Any) -> Key:
+    """Return the global by which a function or class travels."""
+    return obj.__module__, obj.__qualname__.partition(".")[0]
 
 
 def named(module: str, qualname: str, mark: bytes | None = None) -> Any:

@@ -7,6 +7,7 @@ that. Apart from constants, a state refers to nothing that would not last withou
 from __future__ import annotations
 
 import functools
+import logging
 import weakref
 from collections.abc import Iterable
 from types import (
@@ -21,7 +22,7 @@ from types import (
 from typing import Any, Protocol
 
 from .functions import contents, global_names
-from .homes import MISSING, home_of, is_home, look_up, names_of
+from .homes import MISSING, home_of, is_by_name, is_home
 from .pickling import fingerprint
 from .reducing import Reducer
 
@@ -119,6 +120,15 @@ def is_constant(value: Any) -> bool:
     return kind in _CONSTANTS or (kind is tuple and all(type(item) in _CONSTANTS for item in value))
 
 
+def is_value(value: Any) -> bool:
+    """Return whether it makes no difference if there is a second one, as of a dtype, a date or a logger."""
+    kind = type(value)
+    if is_constant(value) or issubclass(kind, logging.Logger):
+        return True
+    by_hash: Any = kind.__hash__
+    return kind is not tuple and by_hash not in (None, object.__hash__) and not is_home(kind.__module__)
+
+
 def state_of(value: Any, above: frozenset[int] = frozenset()) -> State:
     """Return what a value is now; `above` are the identities of those that it is a part of."""
     kind = type(value)
@@ -139,17 +149,17 @@ def state_of(value: Any, above: frozenset[int] = frozenset()) -> State:
 
 def _is_elsewhere(function: FunctionType) -> bool:
     """Return whether a function travels by the name of a module that a worker imports."""
-    module = function.__module__
-    return type(module) is str and not is_home(module) and look_up(names_of(module), function.__qualname__) is function
+    return not is_home(function.__module__) and is_by_name(function)
 
 
 def _parts_of(value: Any) -> Any:
     if type(value) is FunctionType:
-        return _parts_of_function if home_of(value) is not None else _parts_of_stranger
+        return parts_of if home_of(value) is not None else _parts_of_stranger
     return _parts_of_cache if type(value) is _LRU_CACHE else _parts_of_class
 
 
-def _parts_of_function(function: FunctionType) -> list[Any]:
+def parts_of(function: FunctionType) -> list[Any]:
+    """Return what a function consists of."""
     parts: list[Any] = [function.__code__]
     if function.__defaults__:
         parts += function.__defaults__
@@ -165,7 +175,7 @@ def _parts_of_function(function: FunctionType) -> list[Any]:
 def _parts_of_stranger(function: FunctionType) -> list[Any]:
     """Return the parts of a function that travels by value, with copies of the globals that it uses."""
     names = function.__globals__
-    return _parts_of_function(function) + [names.get(name, MISSING) for name in sorted(global_names(function.__code__))]
+    return parts_of(function) + [names.get(name, MISSING) for name in sorted(global_names(function.__code__))]
 
 
 def _parts_of_cache(cached: Any) -> list[Any]:
