@@ -14,10 +14,11 @@ from ray import ObjectRef
 from .._actor.here import PROCESS
 from .._wire.framing import ChannelAddress
 from .._wire.interpreter import Interpreter
-from .._wire.ledger import Ledger, View
+from .._wire.ledger import Ledger
 from .._wire.logs import Levels
 from .._wire.pickling import Packed, pack
 from .._wire.protocol import Setup
+from .._wire.views import View
 from .large import LargeArguments
 from .logs import Logs
 from .oom import KernelKills

@@ -7,9 +7,10 @@ from typing import Any
 
 from .homes import find_homes, names_of, reloads
 from .images import PROCESS, Update
-from .ledger import Bundle, Ledger, Version, View
+from .ledger import Ledger
 from .pickling import Packed
 from .reducing import Key
+from .views import Bundle, Version, View
 
 
 class Holdings:

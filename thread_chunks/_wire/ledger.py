@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import count
 from types import FunctionType
 from typing import Any
@@ -22,7 +21,8 @@ from ..errors import PicklingFailed
 from .homes import MAIN, MISSING, find_homes, is_by_name, is_home, names_of
 from .pickling import PLAIN, Packed, describe, pack, pack_stream
 from .reducing import Key, Reducer, key_of
-from .states import Constant, State, is_constant, is_value, parts_of, state_of
+from .states import Constant, is_constant, is_value, parts_of, state_of
+from .views import PAUSE, Bundle, Version, View
 
 # A global that no function names goes along if its pickle has no more bytes than this, and all of them take no more
 # than so many bytes and seconds of CPU time. More, and programs with large data wait for what no call may ever use. The
@@ -31,85 +31,7 @@ _SMALL = 2**18
 _SMALL_IN_ALL = 2**22
 _BRIEF_IN_ALL = 0.2
 
-# A check that takes longer than this (s) is not made again, while calls are pending, before so many times as long
-# have passed. Less, and changes in place of large objects are seen late; more, and `submit` takes its time with them.
-_LONG_CHECK = 1e-3
-_PAUSE = 20
-
 _IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
-
-
-@dataclass(slots=True, eq=False)
-class Bundle:
-    """Globals that were pickled together, so that they share what they shared. `number` tells their order."""
-
-    number: int
-    shipment: Any  # what the cluster made of the pickle
-
-
-@dataclass(slots=True, eq=False)
-class Version:
-    """A global as it was: how it travels (None: there is no global of the name), what it was, what it uses in turn."""
-
-    bundle: Bundle | None
-    state: State
-    uses: set[Key] = field(default_factory=set)
-    shares: dict[Key, Version] = field(default_factory=dict)  # the globals that it refers to as objects
-    partners: set[Key] = field(default_factory=set)  # of the bundle, those with which it shares a part
-    any_name: bool = False
-
-    def join(self, key: Key, other: Version, other_key: Key) -> None:
-        """Note that it has parts of another, and needs what these need. The two go together, and share these parts."""
-        for version, partner in ((self, other_key), (other, key)):
-            version.partners.add(partner)
-            version.uses.add(partner)
-        self.uses |= other.uses - {key}
-        self.shares |= {each: version for each, version in other.shares.items() if each != key}
-        self.any_name |= other.any_name
-
-
-class View:
-    """The globals that a function needs.
-
-    Attributes
-    ----------
-    roots : frozenset of Key
-        Those that it names itself.
-    versions : dict
-        The versions of all that it needs.
-    rest : dict
-        The versions of what no function names, for who looks globals up by names that it makes up.
-    """
-
-    def __init__(
-        self, roots: frozenset[Key], versions: dict[Key, Version], rest: dict[Key, Version], whole: bool
-    ) -> None:
-        self.roots, self.versions, self.rest, self.whole = roots, versions, rest, whole
-        self._constants: list[tuple[dict[str, Any], str, Any]] = []
-        self._others: list[tuple[dict[str, Any], str, State]] = []
-        for (module, name), version in versions.items():
-            state = version.state
-            if isinstance(state, Constant):
-                self._constants.append((names_of(module), name, state.value))
-            else:
-                self._others.append((names_of(module), name, state))
-        self._seconds = 0.0  # that the last check took
-        self._checked = time.perf_counter()
-
-    def is_current(self, pending: bool = False) -> bool:
-        """Return whether all is what it was; `pending` is whether calls that use it are not over yet."""
-        for names, name, value in self._constants:
-            if names.get(name, MISSING) is not value:
-                return False
-        if not self._others:
-            return not self.whole
-        began = time.perf_counter()
-        if pending and self._seconds > _LONG_CHECK and began - self._checked < _PAUSE * self._seconds:
-            return not self.whole
-        same = all(state.same(names.get(name, MISSING)) for names, name, state in self._others)
-        self._checked = time.perf_counter()
-        self._seconds = self._checked - began
-        return same and not self.whole
 
 
 class _Bundling(Reducer):
@@ -265,14 +187,14 @@ class Ledger:
             capture.bring(roots)
             whole = whole or any(version.any_name for version in capture.found.values())
             began = time.perf_counter()
-            if whole or began - self._looked > _PAUSE * self._seconds:
+            if whole or began - self._looked > PAUSE * self._seconds:
                 self._rest = self._look(capture, whole=whole)
                 self._looked = time.perf_counter()
                 self._seconds = self._looked - began
             found, versions = capture.found, self._versions
             rest = {key: kept for key, kept in self._rest.items() if key not in found and versions.get(key) is kept}
             if whole:
-                capture.bring({*rest, *self._versions})
+                capture.bring({*rest, *self._versions}, asked=False)
             if before is not None and before.versions == capture.found and before.rest == rest:
                 return before
             return View(frozenset(roots), capture.found, rest, whole)
@@ -309,16 +231,16 @@ class _Capture:
     ) -> None:
         self.found: dict[Key, Version] = {}
         self._small = small
-        self._asked = False  # whether calls need what is brought
+        self._asked = False  # whether code names what is brought
         self._bare_loggers = bare_loggers
         self._versions = versions
         self._store = store
         self._checked: dict[Key, bool] = {}
         self._objects: dict[int, list[Key]] | None = None
 
-    def bring(self, roots: Iterable[Key]) -> None:
-        """Find the present versions of some globals, and of what they use."""
-        self._asked = True
+    def bring(self, roots: Iterable[Key], *, asked: bool = True) -> None:
+        """Find the present versions of some globals, and of what they use; `asked` is whether code names them."""
+        self._asked = asked
         todo = [key for key in roots if key not in self.found]
         while todo:
             stale = [key for key in todo if self.current(key) is None]

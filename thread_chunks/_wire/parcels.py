@@ -13,11 +13,12 @@ from uuid import uuid4
 from .._calls.functions import Function, Parcel
 from .._calls.pace import Pace
 from .homes import is_by_name, is_home, names_of
-from .ledger import Ledger, View
+from .ledger import Ledger
 from .pickling import Packed
 from .protocol import CARRIED_KEY, STORED_KEY
 from .reducing import Key, key_of
 from .states import State, state_of
+from .views import View
 
 
 @dataclass(slots=True)
