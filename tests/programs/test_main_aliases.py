@@ -38,13 +38,12 @@ PROGRAM = """
     def in_container(): return config["x"] is x, config["list"][0] is x, config["list"][1] is config["x"]
     def in_object(): return object_.held is a, object_.deep["deep"][0] is x
     def in_class(): return Class.attribute is a, Class.other is x, list(Class.attribute)
-    def between(): return object_.held is Class.attribute, object_.held is data.held
     def by_closure(): return closed()
-    def in_tuple(): return several[0] is a, several is again, several[1] is x, queue[0] is several[0]
+    def in_tuple(): return several[0] is a, several is again, several[1] is x, queue[0] is a
     def of_arrays(): return array is array_too, array.tolist()
     def of_functions(): return one is one_too, one is other, one() is b, closed() == closure()()
-    def of_data(): return data is data_too, data is similar, data.held is a, data.held is similar.held
-    ALL = (plain, through_a, only_b, only_x, only_config, in_container, in_object, in_class, between, by_closure,
+    def of_data(): return data is data_too, data is similar, data.held is a
+    ALL = (plain, through_a, only_b, only_x, only_config, in_container, in_object, in_class, by_closure,
            in_tuple, of_arrays, of_functions, of_data)
 
     def forked(function):

@@ -201,3 +201,43 @@ def test_models_of_libraries(tmp_path):
         "(Admin(name='a', tags=[3], level=1), True, Point(x=1, y=2), User(name='b', tags=[]))",
         "True True",
     ]
+
+
+def test_what_is_rebuilt_finds_what_it_needs(joined, tmp_path):
+    """Code that runs as objects arrive has its globals; what classes and loggers are is the driver's, to the last."""
+    script = """
+    import copy, copyreg, enum, logging, weakref
+    class Planet(enum.Enum):
+        EARTH = (5.9, 6.3)
+        def __init__(self, mass, radius): self.mass, self.radius = mass, radius
+    class Built:
+        def __init__(self, n): self.n = n + OFFSET + sum(TABLE)
+        def __reduce__(self): return build, (0,)
+    class Registered:
+        def __init__(self, n): self.n = n
+        def method(self): return self.n
+    def build(n): return Built(n)
+    def of_registered(obj): return Registered, (obj.n + OFFSET,)
+    def made():
+        class Inner: pass
+        return Inner
+    copyreg.pickle(Registered, of_registered)
+    OFFSET, TABLE = 2, [1, 1]
+    built, Local, registered, log = [Built(0)], made(), Registered(1), logging.getLogger("ours.deep")
+    method = weakref.WeakMethod(registered.method)
+    log.setLevel(logging.WARNING)
+    def view():
+        return (Planet.EARTH.mass, built[0].n, Local.__qualname__, copy.copy(Registered(1)).n, log.getEffectiveLevel(),
+                method()() == registered.n, hasattr(Registered, "method"))
+    with ChunkExecutor(1) as executor:
+        print(executor.submit(view).result())
+        log.setLevel(logging.DEBUG)
+        method = None
+        del Registered.method
+        def view(): return log.getEffectiveLevel(), hasattr(Registered, "method")
+        print(executor.submit(view).result())
+    """
+    assert run(script, tmp_path, **joined) == [
+        "(5.9, 4, 'made.<locals>.Inner', 3, 30, True, True)",
+        "(10, False)",
+    ]

@@ -7,6 +7,8 @@ What came of it arrives as the contents of the classes, so nothing of it is run 
 from __future__ import annotations
 
 import abc
+import copyreg
+import enum
 import typing
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +28,7 @@ _marks: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
 _PLAIN_METACLASSES = (type, abc.ABCMeta, type(typing.Protocol))
 
 # What a class has to have from the beginning on.
-_AT_BIRTH = ("__module__", "__qualname__", "__slots__", "__orig_bases__", "_is_protocol", "__firstlineno__")
+_AT_BIRTH = ("__module__", "__slots__", "__orig_bases__", "_is_protocol", "__firstlineno__")
 
 
 def mark_of(cls: type) -> bytes:
@@ -60,12 +62,15 @@ def reduce_class(cls: type, reduced: Reduced, *, renewed: str | None) -> Reduced
     plain = next(kind for kind in type.mro(metaclass) if not is_home(kind.__module__))
     if plain in _PLAIN_METACLASSES:
         own = vars(cls)
-        birth = {name: own[name] for name in _AT_BIRTH if name in own}
+        birth = {name: own[name] for name in _AT_BIRTH if name in own} | {"__qualname__": cls.__qualname__}
         make, args = _construct, (metaclass, cls.__name__, cls.__bases__, birth)
         attributes = {name: value for name, value in state[0].items() if type(value) is not MemberDescriptorType}
         state = (attributes, *state[1:])
     state = (_with_annotations(cls, state[0]), *state[1:])
-    return _make, (mark_of(cls), make, args), (setter, state, renewed), None, None, _fill
+    # An enum's members have what its `__init__` or `__new__` gave them.
+    members = [(each, dict(vars(each))) for each in list[Any](cls)] if isinstance(cls, enum.EnumMeta) else None
+    contents = setter, state, members, copyreg.dispatch_table.get(cls)
+    return _make, (mark_of(cls), make, args), (renewed, contents), None, None, _fill
 
 
 def _with_annotations(cls: type, attributes: dict[str, Any]) -> dict[str, Any]:
@@ -101,11 +106,25 @@ def _make(mark: bytes, make: Callable[..., type], args: tuple[Any, ...]) -> type
 _unfilled: weakref.WeakSet[type] = weakref.WeakSet()  # the classes that are new here, and have no contents yet
 
 
-def _fill(cls: type, state: tuple[Callable[[type, Any], Any], Any, str | None]) -> None:
-    setter, contents, renewed = state
+def _fill(cls: type, state: tuple[str | None, tuple[Any, ...]]) -> None:
+    renewed, (setter, contents, members, reducer) = state
     if cls in _unfilled or (renewed is not None and renewed in wanted):
         setter(cls, contents)
+        if members is None:
+            _drop_others(cls, contents[0])
+        for member, attributes in members or ():
+            vars(member).update(attributes)
+        if reducer is not None:
+            copyreg.pickle(cls, reducer)
         _unfilled.discard(cls)
+
+
+def _drop_others(cls: type, attributes: dict[str, Any]) -> None:
+    """Delete what the driver has deleted."""
+    for name, value in list(vars(cls).items()):
+        if name not in attributes and not name.startswith("__") and type(value) is not MemberDescriptorType:
+            with suppress(AttributeError, TypeError):
+                type.__delattr__(cls, name)
 
 
 def _construct(metaclass: type, name: str, bases: tuple[type, ...], birth: dict[str, Any]) -> type:

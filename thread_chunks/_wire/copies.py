@@ -111,6 +111,11 @@ def _reference(reference: weakref.ref[Any]) -> Reduced:
     return (_gone, ()) if obj is None else (weakref.ref, (obj,))
 
 
+def _method(reference: weakref.WeakMethod[Any]) -> Reduced:
+    method = reference()
+    return (_gone, ()) if method is None else (weakref.WeakMethod, (method,))
+
+
 def _gone() -> Callable[[], None]:
     return weakref.ref(type("_Gone", (), {})())
 
@@ -137,12 +142,16 @@ def _make_logger(name: str | None) -> logging.Logger:
     return logging.getLogger(name)
 
 
+_set: dict[logging.Logger, list[Any]] = {}  # the handlers and filters that loggers have from the driver
+
+
 def _set_loggers(_: logging.Logger, chain: list[tuple[str | None, int, bool, list[Any], list[Any]]]) -> None:
     for name, level, propagate, handlers, filters in chain:
         logger = logging.getLogger(name)
-        if not logger.handlers and not logger.filters:  # else the user's code in the worker has set it up
+        if [*logger.handlers, *logger.filters] == _set.get(logger, []):  # else code in the worker has set it up
             logger.setLevel(level)
             logger.propagate, logger.handlers, logger.filters = propagate, handlers, filters
+            _set[logger] = [*handlers, *filters]
 
 
 def _file(file: Any) -> Any:
@@ -218,6 +227,7 @@ _COPIES: dict[type, Callable[[Any], Any]] = {
     weakref.WeakValueDictionary: _weak,
     weakref.WeakSet: _weak_set,
     weakref.ref: _reference,
+    weakref.WeakMethod: _method,
     queue.SimpleQueue: _simple_queue,
     memoryview: _memory,
     logging.Logger: _logger,

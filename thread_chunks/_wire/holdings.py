@@ -54,8 +54,13 @@ class Holdings:
         if modules == self._modules and not (bundles or needed or gone or again):
             return None
         modules, self._modules = [] if modules == self._modules else modules, modules
+        needed.sort(key=self._number)  # what is in one bundle may need what is in those before
         ordered = sorted(bundles, key=lambda bundle: bundle.number)
         return Update(PROCESS, modules, [(bundle.shipment, bundles[bundle]) for bundle in ordered], needed, gone, again)
+
+    def _number(self, key: Key) -> int:
+        bundle = self._held[key].bundle
+        return -1 if bundle is None else bundle.number
 
     def _add(self, view: View, bundles: dict[Bundle, list[Key]], needed: list[Key], gone: list[Key]) -> None:
         for key, version in view.versions.items():

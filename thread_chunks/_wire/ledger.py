@@ -34,6 +34,14 @@ _BRIEF_IN_ALL = 0.2
 _IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
 
 
+class _Late(BaseException):
+    """Signal that an object needs code which is not there yet."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__(key)
+        self.key = key
+
+
 class _Bundling(Reducer):
     """Pickle globals together, and find out which others belong with them."""
 
@@ -48,10 +56,14 @@ class _Bundling(Reducer):
         super().__init__(bare_loggers=bare_loggers)
         self._current = current
         self._objects = objects
-        self._queue = deque(keys)
+        self._code: deque[Key] = deque()  # what others may need as they are rebuilt goes first
+        self._data: deque[Key] = deque()
         self._used: dict[Key, set[Key]] = {}
         self.versions: dict[Key, Version] = {}
-        self._mine = set(self._queue)
+        self._mine: set[Key] = set()
+        self._in_data = True  # whether the present global is no code
+        for each in keys:
+            self._put(each)
         self._key: Key = (MAIN, "")
         self._owners: dict[int, Key] = {}  # of each part, the global that it was pickled with
         self._joined: set[Key] = set()  # the globals that have parts of the present one
@@ -60,8 +72,9 @@ class _Bundling(Reducer):
         if key not in self._mine:
             if self._current(key) is not None:
                 return True
-            self._mine.add(key)
-            self._queue.append(key)
+            self._put(key)
+            if self._in_data and key in self._code:
+                raise _Late(key)
         if key != self._key:  # it may be pickled within this one
             self._used.setdefault(key, set()).add(self._key)
             self.uses.add(key)
@@ -92,19 +105,34 @@ class _Bundling(Reducer):
         elif is_home(obj.__module__):
             self.uses.add(key_of(obj))
 
+    def place_of(self, obj: Any) -> str:
+        keys = self._objects.get(id(obj))
+        return _place(keys[0]) if keys else self.where
+
     def renews(self, cls: type) -> str | None:
         return f"{cls.__module__}:{cls.__qualname__}"
 
+    def _put(self, key: Key) -> None:
+        self._mine.add(key)
+        value = names_of(key[0]).get(key[1], MISSING)
+        if is_constant(value) or issubclass(type(value), (FunctionType, type)):
+            self._code.append(key)
+        elif self._in_data:
+            self._data.append(key)
+        else:
+            self._data.appendleft(key)  # before what may be rebuilt by code that uses it
+
     def items(self) -> Iterator[tuple[str, str, Any]]:
         """Yield each global, for `pack_stream`."""
-        while self._queue:
-            self._key = key = self._queue.popleft()
+        while self._code or self._data:
+            self._in_data = not self._code
+            self._key = key = (self._code or self._data).popleft()
             module, name = key
             value = names_of(module).get(name, MISSING)
             if value is MISSING:
                 self.versions[key] = Version(None, Constant(MISSING))
                 continue
-            self.where = f"the global {name!r} of {module}"
+            self.where = _place(key)
             self.uses, self.any_name = self._used.setdefault(key, set()), False
             self._joined = set()
             version = self.versions[key] = Version(None, state_of(value), self.uses)
@@ -114,8 +142,7 @@ class _Bundling(Reducer):
                 version.join(key, self.versions[other], other)
             for used in list(self.uses):
                 if used not in self._mine and self._current(used) is None:
-                    self._mine.add(used)
-                    self._queue.append(used)
+                    self._put(used)
 
 
 class _Holding(Reducer):
@@ -131,6 +158,11 @@ class _Holding(Reducer):
             self.objects.add(key)
             return key
         return None
+
+
+def _place(key: Key) -> str:
+    module, name = key
+    return f"the global {name!r} of {module}"
 
 
 def _holds_objects(function: FunctionType) -> bool:
@@ -241,14 +273,21 @@ class _Capture:
     def bring(self, roots: Iterable[Key], *, asked: bool = True) -> None:
         """Find the present versions of some globals, and of what they use; `asked` is whether code names them."""
         self._asked = asked
-        todo = [key for key in roots if key not in self.found]
+        todo = list(roots)
         while todo:
-            stale = [key for key in todo if self.current(key) is None]
+            stale: dict[Key, None] = {}  # which are packed together, as they may need each other
+            while todo:
+                key = todo.pop()
+                if key in self.found or key in stale:
+                    continue
+                if (version := self.current(key)) is None:
+                    stale[key] = None
+                else:
+                    self.found[key] = version
+                    todo.extend(version.uses)
             if stale:
-                self.pack(stale)
-            found = {key: self._versions[key] for key in todo}
-            self.found.update(found)
-            todo = [key for key in {use for version in found.values() for use in version.uses} if key not in self.found]
+                self.pack(list(stale))
+                todo.extend(stale)
         self._asked = False
 
     def current(self, key: Key) -> Version | None:
@@ -287,11 +326,14 @@ class _Capture:
         """Pickle globals with those that belong to them; return how many bytes they take, and which they are."""
         if self._objects is None:
             self._objects = find_objects()
-        bundling = _Bundling(self.current, self._with_partners(keys), self._objects, bare_loggers=self._bare_loggers)
+        keys = self._with_partners(keys)
+        bundling = _Bundling(self.current, keys, self._objects, bare_loggers=self._bare_loggers)
         try:
             packed = pack_stream(bundling.items(), bundling, limit)
         except OverflowError:
             raise
+        except _Late as late:
+            return self.pack([late.key, *keys], limit)
         except BaseException as error:
             raise PicklingFailed(f"{bundling.where} cannot be pickled: {describe(error)}") from error
         bundle = Bundle(next(_numbers), self._store(packed))

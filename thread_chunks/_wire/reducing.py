@@ -54,6 +54,10 @@ class Reducer:
         """Return whether a global is not in this pickle; else it is pickled here, by value."""
         return True
 
+    def place_of(self, obj: Any) -> str:
+        """Return where an object is, for errors."""
+        return self.where
+
     def renews(self, cls: type) -> str | None:
         """Return the name of a class whose contents are to be taken over where the class is known."""
         return None
@@ -88,7 +92,7 @@ class Reducer:
         elif self._bare_loggers and issubclass(kind, logging.Logger):
             return by_value(obj)
         elif self.where or kind is functools.cached_property:
-            return reduce_copy(obj, self.where, plainly)
+            return reduce_copy(obj, self.place_of(obj), plainly)
         return by_value(obj)
 
     def _by_name(self, obj: Any) -> Reduced | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -97,6 +97,18 @@ class _Parts:
         return len(parts) == len(self._states) and all(map(_is_same, self._states, parts))
 
 
+class _Settings:
+    """A logger, of which the settings count, and those of the loggers above it."""
+
+    __slots__ = ("_settings",)
+
+    def __init__(self, value: logging.Logger) -> None:
+        self._settings = list(_settings(value))
+
+    def same(self, value: Any) -> bool:
+        return issubclass(type(value), logging.Logger) and list(_settings(value)) == self._settings
+
+
 class _Wrapping:
     """A `property`, `classmethod` or the like, which is made anew for nothing: what it wraps counts."""
 
@@ -142,6 +154,8 @@ def state_of(value: Any, above: frozenset[int] = frozenset()) -> State:
         return _Parts(value, above)
     if kind in (classmethod, staticmethod, property):
         return _Wrapping(value, above)
+    if kind in (logging.Logger, logging.RootLogger):
+        return _Settings(value)
     if kind in _OF_CLASSES:
         return _OfKind(value)
     return _Digest(value)
@@ -184,6 +198,14 @@ def _parts_of_cache(cached: Any) -> list[Any]:
 
 def _parts_of_class(cls: type) -> list[Any]:
     return _flat(item for item in vars(cls).items() if item[0] not in _NOT_COMPARED)
+
+
+def _settings(logger: logging.Logger) -> Iterator[Any]:
+    each: logging.Logger | None = logger
+    while each is not None:
+        handlers = [(id(handler), handler.level) for handler in each.handlers]
+        yield id(each), each.level, each.propagate, handlers, list(map(id, each.filters))
+        each = each.parent
 
 
 def _flat(items: Iterable[tuple[str, Any]]) -> list[Any]:
