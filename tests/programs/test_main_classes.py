@@ -218,8 +218,11 @@ def test_what_is_rebuilt_finds_what_it_needs(joined, tmp_path):
         def method(self): return self.n
     def build(n): return Built(n)
     def of_registered(obj): return Registered, (obj.n + OFFSET,)
+    class Outer:
+        class Inner: n = 1
+    def __private(): return Outer.Inner.n
     def made():
-        class Inner: pass
+        class Inner: n = Outer.Inner.n
         return Inner
     copyreg.pickle(Registered, of_registered)
     OFFSET, TABLE = 2, [1, 1]
@@ -228,16 +231,18 @@ def test_what_is_rebuilt_finds_what_it_needs(joined, tmp_path):
     log.setLevel(logging.WARNING)
     def view():
         return (Planet.EARTH.mass, built[0].n, Local.__qualname__, copy.copy(Registered(1)).n, log.getEffectiveLevel(),
-                method()() == registered.n, hasattr(Registered, "method"))
+                method()() == registered.n, hasattr(Registered, "method"), Outer.Inner.n, Local.n)
     with ChunkExecutor(1) as executor:
         print(executor.submit(view).result())
         log.setLevel(logging.DEBUG)
-        method = None
+        method, Outer.Inner.n, Local.n = None, 2, 3
         del Registered.method
-        def view(): return log.getEffectiveLevel(), hasattr(Registered, "method")
+        def view(): return log.getEffectiveLevel(), hasattr(Registered, "method"), Outer.Inner.n, Local.n
         print(executor.submit(view).result())
+        print(executor.submit(lambda: "__private" in globals()).result())
     """
     assert run(script, tmp_path, **joined) == [
-        "(5.9, 4, 'made.<locals>.Inner', 3, 30, True, True)",
-        "(10, False)",
+        "(5.9, 4, 'made.<locals>.Inner', 3, 30, True, True, 1, 1)",
+        "(10, False, 2, 3)",
+        "True",
     ]

@@ -9,6 +9,7 @@ what a worker has changed stays as long as the driver leaves it alone.
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections import deque
@@ -31,7 +32,8 @@ _SMALL = 2**18
 _SMALL_IN_ALL = 2**22
 _BRIEF_IN_ALL = 0.2
 
-_IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
+_OF_IPYTHON = re.compile("_+|_i*|_i?[0-9]+|_[oid]h|_exit_code|In|Out|exit|quit|get_ipython|open")
+_OF_MODULES = re.compile("__[a-z]+__")  # which `describe_modules` sends, or every module has
 
 
 class _Late(BaseException):
@@ -65,6 +67,7 @@ class _Bundling(Reducer):
         for each in keys:
             self._put(each)
         self._key: Key = (MAIN, "")
+        self._value: Any = MISSING
         self._owners: dict[int, Key] = {}  # of each part, the global that it was pickled with
         self._joined: set[Key] = set()  # the globals that have parts of the present one
 
@@ -110,7 +113,7 @@ class _Bundling(Reducer):
         return _place(keys[0]) if keys else self.where
 
     def renews(self, cls: type) -> str | None:
-        return f"{cls.__module__}:{cls.__qualname__}"
+        return ":".join(self._key if cls is self._value else key_of(cls))
 
     def _put(self, key: Key) -> None:
         self._mine.add(key)
@@ -128,7 +131,7 @@ class _Bundling(Reducer):
             self._in_data = not self._code
             self._key = key = (self._code or self._data).popleft()
             module, name = key
-            value = names_of(module).get(name, MISSING)
+            self._value = value = names_of(module).get(name, MISSING)
             if value is MISSING:
                 self.versions[key] = Version(None, Constant(MISSING))
                 continue
@@ -361,5 +364,5 @@ def find_objects() -> dict[int, list[Key]]:
 def _names() -> Iterator[Key]:
     for module in list(find_homes()):
         for name in list(names_of(module)):
-            if not name.startswith("_") and name not in _IPYTHON:
+            if not (_OF_IPYTHON.fullmatch(name) or _OF_MODULES.fullmatch(name)):
                 yield module, name
