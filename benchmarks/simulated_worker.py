@@ -1,4 +1,4 @@
-"""A worker without a process: what becomes of its blocks, and what it answers.
+"""A worker without a process, which runs blocks and answers by a simulated clock.
 
 It does nothing by itself. In `simulation` a clock drives it, and in the tests of the dispatcher each test does. They
 differ in how messages travel, and in what calls return.
@@ -69,7 +69,7 @@ class SimulatedWorker(ABC):
 
     @abstractmethod
     def surrender(self, block: Block) -> None:
-        """Ask for what there is of a block; `give_back` is called when the message arrives."""
+        """Ask for the finished calls of a block; `give_back` is called when the message arrives."""
 
     @abstractmethod
     def compute(self, calls: Sequence[Any]) -> list[Any]:

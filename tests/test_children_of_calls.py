@@ -42,7 +42,7 @@ def _read_nothing():
     ctypes.string_at(0)
 
 
-# What a child does, and the exit status that it then has in a standard pool's worker.
+# Ways for a child to end, and its exit status then in a worker of a standard pool.
 ENDS = {
     "_exit": (4, os._exit, 4),
     "kill": (-signal.SIGKILL, _end_by_signal, signal.SIGKILL),

@@ -15,7 +15,7 @@ from thread_chunks import Chunker, LabelledActor, RemoteLabelledActor, chunk, co
 pytestmark = pytest.mark.usefixtures("ray_up")
 
 
-power = pow  # of a module that each actor can import, as Ray demands for what its actors are made with
+power = pow  # in a module that each actor can import, since Ray imports the arguments of actors
 
 
 def total(*args):

@@ -31,7 +31,7 @@ for name in HIDDEN if WHICH == "all" else [WHICH]:
     elif hasattr(HIDDEN[name], name):
         delattr(HIDDEN[name], name)
     if name == "AF_UNIX":
-        def pair_of_sockets():  # as Python has it where there are no Unix sockets
+        def pair_of_sockets():  # as in Python on systems without Unix sockets
             with socket.create_server(("127.0.0.1", 0)) as server:
                 one = socket.create_connection(server.getsockname())
                 return one, server.accept()[0]

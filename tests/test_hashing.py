@@ -113,7 +113,7 @@ SOUND = [
 ]
 
 
-# What `hash_of` returned for them then; some pickles differ between versions of Python and numpy.
+# The earlier results of `hash_of`. Some pickles differ between versions of Python and NumPy.
 RECORDED = (
     "7aa3631cc45701e2df0e03ef7162f2cb",
     "447c9b91979309c26c768a553334c01c",
@@ -223,7 +223,7 @@ def test_items_that_have_no_order():
     assert hash_of({frozenset({1}): 1, frozenset({2}): 2}) == hash_of({frozenset({2}): 2, frozenset({1}): 1})
 
 
-# Each value as source code, and what tells it from others.
+# Each value as source code, and a test that recognises it.
 TEXTS = st.sampled_from(["", "a", "b", "apple", "pear", "zebra", "\u00e9"])
 ATOMS = st.one_of(st.integers(-3, 40), TEXTS, st.booleans(), st.none(), st.sampled_from([0.5, 2.0, b"a", 1j])).map(
     lambda value: (ascii(value), (type(value).__name__, repr(value)))

@@ -32,7 +32,7 @@ class Actor:
         self.calls = deque()  # of Ray's: (name, argument, future)
         self.way = deque()  # payloads that are under way to it
         self.inbox = deque()  # those that have arrived
-        self.back = deque()  # what it has said, under way to the driver
+        self.back = deque()  # its messages on their way to the driver
         self.done = []  # the numbers of the orders that it has carried out
         self.stay = None  # the call in which it is attached
         self.dead = False

@@ -71,7 +71,7 @@ def test_a_block_is_overdue_well_after_its_time():
         pace = pace_of(seconds)
         length = pace.block_length(10**9, 1)
         assert pace.overdue(length) >= max(0.02, 2 * length * seconds)
-        assert pace.overdue(length) < 0.3  # and so what is finished is not held back for 0.5 s
+        assert pace.overdue(length) < 0.3  # so finished values are not delayed by 0.5 s
 
 
 @given(
@@ -92,5 +92,5 @@ def test_blocks_are_longer_where_so_many_workers_ask_for_them_that_the_driver_is
         pace.observe(calls=100, seconds=1.0)
     seconds = {workers: pace.block_length(10**9, workers) * 0.01 for workers in (2, 20, 1000, 100_000)}
     assert seconds == pytest.approx({2: TARGET, 20: TARGET, 1000: 1.0, 100_000: 10.0}, rel=0.05)
-    assert pace.block_length(waiting=10_000, workers=10_000) == 100  # not shorter than what it takes to serve all
+    assert pace.block_length(waiting=10_000, workers=10_000) == 100  # longer than it takes to serve all
     assert pace.block_length(waiting=100, workers=100) == 2  # twice that

@@ -22,7 +22,7 @@ from insides import with_thread
 from thread_chunks import ExecutorBroken, PicklingFailed, UnpicklingFailed, WorkerLost
 
 LOST = (WorkerLost, ExecutorBroken, cf.CancelledError)
-# Never the same one twice, as what plays an actor that was killed may be late, and run its call in the next example.
+# Never the same one twice: the thread of a killed actor may be late, and run its call in the next example.
 numbers = itertools.count(1)
 ran = []  # the numbers that were squared, in whatever thread plays the actor
 
@@ -36,7 +36,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.executor = None
-        self.futures = []  # (future, what it may end with)
+        self.futures = []  # (future, its possible outcomes)
         self.series = []  # (iterator, numbers)
         self.threads = []
 
@@ -119,7 +119,7 @@ class Machine(RuleBasedStateMachine):
             self.executor.shutdown(wait=False)
         elif how == "cancel":
             self.executor.shutdown(wait=False, cancel_futures=True)
-        self.executor = None  # promise f: nothing else keeps it, but iterators that feed a series
+        self.executor = None  # promise f: only iterators that feed a series keep it alive
 
     def teardown(self):
         if self.executor is not None:

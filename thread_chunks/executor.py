@@ -599,8 +599,7 @@ class ChunkExecutor(Maps):
     ) -> None:
         if exc_type is not None and issubclass(exc_type, KeyboardInterrupt) and not self._engine.is_inherited:
             self.kill_workers()
-            # Not for the end of Ray, which takes another second: whoever starts it next waits for that, and the
-            # interpreter's exit does.
+            # Do not wait for the end of Ray, which takes another second. The next start and the interpreter's exit do.
             self._engine.settle(_PROMPT)
         else:
             self.shutdown()

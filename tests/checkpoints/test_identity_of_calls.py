@@ -77,7 +77,7 @@ def test_functions_that_share_keys_do_not_share_arguments(make, path):
         assert list(ex.map(lambda x, y: y + 1, ["a"], [2], path=path, key=lambda x, y: x)) == [3]
     assert Checkpoint.load(path).parameters == [["a", 2]]
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # nothing is stale: both have their values
+        warnings.simplefilter("error")  # none is stale: both have their values
         assert list(ex.map(lambda x, y: y, ["a"], [1], path=path, key=lambda x, y: x)) == [1]
 
 

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-_seen = []  # what the present test gave to an executor
+_seen = []  # the objects that the present test gave to an executor
 
 
 @pytest.fixture(autouse=True)

@@ -124,7 +124,7 @@ def test_generator_and_coroutine_functions_fail_as_their_values_cannot_be_pickle
 def test_bound_method_as_the_stored_function(make):
     scaled = Scaled(2)
     executor = make(scaled.method, 1)
-    scaled.factor = 100  # which a message of its own would carry
+    scaled.factor = 100  # which another message would carry
     assert executor.submit(scaled.method, 1).result() == -2
 
 

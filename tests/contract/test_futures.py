@@ -109,7 +109,7 @@ def test_nothing_refers_to_what_is_resolved(make, tmp_path, request):
     def boom(thing):
         raise Boom(thing)
 
-    def gone(reference):  # by itself: what takes a garbage collection may take gigabytes until then
+    def gone(reference):  # without a garbage collection, until which gigabytes might pile up
         deadline = time.monotonic() + 20
         while reference() is not None and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -100,7 +100,7 @@ def test_it_may_come_by_keyword_or_in_a_partial_function_or_twice_in_a_call(make
     futures += [executor.submit(total, 6, {"one": common, "other": common})]
     expected = total(0, array())[1]
     assert [future.result() for future in futures[:6]] == [(number, expected) for number in range(6)]
-    # What is one object in a call is one on arrival: the second look sees what the first one has changed.
+    # Two references to one object arrive as such: the second look sees the change of the first.
     assert futures[6].result() == (6, 2 * expected + 3)
     (tmp_path / "go").touch()
     assert blocker.result() == "started"

@@ -157,7 +157,7 @@ def test_memory_limit_is_told_to_ray(executor_on_ray):
     list(executor.map(nap, [0.3] * 4, chunksize=1))
     limits = 2 * 300 * 2**20
     deadline = time.monotonic() + 30
-    # What others have asked for, whose actors are ending, may be given back late.
+    # Resources of other tests' actors, which are ending, may be given back late.
     while ray.cluster_resources()["memory"] - ray.available_resources()["memory"] != limits:
         assert time.monotonic() < deadline
         time.sleep(0.1)

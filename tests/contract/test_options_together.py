@@ -132,5 +132,5 @@ def check(kinds, seeds, got, error, retries, options, *, is_first):
 def possible_outcomes(number, kind, seeds, retries):
     value = (number, seeds[number])
     outcomes = {"returns": {value}, "raises": {LookupError}, "dies": {WorkerLost}, "dies once": {value}}[kind]
-    # What was sent along with a call that ends its worker is lost with it, which uses up a retry; then it is run alone.
+    # Calls that were sent with one that ends its worker are lost with it. That uses up a retry; then each runs alone.
     return outcomes | ({WorkerLost} if retries < (2 if kind == "dies once" else 1) else set())

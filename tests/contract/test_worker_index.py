@@ -47,7 +47,7 @@ def test_one_that_takes_the_place_of_another_takes_its_number(make, tmp_path, ex
     executor = make.fresh(2)
     assert meet_all(executor, tmp_path / "before", 2) == [0, 1]
     if executor_class is FakeExecutor:
-        future = executor.submit(time.sleep, 1)  # a thread goes on that is killed
+        future = executor.submit(time.sleep, 1)  # a killed thread goes on
         wait_for(executor.running)
         executor.cancel(future)
     else:

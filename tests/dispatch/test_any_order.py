@@ -87,7 +87,7 @@ class Machine(RuleBasedStateMachine):
         for name, times in Counter(self.driver.cluster.ran).items():
             allowed = 1 + self.retries[name] + (self.memory_kills if self.retries[name] else 0)
             assert times <= allowed, "promise b: runs at most once, or as often as it may"
-        for worker in self.driver.cluster.started:  # what a worker still has when the executor breaks
+        for worker in self.driver.cluster.started:  # the blocks of a worker when the executor breaks
             worker.die()
             worker.mail.clear()
         self.expect_nothing_kept()

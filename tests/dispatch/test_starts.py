@@ -69,7 +69,7 @@ def test_only_deaths_in_a_row_break_the_executor():
     driver = Driver(1)
     future = driver.submit("a")
     for _ in range(3):
-        for _ in range(4):  # a call that came to an end between them, though by the loss of its worker
+        for _ in range(4):  # a call ended between them, though by the loss of its worker
             driver.lose(driver.cluster.started[-1])
             driver.sleep(10)
         driver.up(driver.cluster.started[-1])

@@ -174,7 +174,7 @@ def test_room(cluster, tmp_path):
     script = """
 import logging
 from thread_chunks._dispatch import starts as _starts
-_starts._LONG = 600  # nothing is said of the four, however long they take on a busy machine
+_starts._LONG = 600  # no warning about the four, even on a busy machine
 logging.basicConfig(filename="log")
 executor = ChunkExecutor(6, actor_options={"num_cpus": 1}, max_retries=5)
 print(spread(executor, 4))
@@ -299,7 +299,7 @@ def make(x):
     if x == 3: raise KeyError(x)
     return np.full(500_000, float(x))
 with ChunkExecutor(4) as executor:
-    # 8 values of 4 MB each; what the driver has is references.
+    # 8 values of 4 MB each, of which the driver has references only.
     references = list(executor.map(make, [1, 2] * 4, results="refs"))
     print({type(reference).__name__ for reference in references})
     print(list(executor.map(lambda array: float(array[0]), references)))

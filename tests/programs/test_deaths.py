@@ -82,7 +82,7 @@ def test_worker_that_crashes(joined, tmp_path):
     """
     _, err = end(start(script, tmp_path, **joined))
     assert (tmp_path / "said").read_text().splitlines() == ["WorkerLost True True True", "1"]
-    assert "Segmentation fault" in err  # what a worker leaves says where it was
+    assert "Segmentation fault" in err  # the page of a dead worker says where it was
 
 
 def test_ray_that_the_user_shuts_down_while_calls_run(tmp_path):

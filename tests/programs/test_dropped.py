@@ -17,7 +17,7 @@ def test_ray_is_down_when_del_returns(tmp_path, make):
     script = f"""
     def use(thing):
         return thing([[-1], [-2]]) if isinstance(thing, Chunker) else list(thing.map(abs, [-1, -2]))
-    gc.disable()  # no circle may hold what is deleted
+    gc.disable()  # no reference cycle may keep a deleted object
     for how in ("del", "gc", "unused", "failed"):
         thing = {make}
         if how == "failed":

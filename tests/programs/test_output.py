@@ -89,7 +89,7 @@ def test_calls_print_nowhere_when_the_driver_has_no_output(joined, tmp_path):
         print(data.fileno(), executor.submit(speak).result(), file=sys.stderr)
     """
     file = tmp_path / "closed.py"
-    # The first file that is opened gets the descriptor that is free.
+    # The next file that is opened gets the free descriptor.
     file.write_text(PRELUDE.replace("import gc", "data = open('data', 'w')\nimport gc", 1) + textwrap.dedent(script))
     command = f"exec {sys.executable} {file} >&-"
     done = subprocess.run(

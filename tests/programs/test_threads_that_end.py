@@ -16,7 +16,7 @@ def made(**options):
     return found[0]
 def goes_on(executor):
     pids = set()
-    for _ in range(4):  # the kernel took less than a second to end what that thread had started
+    for _ in range(4):  # the kernel took less than a second to end the processes of that thread
         time.sleep(0.5)
         pids.add(executor.submit(os.getpid).result(30))
     return len(pids) == 1
@@ -119,7 +119,7 @@ def test_executors_are_made_and_dropped_while_another_thread_initialises_ray(tmp
         while not over.is_set():
             try:
                 ray.init(num_cpus=2, **QUIET)
-            except (RuntimeError, AssertionError):  # Ray's, as it is up, or another thread was faster
+            except (RuntimeError, AssertionError):  # Ray's own error if it is up, or another thread was faster
                 pass
             over.wait(0.2)
     workers = [threading.Thread(target=work, args=(number / 20,)) for number in range(10)]

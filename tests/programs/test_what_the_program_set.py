@@ -45,7 +45,7 @@ def test_warning_filters(joined, tmp_path):
         def large(array):
             import numpy
             return numpy.zeros(300_000)
-        with ChunkExecutor(1) as strict:  # nothing of the package's own, or of Ray's, warns
+        with ChunkExecutor(1) as strict:  # neither the package nor Ray warns
             print(strict.submit(warn, "so").result().__name__, len(strict.submit(large, bytes(3_000_000)).result()))
             print(strict.submit(lambda: [os.system("true"), ray.get(ray.put(1))]).result())
     """

@@ -57,7 +57,7 @@ class RunningBlock:
         self.width: int | None
         self.items: list[Any]
         self.width, self.items = unpack_plain(request.calls) if isinstance(request.calls, bytes) else (1, request.calls)
-        request.calls = []  # whoever brought the request keeps it; the arguments need not stay so long
+        request.calls = []  # the request lives on with its sender, and the arguments need not
         self.places = iter(range(len(self.items) // (self.width or 1)))
         self.items.reverse()
         self._lock = threading.Lock()

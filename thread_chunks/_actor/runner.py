@@ -191,7 +191,7 @@ class Runner:
             self._gone(identity)
 
     def _expect(self, setup: Setup) -> Sender:
-        """Get ready for what the executor sends."""
+        """Prepare for the messages of an executor."""
         identity = setup.identity
         channel = None if setup.channel is None else connect(setup.channel, identity)
         orders = LoopsOrders() if self._in_loop else ThreadsOrders()

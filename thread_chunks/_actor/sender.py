@@ -44,7 +44,7 @@ class Orders(Protocol):
         """Return how many there are."""
 
     def add(self, order: Order | None) -> None:
-        """Let something be done when it is its turn; None only wakes whoever waits."""
+        """Queue an order. None only wakes the thread that waits."""
 
     async def take(self, seconds: float) -> Order | None:
         """Return what is next; None if nothing comes within so many seconds, or another thread wakes this one."""

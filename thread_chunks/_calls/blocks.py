@@ -1,4 +1,4 @@
-"""Series and blocks: calls that belong together, and what becomes of them."""
+"""Blocks: calls that travel together, and the delivery of their outcomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .pace import TARGET
 
 
 class Receiver(Protocol):
-    """Whoever waits for the outcomes of a block."""
+    """Receive the outcomes of a block."""
 
     abandoned: bool  # dispatcher thread: what has not started is not wanted any more
     fed: float  # when the last of its calls came, or later (by `time.monotonic`)
@@ -74,7 +74,7 @@ class KeptBatch(Batch):
                 call.keeper.sent(args)
 
     def deliver(self, first: int, outcomes: Outcomes) -> None:
-        """Keep the values, and then resolve the futures: whoever gets a value may change it."""
+        """Keep the values before the futures are resolved: the user may change a value."""
         for index, value in enumerate(outcomes.values):
             if isinstance(call := self.calls[first + index], KeptCall):
                 errors = {0: outcomes.errors[index]} if index in outcomes.errors else {}
@@ -114,7 +114,7 @@ class Block:
         self.calls[start:stop] = [()] * (stop - start)
 
     def deliver(self, outcomes: Outcomes) -> None:
-        """Hand outcomes to whoever waits for them."""
+        """Deliver outcomes to the receiver."""
         self.receiver.deliver(self.first + outcomes.offset, outcomes)
 
     def fail(self, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Seeds for random numbers: one for each call, whoever runs it."""
+"""Seeds for random numbers: one for each call, on any worker."""
 
 from __future__ import annotations
 

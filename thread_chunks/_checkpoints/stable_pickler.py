@@ -115,7 +115,7 @@ class _Stable:
     kinds: tuple[type, ...] = ()  # what it gets
 
     def save(self, obj: Any) -> None:
-        """Save an object. A builtin counts as what it was, whoever has replaced it."""
+        """Save an object. A builtin that was replaced counts as the original."""
         super().save(original(obj))  # type: ignore[misc]
 
     def reducer_override(self, obj: Any) -> Any:

@@ -102,7 +102,7 @@ _log = logging.getLogger("thread_chunks")
 
 
 class Dispatcher:
-    """Give idle workers the next block, and outcomes to whoever waits for them.
+    """Give idle workers the next block, and deliver the outcomes.
 
     Promises
     --------

@@ -323,7 +323,7 @@ class Engine:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
     def _ask(self, question: Callable[[], _T]) -> _T:
-        """Ask the dispatcher; itself, or whoever has its place when it has ended, may answer at once."""
+        """Ask the dispatcher. On its own thread, or when it has ended, answer at once."""
         self.check_not_forked()
         if threading.current_thread() is not self._thread:
             answer: Future[_T] = Future()

@@ -115,5 +115,5 @@ class Inbox:
     def drain(self) -> Iterator[Message]:
         """Yield all messages that are there."""
         for _ in range(len(self._messages)):
-            if self._messages:  # whoever handled one of them may have handled the rest
+            if self._messages:  # the handler of one of them may have taken the rest, too
                 yield self._messages.get()

@@ -29,7 +29,7 @@ class Worker(Protocol):
         """
 
     def surrender(self, block: Block) -> None:
-        """Ask for what there is of the block, and to leave the rest. `Surrendered` is posted, unless it is over."""
+        """Ask for the finished calls of the block, and the others back. `Surrendered` is posted, unless it is over."""
 
     def look(self, block: Block, with_stack: bool) -> Future[Any] | None:
         """Ask which call of a block runs. The answer is an `actor.Look`. None if the worker cannot be asked."""

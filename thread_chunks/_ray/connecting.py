@@ -209,7 +209,7 @@ def reach(address: str, patience: float) -> None:
 
 
 def check_connection() -> None:
-    """Raise ValueError if what Ray is connected by, whoever did it, cannot be used."""
+    """Raise ValueError if the present connection of Ray is of a kind that cannot be used."""
     if is_client():
         raise ValueError(_NO_CLIENT)
 

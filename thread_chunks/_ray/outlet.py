@@ -20,7 +20,7 @@ _PAUSE = 0.05
 
 
 class Outlet:
-    """The driver's side: hands out its streams to whoever asks at `address`, until it is closed.
+    """The driver's side: hand out its streams to processes that ask at `address`, until it is closed.
 
     The thread ends when `close` is called, and blocks in `accept` until then.
 

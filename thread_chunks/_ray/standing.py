@@ -97,7 +97,7 @@ class Standing:
 
     @property
     def settings(self) -> dict[str, str | None]:
-        """What programs need in their environment; None for what must not be there."""
+        """Environment variables that programs need; None for those that must not be set."""
         return {
             "RAY_ADDRESS": self.address,
             "RAY_AUTH_MODE": "token",

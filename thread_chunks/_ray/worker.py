@@ -1,4 +1,4 @@
-"""One Ray actor as a worker: what is sent to it, what becomes of its answers, and Ray's errors as ours."""
+"""One Ray actor as a worker: requests to it, its answers, and errors of Ray as errors of the package."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class RayWorker:
         return payload is not None  # what Ray carries is large, and two of them might fill the worker's memory
 
     def surrender(self, block: Block) -> None:
-        """Ask for what there is of the block, as `Worker` says."""
+        """Ask for the finished calls of the block, as `Worker` says."""
         if (sent := self._sent.ask_back(block)) is not None:
             self._link.ask(encode(Surrender(sent.number)))
 

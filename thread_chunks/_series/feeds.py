@@ -36,7 +36,7 @@ class Feed(Protocol):
         """Count a call that need not run, so that those behind it are known by their place."""
 
     def abandon(self) -> None:
-        """Cancel what has not started, and let go of everything."""
+        """Cancel the calls that have not started, and drop all references."""
 
 
 class SeriesFeed:
@@ -104,7 +104,7 @@ class SeriesFeed:
             self.add(args)
 
     def abandon(self) -> None:
-        """Cancel what has not started, and let go of everything."""
+        """Cancel the calls that have not started, and drop all references."""
         if self._series is not None:
             self._inbox.post(Abandon(self._series))
         self._owner, self._rest, self._series, self.outbox = None, iter(()), None, Mailbox()
@@ -165,7 +165,7 @@ class FutureFeed:
             self.add(args)
 
     def abandon(self) -> None:
-        """Cancel what has not started, and let go of everything."""
+        """Cancel the calls that have not started, and drop all references."""
         self._submit, self._rest, self._journal = _no_submit, iter(()), None
         for future in list(self._futures.values()):
             future.cancel()

@@ -65,7 +65,7 @@ def values_of(
             while read < feed.admitted:
                 delivery = read_next(read)
                 values, errors = delivery.outcomes.values, delivery.outcomes.errors
-                values.reverse()  # in place: whoever else holds the list drops a value too
+                values.reverse()  # in place, so that other owners of the list drop each value, too
                 count = len(values)
                 for index in range(count):
                     if index in errors:
@@ -92,7 +92,7 @@ def values_of(
 
 
 def ends_series(error: BaseException) -> bool:
-    """Return whether an error is the executor's end, or that of the series, and not what became of one call.
+    """Return whether an error ends the executor or the series, and is not the outcome of one call.
 
     The same kinds of error, raised by a call that has an executor of its own, have come with a remote traceback.
     """

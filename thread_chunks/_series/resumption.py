@@ -83,7 +83,7 @@ class Resumption:
 
     def begin(self, writers: set[Writer]) -> Recorder | NoRecorder:
         """Note the run in the file, and return where the outcomes are to go; `writers` gets the thread that writes."""
-        self._recorder = self._lookup.begin(self._total, writers, stacklevel=6)  # whoever called `map`
+        self._recorder = self._lookup.begin(self._total, writers, stacklevel=6)  # the caller of `map`
         return self._recorder
 
     def _look_up(self, args: Arguments) -> tuple[Arguments, bytes, int | None]:

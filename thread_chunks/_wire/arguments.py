@@ -1,4 +1,4 @@
-"""The calls of a block to bytes and buffers: each in a pickle of its own, but for those of plain values alone."""
+"""Pickle the calls of a block: one by one, or together if all arguments are plain values."""
 
 from __future__ import annotations
 

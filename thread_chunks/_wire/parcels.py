@@ -100,7 +100,7 @@ class Parcels:
     def _keep(self, fn: Callable[..., Any], pace: Pace) -> _Kept:
         parcel = Parcel(uuid4().bytes, pace=pace)
         if type(fn) is FunctionType and is_by_name(fn) and not is_home(fn.__module__):
-            return _Kept(parcel, None, None)  # and is pickled by whoever sends it first
+            return _Kept(parcel, None, None)  # it is pickled when it is first sent
         state = state_of(fn) if type(fn) is FunctionType and not is_by_name(fn) else None
         view = None
         objects: dict[Key, int] = {}
