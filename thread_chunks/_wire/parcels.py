@@ -62,7 +62,7 @@ class Parcels:
             kept = self._kept.setdefault(fn, self._keep(fn, pace))
         elif not kept.fits(fn):
             kept = self._kept[fn] = self._keep(fn, pace)
-        elif kept.view is not None and not kept.view.is_current(kept.parcel.pending):
+        elif kept.view is not None and not kept.view.is_current(kept.parcel):
             parcel, view = self._renewed(fn, kept.parcel, kept.view)
             kept = self._kept[fn] = replace(kept, parcel=parcel, view=view)
         return Function(fn, kept.parcel, view=kept.view)
@@ -79,7 +79,7 @@ class Parcels:
     def renewed(self, fn: Callable[..., Any] | None, function: Function) -> Function:
         """Return the stored function, which is `fn`, with the globals that it uses as they are now."""
         view: Any = function.view
-        if view is None or view.is_current(function.parcel.pending):
+        if view is None or view.is_current(function.parcel):
             return function
         parcel, view = self._renewed(fn, function.parcel, view)
         return replace(function, parcel=parcel, view=view)
@@ -122,7 +122,7 @@ class Parcels:
         kept = self._kept.get(fn)
         if kept is None:
             kept = self._kept.setdefault(fn, self._keep(fn, Pace()))
-        elif kept.view is not None and not kept.view.is_current(kept.parcel.pending):
+        elif kept.view is not None and not kept.view.is_current(kept.parcel):
             parcel, view = self._renewed(fn, kept.parcel, kept.view)
             kept = self._kept[fn] = replace(kept, parcel=parcel, view=view)
         return kept.view

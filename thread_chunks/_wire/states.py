@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import operator
 import weakref
 from collections.abc import Iterable, Iterator
 from types import (
@@ -34,7 +35,10 @@ _OF_CLASSES = (MemberDescriptorType, GetSetDescriptorType)
 _LRU_CACHE = type(functools.lru_cache(abs))
 
 # What Python or a library changes in a class that the user has not changed.
-_NOT_COMPARED = frozenset({"__dict__", "__weakref__", "_abc_impl", "_value2member_map_", "__annotations_cache__"})
+_NOT_COMPARED = frozenset(
+    {"__dict__", "__weakref__", "_abc_impl", "_value2member_map_", "__annotations_cache__"}
+    | {"__dataclass_fields__", "__dataclass_params__", "__attrs_attrs__", "__attrs_props__"}
+)
 
 
 class State(Protocol):
@@ -77,6 +81,63 @@ class _Digest:
         # An equal object in its place counts as a change: others may still refer to the one before.
         same: bool = id(value) == self.identity and _fingerprint(value) == self.digest
         return same
+
+
+class _Function:
+    """A function of a module that travels by value, if there is nothing in it that could change in place."""
+
+    __slots__ = ("_code", "_defaults", "_ref")
+
+    def __init__(self, value: FunctionType) -> None:
+        self._ref: Any = weakref.ref(value)
+        self._code, self._defaults = value.__code__, value.__defaults__
+
+    @classmethod
+    def suits(cls, value: FunctionType) -> bool:
+        if value.__closure__ or value.__kwdefaults__ or value.__dict__ or home_of(value) is None:
+            return False
+        return all(map(is_constant, value.__defaults__ or ()))
+
+    def same(self, value: Any) -> bool:
+        return (
+            self._ref() is value
+            and value.__code__ is self._code
+            and value.__defaults__ is self._defaults
+            and not (value.__kwdefaults__ or value.__dict__)
+        )
+
+
+class _Class:
+    """A class of a module that travels by value."""
+
+    __slots__ = ("_constants", "_names", "_of_constants", "_others", "_ref")
+
+    def __init__(self, value: type, above: frozenset[int]) -> None:
+        own = vars(value)
+        above |= {id(value)}
+        self._ref, self._names = weakref.ref(value), tuple(own)
+        compared = [(name, part) for name, part in own.items() if name not in _NOT_COMPARED]
+        self._of_constants = [name for name, part in compared if is_constant(part)]
+        self._constants = [own[name] for name in self._of_constants]
+        self._others = [
+            (name, _OfKind(part) if id(part) in above else state_of(part, above))
+            for name, part in compared
+            if not is_constant(part)
+        ]
+
+    def same(self, value: Any) -> bool:
+        if self._ref() is not value:
+            return False
+        own = vars(value)
+        return (
+            (tuple(own) == self._names or _compared(own) == _compared(self._names))
+            and all(map(operator.is_, map(own.get, self._of_constants), self._constants))
+            and all(state.same(own.get(name)) for name, state in self._others)
+        )
+
+
+def _compared(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name not in _NOT_COMPARED]
 
 
 class _Parts:
@@ -147,9 +208,11 @@ def state_of(value: Any, above: frozenset[int] = frozenset()) -> State:
     if is_constant(value):
         return Constant(value)
     if kind is FunctionType:
+        if _Function.suits(value):
+            return _Function(value)
         return Constant(value) if _is_elsewhere(value) else _Parts(value, above)
     if issubclass(kind, type):
-        return _Parts(value, above) if is_home(value.__module__) else Constant(value)
+        return _Class(value, above) if is_home(value.__module__) else Constant(value)
     if kind is _LRU_CACHE:
         return _Parts(value, above)
     if kind in (classmethod, staticmethod, property):
@@ -169,7 +232,7 @@ def _is_elsewhere(function: FunctionType) -> bool:
 def _parts_of(value: Any) -> Any:
     if type(value) is FunctionType:
         return parts_of if home_of(value) is not None else _parts_of_stranger
-    return _parts_of_cache if type(value) is _LRU_CACHE else _parts_of_class
+    return _parts_of_cache
 
 
 def parts_of(function: FunctionType) -> list[Any]:
@@ -194,10 +257,6 @@ def _parts_of_stranger(function: FunctionType) -> list[Any]:
 
 def _parts_of_cache(cached: Any) -> list[Any]:
     return [cached.__wrapped__]
-
-
-def _parts_of_class(cls: type) -> list[Any]:
-    return _flat(item for item in vars(cls).items() if item[0] not in _NOT_COMPARED)
 
 
 def _settings(logger: logging.Logger) -> Iterator[Any]:

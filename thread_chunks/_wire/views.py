@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._calls.functions import Parcel
 from .homes import MISSING, names_of
 from .reducing import Key
 from .states import Constant, State
@@ -73,17 +74,19 @@ class View:
         self._seconds = 0.0  # that the last check took
         self._checked = time.perf_counter()
 
-    def is_current(self, pending: bool = False) -> bool:
-        """Return whether all is what it was; `pending` is whether calls that use it are not over yet."""
+    def is_current(self, parcel: Parcel) -> bool:
+        """Return whether all is what it was; `parcel` is the function's, of which calls may not be over yet."""
         for names, name, value in self._constants:
             if names.get(name, MISSING) is not value:
                 return False
-        if not self._others:
-            return not self.whole
+        if self.whole:
+            return False
         began = time.perf_counter()
-        if pending and self._seconds > _LONG_CHECK and began - self._checked < PAUSE * self._seconds:
-            return not self.whole
-        same = all(state.same(names.get(name, MISSING)) for names, name, state in self._others)
+        if self._seconds > _LONG_CHECK and began - self._checked < PAUSE * self._seconds and parcel.pending:
+            return True
+        for names, name, state in self._others:
+            if not state.same(names.get(name, MISSING)):
+                return False
         self._checked = time.perf_counter()
         self._seconds = self._checked - began
-        return same and not self.whole
+        return True
