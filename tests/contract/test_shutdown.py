@@ -8,6 +8,8 @@ import threading
 import time
 
 import pytest
+from executors import threads_left
+from fake_cluster import FakeCluster, FakeExecutor
 from functions import note_and_wait, square, wait_for
 from insides import with_thread
 
@@ -121,3 +123,27 @@ def test_many_threads(make):
     for thread in threads:
         thread.join(120)
     assert failures == []
+
+
+def test_ctrl_c_as_the_thread_of_an_executor_starts(monkeypatch):
+    start, closed = threading.Thread.start, []
+
+    class Noting(FakeCluster):
+        def close(self):
+            closed.append(threading.current_thread().name)
+            super().close()
+
+    class Noted(FakeExecutor, cluster=Noting):
+        pass
+
+    def start_and_interrupt(thread):
+        start(thread)
+        if thread.name == "thread_chunks-dispatcher":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Noted(1)
+    monkeypatch.undo()
+    assert threads_left(set(), patience=10) == []
+    assert closed == ["thread_chunks-dispatcher"], "once, by the thread that uses it"

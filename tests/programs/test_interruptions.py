@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
 from scripts import end, run, start
 
 
@@ -146,6 +147,36 @@ def test_ctrl_c(tmp_path):
     process.send_signal(signal.SIGINT)
     end(process)
     assert (tmp_path / "said").read_text().splitlines() == ["WorkerLost True", "[1]"]
+
+
+@pytest.mark.parametrize("waits", ["for a call", "for the end"])
+def test_ctrl_c_ends_a_program_by_sigint_though_ray_ends_meanwhile(waits, tmp_path):
+    # Ray's own hook for exceptions asks its core worker, which ends the program with status 1 where it has just ended.
+    script = f"""
+    import traceback
+    import ray._private.worker as rays
+    class Slow:
+        def __init__(self, real):
+            self.real = real
+        def __getattr__(self, name):
+            return self.end if name == "shutdown_driver" else getattr(self.real, name)
+        def end(self):
+            self.real.shutdown_driver()
+            is_down.set()
+            time.sleep(1)
+    is_down = threading.Event()
+    format_tb = traceback.format_tb
+    traceback.format_tb = lambda *of: is_down.wait(1) and False or format_tb(*of)
+    with ChunkExecutor(1) as executor:
+        future = executor.submit(time.sleep, 600)
+        until(future.running)
+        rays.global_worker.core_worker = Slow(rays.global_worker.core_worker)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        if {waits == "for a call"}:
+            future.result()
+    """
+    _, err = end(start(script, tmp_path), returncode=-signal.SIGINT)
+    assert err.endswith("KeyboardInterrupt\n")
 
 
 def test_ctrl_c_in_a_session_that_goes_on(joined, tmp_path):

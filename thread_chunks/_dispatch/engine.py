@@ -87,13 +87,12 @@ class Engine:
         self.count_busy = self._dispatcher.crew.count_busy
         try:
             self._thread = start_thread(self._dispatcher, self.inbox, self.writers)
-        except BaseException as error:
+        except RuntimeError as error:  # a limit of the system
             cluster.close()
-            if isinstance(error, RuntimeError):  # a limit of the system
-                raise executor_broken("the executor cannot be started", error) from error
-            raise
-        drop = (self._dispatcher, self.inbox, self._thread, cluster.may_wait, self._pid)
-        weakref.finalize(self, close_dropped, *drop).atexit = False
+            raise executor_broken("the executor cannot be started", error) from error
+        weakref.finalize(
+            self, close_dropped, self._dispatcher, self.inbox, self._thread, cluster.may_wait, self._pid
+        ).atexit = False
         if self._stored is not None:
             self.inbox.admit(StartAll())
 
@@ -352,8 +351,11 @@ def start_thread(dispatcher: Dispatcher, inbox: Inbox, writers: set[Writer]) -> 
     _threads[thread] = inbox
     try:
         thread.start()
-    except BaseException:
+    except RuntimeError:
         del _threads[thread]
+        raise
+    except BaseException:  # Ctrl-C: the thread has begun, or is about to
+        inbox.post(Close(kill=True))
         raise
     return thread
 
@@ -390,7 +392,7 @@ def _wait_if_idle(dispatcher: Dispatcher, inbox: Inbox, thread: threading.Thread
 
 
 def _finish_all() -> None:
-    threads = dict(_threads)
+    threads = {thread: inbox for thread, inbox in list(_threads.items()) if thread.ident}
     # Of an error that ended the program, the interpreter leaves the type here. Of a program that goes
     # on at a prompt, it may be one of long ago.
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")

@@ -6,10 +6,12 @@ share it. The last one to leave a session that the package started ends it.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import TracebackType
 
 import ray
 
@@ -27,9 +29,15 @@ _PATIENCE = 3.0
 
 _NOT_OURS = Connection(None, ours=False, local=False)
 
+# How long the end of Ray waits for an exception that is shown (s). Less, and a slow disk, from which the lines of the
+# program are read, is not waited for; more, and a hook of the user's that waits for an executor takes longer.
+_SHOWING = 3.0
+
 _lock = threading.Lock()
 _holder: int | None = None  # which thread has the lock
 _current: Session | None = None  # under the lock: the one that was joined last
+_nothing_shown = threading.Event()  # cleared under the lock
+_nothing_shown.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +79,7 @@ class Session:
                 self.outlet = None
             if self.users == 0 and self.ours:
                 wait_for_others()
+                _nothing_shown.wait(_SHOWING)
                 if self.alive:
                     ray.shutdown()
                 self.end()
@@ -154,12 +163,33 @@ def _identity() -> str:
     return f"{context.get_node_id()}/{context.get_job_id()}"
 
 
+def _show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Show an exception that ends the program, while Ray is up or down.
+
+    Ray's hook asks Ray for something. In the middle of Ray's end, which is in another thread after Ctrl-C, that would
+    end the process at once.
+    """
+    if is_busy_here():  # a program may call the hook
+        _rays_hook(kind, error, traceback)
+        return
+    with _held():
+        _nothing_shown.clear()
+    try:
+        _rays_hook(kind, error, traceback)
+    finally:
+        _nothing_shown.set()
+
+
 def _after_fork() -> None:
     global _lock, _holder
     if _lock.locked():  # Ray comes up or goes down
         presence.was_forked = True
     _lock, _holder = threading.Lock(), None
+    _nothing_shown.set()
 
 
 import_early()
 in_forked_children(_after_fork)
+_rays_hook = sys.excepthook
+if getattr(_rays_hook, "__module__", None) != "sys":  # else Ray has none
+    sys.excepthook = _show
