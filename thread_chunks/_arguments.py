@@ -77,13 +77,16 @@ def argument_list(args: Iterable[Any], index: int) -> Arguments:
         if not all(isinstance(name, str) for name in keywords):
             raise TypeError(f"parameters[{index}] has names of arguments that are not strings: {args!r}")
         return extended((), keywords)
-    if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
-        raise TypeError(f"parameters[{index}] must be a list of arguments, or a mapping of them, not {args!r}")
+    if isinstance(args, (str, bytes, set, frozenset)) or not isinstance(args, Iterable):
+        why = ", which has no order" if isinstance(args, (set, frozenset)) else ""
+        raise TypeError(f"parameters[{index}] must be a list of arguments, or a mapping of them, not {args!r}{why}")
     return tuple(args)
 
 
 def argument_lists(parameters: Iterable[Iterable[Any]]) -> list[Arguments]:
-    """Return all of `parameters`; raise TypeError as `argument_list`."""
+    """Return all of `parameters`; raise TypeError as `argument_list`, or if they are no series."""
+    if isinstance(parameters, Mapping) or not isinstance(parameters, Iterable):
+        raise TypeError(f"parameters must be a list with a list of arguments for each call, not {parameters!r}")
     # In half of the time, where each item is there already and can be looked at twice.
     if type(parameters) in (list, tuple) and {list, tuple}.issuperset(map(type, parameters)):
         return list(map(tuple, parameters))

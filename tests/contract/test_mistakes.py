@@ -10,13 +10,19 @@ import pytest
 from thread_chunks import PicklingFailed, chunk
 
 
-@pytest.mark.parametrize("row", [{1: 2}, {"x": 1, None: 2}, "xy", b"xy", 5])
+@pytest.mark.parametrize("row", [{1: 2}, {"x": 1, None: 2}, "xy", b"xy", 5, {1, 2}, frozenset({"x"})])
 def test_what_is_neither_a_list_of_arguments_nor_a_mapping_of_them(make, row):
     for parameters in ([row], (row,), iter([row]), [[1], row]):
         with pytest.raises(TypeError, match=r"parameters\[\d\] "):
             list(make(1).starmap(print, parameters))
     with pytest.raises(TypeError, match=r"parameters\[0\] "):
         chunk(print, [row])
+
+
+@pytest.mark.parametrize("parameters", [{(1, 2): 3}, print, 5, None])
+def test_what_is_no_series_of_arguments(parameters):
+    with pytest.raises(TypeError, match="parameters must be a list with a list of arguments for each call"):
+        chunk(print, parameters)
 
 
 @pytest.mark.parametrize("value", [5, 2.5, object(), True])
