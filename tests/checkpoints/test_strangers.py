@@ -84,6 +84,13 @@ def test_escape_sequences_are_shown_and_not_sent(path, capsys, name, how):
     assert len(said.splitlines()) == (3 if how == "name" else 1)
 
 
+def test_a_name_without_end_is_cut_off(path, capsys):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE functions SET name = ?", ("f" * 10**6,))
+    assert main(["status", str(path)]) == 0
+    assert len(capsys.readouterr().out) < 20_000
+
+
 def test_a_tree_of_pages_that_never_ends_is_refused(path, capsys):
     # An inner page whose children are all itself, in a file that is too large to be checked as a whole.
     with closing(sqlite3.connect(path)) as connection, connection:
