@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import wait
 from contextlib import closing, contextmanager, suppress
@@ -14,6 +15,7 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 
 from thread_chunks import WorkerLost
+from thread_chunks._ray import loop
 from thread_chunks._ray.runtime import RayRuntime
 from thread_chunks._system.peers import process_of
 from thread_chunks._wire.framing import ChannelAddress
@@ -148,3 +150,15 @@ def test_a_firewall_makes_calls_go_by_ray(executor_on_ray, monkeypatch, caplog, 
     assert executor.submit(divmod, 7, 2).result(LONG) == (3, 1)
     said = [record.getMessage() for record in caplog.records if "cannot connect" in record.getMessage()]
     assert len(said) == 1, said
+
+
+def test_a_call_of_rays_that_never_returns_does_not_hold_up_the_end(monkeypatch):
+    monkeypatch.setattr(loop, "_PATIENCE", 0.1)
+    returns, ends = threading.Event(), threading.Event()
+    stuck = loop.Loop("thread_chunks-stuck", ends.set)
+    stuck.start()
+    stuck.do(returns.wait)
+    stuck.close()
+    assert not ends.is_set()
+    returns.set()
+    assert ends.wait(10)

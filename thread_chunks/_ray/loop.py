@@ -15,6 +15,10 @@ from itertools import count
 
 _log = logging.getLogger("thread_chunks")
 
+# How long `Loop.close` waits for the thread (s). A call of Ray's that came too late, as the user has shut Ray down, may
+# never return. Less, and on a busy machine Ray is stopped while the thread uses it; more, and the program ends later.
+_PATIENCE = 10.0
+
 
 class Loop:
     """Calls what is to be called when sockets are ready, when it is time, or when another thread asks for it.
@@ -53,12 +57,12 @@ class Loop:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; wait for that, unless it is the thread that asks, or it was never started."""
+        """End the thread; wait for that, not for ever, unless it is the thread that asks, or it was never started."""
         self.do(self._stop)
         if not self._thread.ident:
             self._end()
         elif threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(_PATIENCE)
 
     def do(self, action: Callable[[], None]) -> None:
         """Let the thread do something soon. Any thread may ask."""
