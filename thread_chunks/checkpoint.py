@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from ._calls.calls import Arguments, extended
 from ._checkpoints.identity import Identity
-from ._checkpoints.rows import CallRow, Rows, ValueRow, make_key, to_bytes, to_row
+from ._checkpoints.rows import Rows, make_key, to_bytes, to_row
 from ._checkpoints.store import Run, open_store
 from ._wire.pickling import Packed, unpack
 
@@ -227,16 +227,15 @@ class Checkpoint:
                 yield None if outcome is None else unpack(store.load(outcome), sole=True)
 
     def _save(self, path: str) -> None:
-        calls: list[CallRow] = []
-        values: list[ValueRow] = []
+        rows = Rows()
         for position, args in enumerate(self.parameters):
             key = make_key(bytes(16), position)
-            calls.append((position, key, None if args is None else to_bytes(_call(args))))
+            rows.calls.append((position, key, None if args is None else to_bytes(_call(args))))
             if self.completed[position]:
-                values.append((key, to_row(self.output[position])))
+                rows.values.append((key, to_row(self.output[position])))
         with closing(open_store(path)) as store:
             # Of an identity of its own: what is saved again replaces nothing.
-            store.add_finished(Identity(self.func_name, "", uuid4().hex), Rows(calls, values), self.index)
+            store.add_finished(Identity(self.func_name, "", uuid4().hex), rows, self.index)
 
 
 def _behind_last(completed: list[bool]) -> int:

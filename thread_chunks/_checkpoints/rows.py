@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from .._calls.calls import Arguments, parts_of
@@ -39,28 +38,24 @@ _LONGEST_ERROR = 300
 
 @dataclass(slots=True)
 class Rows:
-    """Rows that are written together; `size` is that of the pickles in them (bytes).
+    """Rows that are written together; `size` is that of the pickles in them (bytes)."""
 
-    Columns that have no rows cost nothing, as each call of `submit` has rows of its own.
-    """
-
-    calls: Sequence[CallRow] = ()
-    values: Sequence[ValueRow] = ()
-    failures: Sequence[FailureRow] = ()
-    slow: Sequence[SlowRow] = ()
+    calls: list[CallRow] = field(default_factory=list)
+    values: list[ValueRow] = field(default_factory=list)
+    failures: list[FailureRow] = field(default_factory=list)
+    slow: list[SlowRow] = field(default_factory=list)
     size: int = 0
 
     def __len__(self) -> int:
         return len(self.calls) + len(self.values) + len(self.failures) + len(self.slow)
 
-
-_COLUMNS = tuple(map(attrgetter, ("calls", "values", "failures", "slow")))
-
-
-def joined(parts: Sequence[Rows]) -> Rows:
-    """Return the rows of all parts, column by column."""
-    calls, values, failures, slow = ([row for part in parts for row in column(part)] for column in _COLUMNS)
-    return Rows(calls, values, failures, slow, sum(part.size for part in parts))
+    def extend(self, other: Rows) -> None:
+        """Add other rows."""
+        self.calls.extend(other.calls)
+        self.values.extend(other.values)
+        self.failures.extend(other.failures)
+        self.slow.extend(other.slow)
+        self.size += other.size
 
 
 def failure_row(key: bytes, call: str, error: BaseException) -> FailureRow:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 
-from .rows import Rows, joined
+from .rows import Rows
 from .store import Run, Store
 
 _log = logging.getLogger("thread_chunks")
@@ -57,7 +57,7 @@ class Writer:
         self._writers = writers
         # All that follows is under it. Re-entrant, as `end` is called by finalizers.
         self._changed = threading.Condition(threading.RLock())
-        self._waiting: list[Rows] = []
+        self._rows = Rows()  # that wait
         self._bytes = 0  # that wait, or are being written
         self._added = self._written = 0  # how often something was
         self._urgent = False  # whether what waits is to be written now
@@ -74,9 +74,9 @@ class Writer:
         with self._changed:
             self._changed.wait_for(lambda: self._bytes < _BACKLOG or self._ended)
             if rows and self.failure is None and not self._ended:
-                if not self._waiting:
+                if not self._rows:
                     self._changed.notify_all()
-                self._waiting.append(rows)
+                self._rows.extend(rows)
                 self._bytes += rows.size + _ROW * len(rows)
                 self._added += 1
                 if urgent:
@@ -109,10 +109,10 @@ class Writer:
     def _work(self) -> None:
         try:
             while (found := self._next()) is not None:
-                waiting, size, added = found
+                rows, size, added = found
                 if self.failure is None:
-                    self._write(waiting)
-                del found, waiting
+                    self._write(rows)
+                del found, rows
                 with self._changed:
                     self._bytes -= size
                     self._written = added
@@ -125,20 +125,20 @@ class Writer:
                 self._changed.notify_all()
             self._writers.discard(self)
 
-    def _next(self) -> tuple[list[Rows], int, int] | None:
+    def _next(self) -> tuple[Rows, int, int] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ending)
+            self._changed.wait_for(lambda: self._rows or self._ending)
             self._changed.wait_for(lambda: self._urgent or self._ending, _DELAY)
             self._urgent = False
-            if not self._waiting:
+            if not self._rows:
                 self._ended = True  # here, so that nothing is added any more
                 return None
-            waiting, self._waiting = self._waiting, []
-            return waiting, self._bytes, self._added
+            rows, self._rows = self._rows, Rows()
+            return rows, self._bytes, self._added
 
-    def _write(self, waiting: list[Rows]) -> None:
+    def _write(self, rows: Rows) -> None:
         try:
-            self._store.write(self._run, joined(waiting))
+            self._store.write(self._run, rows)
         except Exception as error:
             self.failure = not_written(self._store.path, error)
             _log.info(self.failure)  # the consumer is warned

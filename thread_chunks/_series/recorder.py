@@ -9,17 +9,7 @@ from contextlib import ExitStack, closing, suppress
 from heapq import heappush, heappushpop
 
 from .._calls.calls import Arguments, Outcomes
-from .._checkpoints.rows import (
-    CallRow,
-    FailureRow,
-    Rows,
-    SlowRow,
-    ValueRow,
-    digest_of,
-    encodable,
-    failure_row,
-    to_row,
-)
+from .._checkpoints.rows import CallRow, Rows, digest_of, encodable, failure_row, to_row
 from .._checkpoints.store import SLOWEST_KEPT, Run, Store
 from .._checkpoints.writer import Writer
 from .._dispatch.naming import short_form
@@ -79,7 +69,7 @@ class Recorder:
     def note(self, rows: Sequence[CallRow], *, urgent: bool = True) -> None:
         """Let calls be written."""
         size = sum(len(data) for _, _, data in rows if data is not None)
-        self.writer.add(Rows(calls=rows, size=size), urgent=urgent)
+        self.writer.add(Rows(calls=list(rows), size=size), urgent=urgent)
 
     def flush(self) -> None:
         """Wait until what came is on disk, or has failed to get there."""
@@ -87,13 +77,10 @@ class Recorder:
 
     def record(self, first: int, outcomes: Outcomes) -> None:
         """Let these outcomes, from label `first` on, be written: values, what failed, and what took longest."""
-        values: list[ValueRow] = []
-        failures: list[FailureRow] = []
-        slow: list[SlowRow] = []
-        size = 0
+        rows = Rows()
         for index, (seconds, _) in outcomes.long.items():
             if (key := self._keys.get(first + index)) is not None and self._is_slow(seconds):
-                slow.append((key, encodable(short_form(self._sent[first + index])), seconds))
+                rows.slow.append((key, encodable(short_form(self._sent[first + index])), seconds))
         for index, value in enumerate(outcomes.values):
             args = self._sent.pop(first + index, ())
             key = self._keys.pop(first + index, None)
@@ -101,16 +88,16 @@ class Recorder:
                 continue
             if (failure := outcomes.errors.get(index)) is not None:
                 if not ends_series(failure):
-                    failures.append(failure_row(key, short_form(args), failure))
+                    rows.failures.append(failure_row(key, short_form(args), failure))
                 continue
             try:
                 row = to_row(value, outcomes.packed.get(index))
             except (PicklingFailed, MemoryError) as error:  # the outcome is delivered all the same
                 _log.warning("%s(%s): the checkpoint cannot keep its value: %s", self.run.name, short_form(args), error)
             else:
-                values.append((key, row))
-                size += len(row) if isinstance(row, bytes) else row.size
-        self.writer.add(Rows((), values, failures, slow, size))
+                rows.values.append((key, row))
+                rows.size += len(row) if isinstance(row, bytes) else row.size
+        self.writer.add(rows)
 
     def _is_slow(self, seconds: float) -> bool:
         """Return whether a call is one of the slowest so far."""
