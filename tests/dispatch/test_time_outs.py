@@ -21,6 +21,8 @@ def test_time_out():
     driver.sleep(0.2)
     assert isinstance(future.exception(0), CallTimeout)
     assert worker.killed
+    (function,) = driver.dispatcher.record.report([]).functions
+    assert 5 <= function.seconds.max < 5.2, "what it took counts, though it has no end"
     driver.up(driver.cluster.started[-1])
     driver.sleep(4)
     driver.finish(driver.cluster.started[-1])

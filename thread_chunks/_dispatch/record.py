@@ -75,10 +75,13 @@ class Record:
         self._add(member.index, "", member.called - self._origin, self._now(), 0, 0, 0, Mark.STARTING)
 
     def ended(self, member: Member, mark: Mark) -> None:
-        """Note that a worker is gone, before it is stripped of what it had."""
+        """Note that a worker is gone, before it is stripped of what it had, and how long its call ran."""
         name, began = "", self._now()
         if member.assignments:
-            name, began = member.assignments[0].block.function.name, member.assignments[0].began - self._origin
+            first = member.assignments[0]
+            name, began = first.block.function.name, first.began - self._origin
+            if first.block.open_calls == 1:  # else it is not known which of them ran
+                self.tallies[name].seconds.add(self._now() - began)
         self._add(member.index, name, began, self._now(), 0, 0, 0, mark)
 
     def report(self, crew: Iterable[Member]) -> Report:
