@@ -45,7 +45,7 @@ async def run_calls(
                 value = await finish(value)
             kind = type(value)
             if kind not in PLAIN:
-                packed = block.packed[len(values)] = pack(value)
+                packed = block.packed[len(values)] = pack(value, by_file=False)
                 value = None
                 size += packed.size
                 if packed.references and largest is not None:

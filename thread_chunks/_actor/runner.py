@@ -329,7 +329,7 @@ def _putting_aside(finish: Finish | None, block: RunningBlock) -> Finish:
     async def put_aside(value: Any) -> None:
         if finish is not None:
             value = await finish(value)
-        pack(value)  # for its error: one of Ray's own would come too late
+        pack(value, by_file=False)  # for its error: one of Ray's own would come too late
         block.kept = value
 
     return put_aside

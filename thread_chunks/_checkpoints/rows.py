@@ -87,7 +87,7 @@ def to_row(value: Any, packed: Packed | None = None) -> bytes | Packed:
     if packed is None and type(value) in PLAIN:
         packed = Packed(pickle.dumps(value, 5))
     elif packed is None:
-        packed = pack(value)
+        packed = pack(value, by_file=False)
         packed.buffers = [bytes(buffer) for buffer in packed.buffers]  # they are the value's, which may change
     if packed.references:
         raise PicklingFailed(f"an object of type {packed.kind!r} refers to the cluster")

@@ -26,6 +26,7 @@ import cloudpickle
 
 from ..errors import PicklingFailed, RemoteTraceback, UnpicklingFailed
 from .exceptions import reduce_exception
+from .files import MARK, is_memory_map
 from .homes import find_homes
 from .mapped import Mapped
 from .reducing import Key, Reducer, named
@@ -166,13 +167,15 @@ class _Unpickler(pickle.Unpickler):
         return self._referents[pid] if type(pid) is int else named(*pid)
 
 
-def pack(obj: Any, reducer: Reducer | None = None) -> Packed:
+def pack(obj: Any, reducer: Reducer | None = None, *, by_file: bool = True) -> Packed:
     """Pickle `obj`.
 
     Parameters
     ----------
     reducer : Reducer, optional
         Of what belongs to ``__main__``. By default, what cannot be pickled is an error.
+    by_file : bool, default: True
+        Whether a memory map of a file travels by the file's path. Not where the pickle is to last.
 
     Raises
     ------
@@ -181,14 +184,44 @@ def pack(obj: Any, reducer: Reducer | None = None) -> Packed:
     """
     packed = Packed(b"", kind=type(obj).__qualname__)
     try:
-        packed.data = pickle.dumps(obj, 5, buffer_callback=_keeper(packed.buffers))
+        packed.data = _pickle(obj, _keeper(packed.buffers), by_file=by_file)
         done = not any(mark in packed.data for mark in (*map(str.encode, find_homes()), *_MARKS_OF_REFERENCES))
     except BaseException:  # cloudpickle may know how, and if not, says why
         done = False
     if not done:
-        _pack_thoroughly(obj, packed, reducer or Reducer())
+        _pack_thoroughly(obj, packed, reducer or Reducer(by_file=by_file))
     _end(packed)
     return packed
+
+
+_has_met_files = False  # whether a memory map has been in what was pickled
+
+
+class _FileMet(Exception):
+    """There is a memory map in what is pickled."""
+
+
+class _Stopping(pickle.Pickler):
+    """The quick one, which stops at the first memory map, before it copies the contents."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if is_memory_map(obj):
+            raise _FileMet
+        return NotImplemented
+
+
+def _pickle(obj: Any, callback: Callable[[pickle.PickleBuffer], Any], *, by_file: bool) -> bytes:
+    """Return the plain pickle of an object; raise `_FileMet` if a memory map in it needs another."""
+    global _has_met_files
+    if by_file and _has_met_files:  # else not, as it costs time for each object
+        file = io.BytesIO()
+        _Stopping(file, 5, buffer_callback=callback).dump(obj)
+        return file.getvalue()
+    data = pickle.dumps(obj, 5, buffer_callback=callback)
+    if by_file and MARK in data:
+        _has_met_files = True
+        raise _FileMet
+    return data
 
 
 def _end(packed: Packed) -> None:
@@ -263,7 +296,7 @@ def fingerprint(obj: Any, reducer: Reducer) -> bytes:
     """Return what differs if an object is not what it was: its pickle, or the digest of that."""
     buffers: list[pickle.PickleBuffer] = []
     try:
-        data: Any = pickle.dumps(obj, 5, buffer_callback=buffers.append)
+        data: Any = _pickle(obj, buffers.append, by_file=True)
     except Exception:
         packed = Packed(b"")
         _pack_thoroughly(obj, packed, reducer)
@@ -322,7 +355,7 @@ def pack_error(error: BaseException) -> Packed:
     text = ""
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        _pack_thoroughly((error, text), packed, Reducer())
+        _pack_thoroughly((error, text), packed, Reducer(by_file=False))
         unpack(packed)  # exceptions are rare, and half of what can go wrong goes wrong there
     except BaseException as reason:
         cause = reason.__cause__ if isinstance(reason, (PicklingFailed, UnpicklingFailed)) else reason
@@ -330,7 +363,7 @@ def pack_error(error: BaseException) -> Packed:
             f"the call raised an exception of type {packed.kind!r}, which cannot be pickled: {describe(cause)}. "
             f"Its text: {describe(error)}"
         )
-        packed = pack((stand_in, text))
+        packed = pack((stand_in, text), by_file=False)
     return packed
 
 

@@ -60,7 +60,7 @@ def _is_plain(value: Any) -> bool:
 def _packed(value: Any) -> Packed | None:
     """Return what travels by the channel; None if it cannot."""
     try:
-        packed = pack(value)
+        packed = pack(value, by_file=False)
     except PicklingFailed:
         return None
     return None if packed.references or packed.size > LARGEST_BY_CHANNEL else packed

@@ -11,6 +11,7 @@ from typing import Any
 
 from .classes import find, mark_of, reduce_class
 from .copies import reduce_copy
+from .files import is_memory_map, reduce_memory_map
 from .functions import Cells, Reduced, global_names, names_in, reduce_code, reduce_function, uses_any_name
 from .homes import home_of, is_home, look_up, names_of
 
@@ -31,6 +32,8 @@ class Reducer:
         Which global is pickled, for errors. Then what cannot be pickled gets a natural copy, or a stand-in.
     bare_loggers : bool, optional
         Whether loggers travel without their handlers, because log records come back to these. Default: False.
+    by_file : bool, optional
+        Whether a memory map of a file travels by the file's path, else with its contents. Default: True.
 
     Attributes
     ----------
@@ -42,9 +45,10 @@ class Reducer:
         Whether a function may use any global.
     """
 
-    def __init__(self, where: str = "", *, bare_loggers: bool = False) -> None:
+    def __init__(self, where: str = "", *, bare_loggers: bool = False, by_file: bool = True) -> None:
         self.where = where
         self._bare_loggers = bare_loggers
+        self._by_file = by_file
         self.uses: set[Key] = set()
         self.objects: set[Key] = set()
         self.any_name = False
@@ -91,6 +95,8 @@ class Reducer:
                 return import_module, (obj.__name__,)
         elif self._bare_loggers and issubclass(kind, logging.Logger):
             return by_value(obj)
+        elif self._by_file and is_memory_map(obj) and (reduced := reduce_memory_map(obj)) is not NotImplemented:
+            return reduced
         elif self.where or kind is functools.cached_property:
             return reduce_copy(obj, self.place_of(obj), plainly)
         return by_value(obj)
