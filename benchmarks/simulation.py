@@ -155,7 +155,6 @@ class SimulatedCluster:
     replaceable = True
     alive = True
     leaving = ()
-    needs = "nothing"
 
     def __init__(self, table: Table) -> None:
         self.inbox = Inbox()
@@ -197,6 +196,11 @@ class SimulatedCluster:
     def at(self, seconds: float, action: Callable[[], None], news: bool = False) -> None:
         """Let something happen so many seconds from now; if it is `news`, the dispatcher is woken."""
         heappush(self._events, (self.now + seconds, next(self._order), action, news))
+
+    @staticmethod
+    def why_late(size: int) -> str:
+        """Return why workers are not up."""
+        return f"{size} are simulated"
 
     def start_worker(self, post: Callable[[Message], None], index: int) -> TimedWorker:
         """Make a worker, which comes up later."""

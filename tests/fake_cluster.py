@@ -19,6 +19,7 @@ from thread_chunks import ChunkExecutor
 from thread_chunks._actor.entry import runner_of
 from thread_chunks._ray.channels import Channels
 from thread_chunks._ray.cluster import RayCluster
+from thread_chunks._ray.room import Resources
 from thread_chunks._wire.protocol import Ready
 
 
@@ -188,6 +189,7 @@ class FakeNodes:
     leaving = frozenset()
     is_stale = False
     largest_memory = float(2**40)
+    cpus = 2
 
     def look(self, workers):
         pass
@@ -214,7 +216,6 @@ class FakeRuntime:
     alive = True
     default_size = 2
     streams = None  # a thread prints where the driver prints
-    resources_left = "{}"
     is_alone = False
 
     def __init__(self):
@@ -231,6 +232,9 @@ class FakeRuntime:
 
     def reachable(self):
         return True
+
+    def resources(self):
+        return Resources({"CPU": 2.0}, {"CPU": 2.0})
 
     @staticmethod
     def node():

@@ -133,7 +133,9 @@ class ManualCluster:
         self.alive = True
         self.leaving = set()
         self.homes = {}  # the node that has the arguments of a call, by the call's name
-        self.needs = "nothing"
+
+    def why_late(self, size):
+        return f"{size} are many"
 
     def home_of(self, block):
         return self.homes.get(block.calls[0][0].name, "")

@@ -175,7 +175,7 @@ def test_actors_of_the_user_that_die_are_not_replaced(executor_on_ray):
 
 def test_no_node_has_what_a_worker_needs_so_far(caplog):
     with FakeExecutor(1, actor_options={"num_gpus": 1}):
-        assert "no node of the cluster has what each worker needs: {'num_gpus': 1}" in caplog.text
+        assert "no node of the cluster has what each worker needs: 1 GPU. The whole cluster has 0 GPUs" in caplog.text
     caplog.clear()
     with FakeExecutor(1, actor_options={"num_gpus": 0}):
         assert caplog.text == ""

@@ -170,7 +170,28 @@ def test_workers_that_wait_for_room_are_talked_about_once(caplog):
     driver.submit("a")
     for _ in range(10):
         driver.sleep(2)
-    assert caplog.text.count("2 of 3 workers are not up after 10 s") == 1
+    assert caplog.text.count("2 of 3 workers are not up after 10 s: 3 are many") == 1
+
+
+def test_workers_that_start_one_after_the_other_are_talked_about_once_till_all_are_up(caplog):
+    driver = Driver(3)
+    driver.submit("a")
+    for name in "bc":
+        driver.sleep(6)
+        driver.submit(name)
+    driver.sleep(20)
+    assert caplog.text.count("are not up after") == 1
+    driver.lose(driver.cluster.started[0])  # which is started anew
+    driver.sleep(20)
+    assert caplog.text.count("are not up after") == 1
+    for worker in driver.cluster.started[1:]:
+        driver.up(worker)
+    run_out(driver)
+    driver.lose(driver.cluster.started[1])
+    driver.post(StartAll())
+    driver.sleep(20)
+    driver.sleep(20)
+    assert caplog.text.count("are not up after") == 2, "that is another start"
 
 
 def test_workers_are_started_a_few_at_a_time_while_others_are_heard():

@@ -38,9 +38,8 @@ class Cluster(Protocol):
     def leaving(self) -> Collection[str]:
         """The nodes that are about to go, as `reachable` found out."""
 
-    @property
-    def needs(self) -> str:
-        """What a worker needs, and what there is of it, for messages."""
+    def why_late(self, size: int) -> str:
+        """Return why workers, of so many, are not up after some time, for messages."""
 
     def home_of(self, block: Block) -> str:
         """Return the node that has most of what a block needs, if that is large; else an empty string."""

@@ -80,7 +80,7 @@ class Starts:
         self._failed_at = -1.0  # when the last one did
         self._has_succeeded = False  # whether a call has ever come to an end
         self._has_more = False  # whether `start` left some for the next time
-        self._late = 0  # how many were starting for long at the last look
+        self._has_warned = False  # of workers that are late, since all that there were had started, and none had failed
 
     @property
     def unfinished(self) -> bool:
@@ -107,6 +107,8 @@ class Starts:
             return
         if missing > 0 and self._failed and self._clock() < self.not_before:
             return
+        if missing > 0 and not crew.starting and not self._failed:
+            self._has_warned = False
         for _ in range(min(missing, _AT_ONCE)):
             index = crew.take_index()
             try:
@@ -127,18 +129,12 @@ class Starts:
         self.size -= 1
 
     def warn_of_late(self, now: float) -> None:
-        """Log how many workers have been starting for long, and what they wait for, unless that was logged."""
+        """Log how many workers have been starting for long, and why, once until all that start are up."""
         late = sum(now - member.called > _LONG for member in self._crew.starting)
-        if late > self._late:
-            _log.warning(
-                "%d of %d workers are not up after %d s: there is no room for them, or their environment takes long. "
-                "Each needs %s",
-                late,
-                self.size,
-                _LONG,
-                self._cluster.needs,
-            )
-        self._late = late
+        if late and not self._has_warned:
+            self._has_warned = True
+            why = self._cluster.why_late(self.size)
+            _log.warning("%d of %d workers are not up after %d s: %s", late, self.size, _LONG, why)
 
     def failed(self, called: float, error: Exception) -> None:
         """Start the next worker later: the one called then was lost before it finished a call, though it may be up."""

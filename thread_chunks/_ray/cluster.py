@@ -24,6 +24,7 @@ from .large import LargeArguments
 from .logs import Logs
 from .oom import KernelKills
 from .options import DEFAULTS, PLACING, REFUSED, resources_asked
+from .room import in_words, missing
 from .runtime import RayRuntime
 from .session import is_busy_here
 from .terms import Terms, pack_function, share
@@ -198,18 +199,39 @@ class RayCluster:
         ValueError
             If no other node can come, as the package has started Ray.
         """
-        if not self.replaceable or self._runtime.nodes.has_room_for(resources_asked(self._options)):
+        asked = resources_asked(self._options)
+        if not self.replaceable or self._runtime.nodes.has_room_for(asked):
             return
-        text = f"no node of the cluster has what each worker needs: {self.needs}"
+        text = f"no node of the cluster has what each worker needs: {in_words(asked)}"
+        if (resources := self._runtime.resources()) is not None:
+            text += f". The whole cluster has {in_words({name: resources.there.get(name, 0.0) for name in asked})}"
         if self._runtime.is_alone:
             raise ValueError(text)
         _log.warning("%s. Calls wait until such a node comes", text)
 
-    @property
-    def needs(self) -> str:
-        """What an actor asks Ray for, and what there is, for messages."""
-        asked = {name: value for name, value in self._options.items() if name in PLACING and value}
-        return f"{asked or 'a process'}; the cluster has {self._runtime.resources_left} left"
+    def why_late(self, size: int) -> str:
+        """Return why workers, of so many, are not up after some time, for messages."""
+        if not self.replaceable:
+            return "they are actors of your own, which are not up, or run something else"
+        asked = resources_asked(self._options)
+        resources = self._runtime.resources()
+        if resources is None:
+            return "Ray does not answer"
+        if lack := resources.lack(asked):
+            # Those that have their place, and are slow to start, may be what takes all.
+            busy = ", or the machine is busy" if resources.may_have_placed(lack, len(self._workers)) else ""
+            return f"there is no room for them{busy}: {missing(lack, resources.free)}"
+        reasons = ["the machine is busy"]
+        if self._options.get("runtime_env"):
+            reasons.append("their environment (runtime_env) takes long")
+        placing = sorted(name for name in PLACING if self._options.get(name))
+        if placing and not self._runtime.is_alone:  # what is left may be in pieces, or where they may not go
+            reasons.append(f"no node has room for them ({', '.join(placing)})")
+        cpus = self._runtime.nodes.cpus
+        asked_for = (
+            f"; you asked for {size} workers on {cpus} CPU{'s' * (cpus > 1)}; chunk_size is how many calls run at once"
+        )
+        return ", or ".join(reasons) + (asked_for if size > cpus else "")
 
     def close(self) -> None:
         """Release everything, and Ray."""

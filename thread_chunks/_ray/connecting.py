@@ -18,6 +18,7 @@ from .. import config
 from ..errors import ExecutorBroken
 from . import standing
 from .keeper import Keeper, StartFailed, wait_for_others
+from .remains import BUSY
 from .surroundings import fit
 from .unstable import is_client
 
@@ -168,6 +169,8 @@ def _broken(address: str, error: Exception) -> ExecutorBroken:
         reason = _NO_TOKEN if shown is None else _WRONG_TOKEN.format(shown)
     elif "not find any running Ray" in str(error):
         reason = f"no Ray is up on this machine. {_START}"
+    elif address == "local" and "timed out" in str(error) and not isinstance(error, StartFailed):
+        reason = f"{error} {BUSY}"
     return ExecutorBroken(f"Ray cannot be {failed}: {reason}")
 
 

@@ -17,6 +17,8 @@ import ray
 
 from .._system.flags import flags_in_environment
 from .._system.signals import sigterm_kept
+from .remains import find_logs, why_ended
+from .surroundings import default_directory
 
 # How long to wait for a ``ray.init`` in another thread (s). It takes some seconds, and Ray gives up after 30 s.
 _PATIENCE = 60.0
@@ -62,12 +64,12 @@ def _processes_of_ray(before: set[psutil.Process]) -> Iterator[psutil.Process]:
                 yield process
 
 
-def _dead_process(before: set[psutil.Process]) -> str | None:
-    """Return the name of a process without which Ray does not come up, and which has ended."""
+def _dead_process(before: set[psutil.Process]) -> tuple[str, float] | None:
+    """Return the name of a process without which Ray does not come up, and which has ended, and when it began."""
     for process in _processes_of_ray(before):
         with suppress(psutil.Error):
             if process.name() in _VITAL and process.status() == psutil.STATUS_ZOMBIE:
-                return str(process.name())
+                return str(process.name()), process.create_time()
     return None
 
 
@@ -120,7 +122,7 @@ class Keeper:
         BaseException
             What ``ray.init`` raises.
         """
-        before = set(psutil.Process().children())
+        before, began = set(psutil.Process().children()), time.time()
         self._thread.start()
         while not self._started.wait(_LOOKS):
             if (dead := _dead_process(before)) is not None:
@@ -129,10 +131,9 @@ class Keeper:
                         process.kill()
                 self._over.set()
                 # ``ray.init`` goes on for half a minute, and another one must not begin meanwhile.
-                text = (
-                    f"its process {dead} has ended at once. Some limit is in the way: of processes and threads "
-                    "(`ulimit -u`), of address space (`ulimit -v`), of open files (`ulimit -n`), or of the container"
-                )
+                name, born = dead
+                logs = find_logs(self._options.get("_temp_dir") or default_directory(), os.getpid(), began)
+                text = why_ended(name, time.time() - born, logs)
                 Keeper._failed = self._thread, text
                 raise StartFailed(text)
         if self._error is not None:

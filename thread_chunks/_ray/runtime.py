@@ -16,6 +16,7 @@ from . import session
 from .channels import Channels
 from .nodes import Nodes, on
 from .options import remote_class
+from .room import Resources
 from .surroundings import check_room_for_worker
 
 _T = TypeVar("_T")
@@ -89,15 +90,14 @@ class RayRuntime:
         """Where workers connect; None if there are no channels, and Ray carries all."""
         return self._session.channels
 
-    @property
-    def resources_left(self) -> str:
-        """What Ray can still give to actors, for messages."""
+    def resources(self) -> Resources | None:
+        """Return what Ray has for actors; None if it does not answer."""
         with suppress(Exception):  # Ray's, while it goes down
             if self.reachable():  # else Ray would wait for its head
                 there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
                 free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-                return str({name: free.get(name, 0.0) for name in there if not name.startswith("node:")})
-        return "an unknown rest"
+                return Resources(there, free)
+        return None
 
     @staticmethod
     def node() -> str:

@@ -80,7 +80,7 @@ def fit(options: dict[str, Any]) -> None:
     if "_temp_dir" not in options and (directory := find_directory()) is not None:
         options["_temp_dir"] = directory
     if os.path.isdir(_SHARED_MEMORY) and not _takes_files(Path(_SHARED_MEMORY)):
-        options.setdefault("_plasma_directory", options.get("_temp_dir") or next(_directories()))
+        options.setdefault("_plasma_directory", options.get("_temp_dir") or default_directory())
 
 
 def check_room_for_worker(starting: int) -> None:
@@ -150,6 +150,11 @@ def find_directory() -> str | None:
         f"it has no directory for its sockets and logs: {'; '.join(reasons)}. Set RAY_TMPDIR to a short path of a "
         "directory that this user may write to"
     )
+
+
+def default_directory() -> str:
+    """Return where Ray puts its sockets and logs by itself."""
+    return next(_directories())
 
 
 def find_own_directory(name: str) -> str:
