@@ -18,7 +18,7 @@ GIB = 2.0**30
 def why():
     """Return why `size` workers with these options are late, `starting` of which there are, on Ray with `resources`."""
 
-    def ask(size, resources, *, alone=True, starting=0, **options):
+    def ask(size, resources, /, *, alone=True, starting=0, **options):
         with FakeExecutor(size, actor_options={}) as executor:
             cluster = executor._engine.cluster
             cluster._options |= options

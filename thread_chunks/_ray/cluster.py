@@ -228,10 +228,10 @@ class RayCluster:
         if placing and not self._runtime.is_alone:  # what is left may be in pieces, or where they may not go
             reasons.append(f"no node has room for them ({', '.join(placing)})")
         cpus = self._runtime.nodes.cpus
-        asked_for = (
-            f"; you asked for {size} workers on {cpus} CPU{'s' * (cpus > 1)}; chunk_size is how many calls run at once"
-        )
-        return ", or ".join(reasons) + (asked_for if size > cpus else "")
+        if size > cpus:
+            asked_for = f"you asked for {size} workers on {cpus} CPU{'s' * (cpus > 1)}"
+            reasons[-1] += f"; {asked_for}; chunk_size is how many calls run at once"
+        return ", or ".join(reasons)
 
     def close(self) -> None:
         """Release everything, and Ray."""
