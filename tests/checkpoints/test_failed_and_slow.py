@@ -142,15 +142,15 @@ def test_any_error_and_any_argument(make, path, status, capsys, text):
 
 
 def test_the_slowest_calls(make, path, status, capsys):
-    durations = [0.03, 0, 0.06, 0, 0.12, 0.045, 0.09, 0]
+    durations = [0.03, 0, 0.2, 0, 0.8, 0.045, 0.5, 0]  # far from each other: a busy machine adds to each
     assert list(make(1).map(time.sleep, durations, path=path)) == [None] * 8
-    assert [slow["call"] for slow in status()["slowest"]] == ["0.12", "0.09", "0.06"]
+    assert [slow["call"] for slow in status()["slowest"]] == ["0.8", "0.5", "0.2"]
     assert all(slow["seconds"] >= float(slow["call"]) for slow in status()["slowest"])
     took = [line for line in lines_of(path, capsys) if line.startswith("    took ")]
     assert len(took) == 3
-    assert took[0].endswith(" s: sleep(0.12)")
-    list(make(1).map(time.sleep, [0.24, 0.02], path=path))  # another run of the function
-    assert [slow["call"] for slow in status()["slowest"]] == ["0.24", "0.12", "0.09"]
+    assert took[0].endswith(" s: sleep(0.8)")
+    list(make(1).map(time.sleep, [1.2, 0.02], path=path))  # another run of the function
+    assert [slow["call"] for slow in status()["slowest"]] == ["1.2", "0.8", "0.5"]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM slowest").fetchone() == (3,)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import concurrent.futures as cf
 import gc
 import random
+import sqlite3
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -134,13 +136,18 @@ def test_arguments_that_are_changed_before_they_are_sent(make, path, tmp_path, c
     assert keep(make, path).submit(len, [1]).result(60) == 1
 
 
+def values_of_all_functions(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT count(*) FROM outcomes").fetchone()[0]
+
+
 def test_with_futures_as_arguments(make, path, noted):
     function = noted.function()
     for ran in (["2", "[2, 2]"], []):
         executor = keep(make, path)
         last = executor.submit(lambda pair, f=function: f(pair), executor.submit(function, 2))
         assert last.result(60) == [[2, 2], [2, 2]]
-        until(lambda: finished(path) == 1)
+        until(lambda: values_of_all_functions(path) == 2)
         assert "".join(noted.take()).count("2") == "".join(ran).count("2")
     waiting = keep(make, path).submit(function, by_hand := cf.Future())
     by_hand.set_result(Unhashable())
