@@ -21,6 +21,11 @@ def keep(make, path, **options):
     return make(2).with_options(path=path, **options)
 
 
+def values_of_all_functions(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT count(*) FROM outcomes").fetchone()[0]
+
+
 def test_what_is_there_is_not_run_again(make, path, noted):
     function = noted.function()
     for ran in (["1", "2"], []):
@@ -53,6 +58,7 @@ def test_the_kth_call_of_equal_arguments_is_the_kth_value(make, path):
     executor = keep(make, path)
     drawn = [future.result(60) for future in [executor.submit(draw, "same") for _ in range(3)]]
     assert len(set(drawn)) == 3
+    until(lambda: finished(path) == 3)
     executor = keep(make, path)
     assert [executor.submit(draw, "same").result(60) for _ in range(3)] == drawn
     assert executor.submit(draw, "same").result(60) not in drawn
@@ -84,6 +90,7 @@ def test_a_callable_with_a_state_counts_by_it(make, path):
     executor = keep(make, path)
     assert executor.submit(Scaled(2), 3).result(60) == 6
     assert executor.submit(Scaled(3), 3).result(60) == 9
+    until(lambda: values_of_all_functions(path) == 2)
     assert keep(make, path).submit(Scaled(2), 3).result(0) == 6
 
 
@@ -134,11 +141,6 @@ def test_arguments_that_are_changed_before_they_are_sent(make, path, tmp_path, c
     blocking.result(60)
     assert future.result(60) in (1, 2)
     assert keep(make, path).submit(len, [1]).result(60) == 1
-
-
-def values_of_all_functions(path):
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("SELECT count(*) FROM outcomes").fetchone()[0]
 
 
 def test_with_futures_as_arguments(make, path, noted):
