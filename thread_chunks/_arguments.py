@@ -2,17 +2,83 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import wraps
 from itertools import count
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex, TypeVar, cast
 
 from . import config
 from ._calls.calls import Arguments, Limits, extended
+from ._calls.functions import NOT_ITS_VALUE
 from ._series.options import SeriesOptions
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+# What takes which names, in the order in which they are recommended.
+_TAKERS = {
+    "ChunkExecutor": frozenset(
+        (
+            *("func", "chunk_size", "initializer", "initargs", "max_workers", "mp_context", "max_tasks_per_child"),
+            *("zero_copy", "actors", "actor_class", "actor_options", "persistent", "max_retries", "call_timeout"),
+            *("memory_limit", "forward_logging"),
+        )
+    ),
+    "map": frozenset(field.name for field in fields(SeriesOptions)),
+    "starmap": frozenset(field.name for field in fields(SeriesOptions)),
+    "chunk": frozenset(
+        ("func", "parameters", "actors", "chunk_size", "progress_bar", "path", "key", "seed", "return_exceptions")
+    ),
+    "Chunker": frozenset(("func", "actors", "chunk_size", "progress_bar", "persistent", "path")),
+    "with_options": frozenset(("max_retries", "call_timeout", "seed", "path", "key")),
+}
+
+# How alike a name must be to be meant (as `difflib` has it), and one that is right elsewhere, to be meant all the same.
+_ALIKE = 0.7
+_ALMOST_EQUAL = 0.9
+
+
+def checks_names(taker: str) -> Callable[[_F], _F]:
+    """Have a function refuse names of arguments that it does not know, with the right name or place."""
+
+    def decorate(function: _F) -> _F:
+        @wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            check_names(taker, kwargs)
+            return function(*args, **kwargs)
+
+        return cast("_F", checked)
+
+    return decorate
+
+
+def check_names(taker: str, given: Iterable[str]) -> None:
+    """Raise TypeError if one of the names of arguments is unknown, and say which name or place is right."""
+    known = _TAKERS[taker]
+    for name in given:
+        if name not in known:
+            text = f"{taker}() got an unexpected keyword argument {name!r}"
+            raise TypeError("; ".join([text, *_advice(taker, name)]))
+
+
+def _advice(taker: str, name: str) -> list[str]:
+    places = [place for place, known in _TAKERS.items() if name in known and place != "Chunker"]
+    if taker in ("chunk", "Chunker") and name in ("timeout", "call_timeout"):
+        return [f"{taker} has no time-outs: use ChunkExecutor"]
+    alike = difflib.get_close_matches(name, _TAKERS[taker], 1, _ALMOST_EQUAL if places else _ALIKE)
+    meant = [f"did you mean {alike[0]!r}?"] if alike else []
+    return [f"{name}: give it to {_listed(places)}", *(f"or {text}" for text in meant)] if places else meant
+
+
+def _listed(places: list[str]) -> str:
+    if {"map", "starmap", "with_options"} <= set(places):  # which is for `submit`
+        places = [place for place in places if place != "with_options"]
+    written = [f"{place}(...)" if place in ("ChunkExecutor", "with_options") else place for place in places]
+    return " or ".join(filter(None, [", ".join(written[:-1]), written[-1]]))
 
 
 def number_of_workers(chunk_size: int | None, max_workers: int | None, actors: Sequence[Any] | None) -> int | None:
@@ -59,7 +125,7 @@ def check_limits(max_retries: int, call_timeout: float | None) -> Limits:
 def check_callable(name: str, value: object) -> None:
     """Raise TypeError unless `value` is None or callable."""
     if value is not None and not callable(value):
-        raise TypeError(f"{name} must be callable, not {value!r}")
+        raise TypeError(f"{name} must be callable, not {value!r}{NOT_ITS_VALUE}")
 
 
 def check_is_iterable(method: str, first: object) -> None:
@@ -67,7 +133,18 @@ def check_is_iterable(method: str, first: object) -> None:
     if not isinstance(first, Iterable) and not hasattr(first, "__getitem__"):
         raise TypeError(
             f"{method} has no function: its first argument is {first!r}, which can be neither called nor iterated over"
+            f"{NOT_ITS_VALUE}"
         )
+
+
+def check_iterables(iterables: Iterable[object]) -> None:
+    """Raise TypeError that names the first argument of `map` after the function that is no iterable."""
+    for number, iterable in enumerate(iterables, 1):
+        if not isinstance(iterable, Iterable) and not hasattr(iterable, "__getitem__"):
+            raise TypeError(
+                f"argument {number} of map after the function is not iterable: {iterable!r}. For the same value in "
+                "each call, pass itertools.repeat(value)"
+            )
 
 
 def argument_list(args: Iterable[Any], index: int) -> Arguments:
@@ -124,8 +201,7 @@ _NO_REFS = "results='refs' goes with neither chunksize (calls travel one by one)
 
 def series_options(method: str, **given: Any) -> SeriesOptions:
     """Return what `map` or `starmap` was given by name; raise TypeError or ValueError if it makes no sense."""
-    if unknown := given.keys() - {field.name for field in fields(SeriesOptions)}:
-        raise TypeError(f"{method}() got an unexpected keyword argument {min(unknown)!r}")
+    check_names(method, given)
     options = SeriesOptions(**given)
     check_positive("chunksize", options.chunksize)
     check_positive("buffersize", options.buffersize)

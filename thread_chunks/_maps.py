@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from ._arguments import argument_list, argument_lists, check_is_iterable, series_options
+from ._arguments import argument_list, argument_lists, check_is_iterable, check_iterables, series_options
 from ._calls.calls import Arguments
 from ._calls.supply import Supply, is_collection
 from ._series.options import Row, SeriesKeywords, SeriesOptions
@@ -218,6 +218,7 @@ class Maps(Executor):
         elif fn is not None and not callable(fn):
             check_is_iterable("map", fn)
             fn, iterables = None, (fn, *iterables)
+        check_iterables(iterables)
         if buffersize is None and all(map(is_collection, iterables)):
             return self._series(fn, Supply(iterables), validated)
         return self._series(fn, zip(*iterables, strict=False), validated)

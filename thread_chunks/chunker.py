@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from . import config
-from ._arguments import argument_lists, number_of_workers, series_options
+from ._arguments import argument_lists, check_callable, checks_names, number_of_workers, series_options
 from ._series.options import Row
 from ._series.resumption import finished_values
 from .executor import ChunkExecutor
@@ -67,6 +67,7 @@ def chunk(
 ) -> list[Any]: ...
 
 
+@checks_names("chunk")
 def chunk(
     func: Callable[..., Any] | None,
     parameters: Iterable[Row],
@@ -134,6 +135,7 @@ def chunk(
     """
     if func is None and actors is None:
         raise ValueError("chunk needs func, or actors that hold one")
+    check_callable("func", func)
     calls = argument_lists(parameters)
     workers = number_of_workers(chunk_size, None, actors)
     if not calls:
@@ -218,6 +220,7 @@ class Chunker(Generic[_T]):
         path: str | os.PathLike[str] | None = None,
     ) -> None: ...
 
+    @checks_names("Chunker")
     def __init__(
         self,
         func: Callable[..., Any] | None = None,

@@ -18,6 +18,7 @@ from ._arguments import (
     check_limits,
     check_positive,
     check_seed,
+    checks_names,
     number_of_bytes,
     number_of_workers,
     with_path,
@@ -178,6 +179,7 @@ class ChunkExecutor(Maps):
         if cluster is not None:
             cls._make_cluster = staticmethod(cluster)
 
+    @checks_names("ChunkExecutor")
     def __init__(
         self,
         func: Callable[..., Any] | SupportsIndex | None = None,
@@ -322,6 +324,7 @@ class ChunkExecutor(Maps):
             return self._submissions.submit(self._engine, fn, args, kwargs, self._limits, seed)
         return self._engine.submit(fn, args, kwargs, self._limits, seed)
 
+    @checks_names("with_options")
     def with_options(
         self,
         *,
@@ -543,8 +546,9 @@ class ChunkExecutor(Maps):
         ...     list(executor.map([-1, -2]))
         ['-1', '-2']
         """
-        if not callable(func):
-            raise TypeError(f"func must be callable, not {func!r}")
+        if func is None:
+            raise TypeError("func must be callable, not None")
+        check_callable("func", func)
         self._engine.set_func(func)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 
 from .pace import Pace
 
+# What to say where a function is wanted, and something else is there.
+NOT_ITS_VALUE = ". Pass the function itself: simulate, not simulate(...)"
+
 
 @dataclass(eq=False)
 class Parcel:

@@ -17,7 +17,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 from .._calls.calls import Arguments, Call, Given, Keeper, KeptCall, Limits, extended
-from .._calls.functions import Function, name_of
+from .._calls.functions import NOT_ITS_VALUE, Function, name_of
 from .._calls.pace import Pace
 from .._checkpoints.writer import Writer
 from .._system.forks import in_forked_children
@@ -240,7 +240,7 @@ class Engine:
                 raise ValueError("no function: none was stored in the executor, and none is given")
             return self._renewed(*self._stored)
         if not callable(fn):
-            raise TypeError(f"fn must be callable, not {fn!r}")
+            raise TypeError(f"fn must be callable, not {fn!r}{NOT_ITS_VALUE}")
         if self._stored is not None:
             func, function = self._stored
             # A bound method is a new object each time that it is looked up.
