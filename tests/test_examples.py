@@ -44,7 +44,7 @@ def _no_executor_of_joblib(ray_up):
     """End the executor that all `Parallel` calls share, which otherwise lives as long as the program."""
     yield
     if (executor := _joblib._executor) is not None:
-        _joblib.drop(executor)
+        executor.kill_workers()
         executor.shutdown()
 
 

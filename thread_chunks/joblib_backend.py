@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 __all__ = ["register_joblib"]
 
 
-def register_joblib() -> None:
+def register_joblib(**options: Any) -> None:
     """Make ``"thread_chunks"`` a backend of joblib, for `joblib.Parallel` and for libraries with an ``n_jobs``.
 
-    All `Parallel` calls share one executor, which lives until the program ends.
+    All `Parallel` calls share one executor, which lives until the program ends, or until one has other options.
+
+    Parameters
+    ----------
+    **options
+        Of the executor, as for `ChunkExecutor`: `initializer`, `initargs`, `max_retries`, `call_timeout`,
+        `memory_limit`, `max_tasks_per_child`, `zero_copy`, `actor_class`, `actor_options`, `forward_logging`.
+        `joblib.parallel_config` and `joblib.Parallel` take them, too, and theirs come first. To the executor a batch
+        of joblib is one call: with ``batch_size=1``, each call of yours is.
+
+    Raises
+    ------
+    TypeError
+        If there is no such option.
 
     Examples
     --------
@@ -21,6 +37,7 @@ def register_joblib() -> None:
     """
     import joblib  # which takes a while
 
-    from ._joblib import Backend
+    from ._joblib import ThreadChunksBackend
 
-    joblib.register_parallel_backend("thread_chunks", Backend)
+    ThreadChunksBackend(**options)  # for its error
+    joblib.register_parallel_backend("thread_chunks", partial(ThreadChunksBackend, **options))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from functions import square
 
-from thread_chunks import _joblib, register_joblib
+from thread_chunks import CallTimeout, _joblib, register_joblib
 
 
 @pytest.fixture
@@ -23,10 +23,8 @@ def parallel(executor_class, monkeypatch):
     with joblib.parallel_config(backend="thread_chunks", n_jobs=2):
         yield joblib.Parallel
     if _joblib._executor is not None:
-        executor = _joblib._executor
-        _joblib.drop(executor)
-        executor.shutdown()
-        monkeypatch.setattr(_joblib, "_initializer", (None, ()))
+        _joblib._executor.kill_workers()
+        _joblib._executor.shutdown()
 
 
 def fail_at(x):
@@ -130,10 +128,122 @@ def test_workers_run_an_initializer(parallel):
     assert parallel()(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
 
 
-def test_a_time_out(parallel):
+def executor_handles():
+    return set(_joblib._executor.actors)
+
+
+def until(condition):
+    while not condition():
+        time.sleep(0.02)
+
+
+def wait_and_note(seconds, note):
+    time.sleep(seconds)
+    note.touch()
+
+
+def test_a_time_out_costs_the_worker_of_the_call_that_goes_on(parallel, tmp_path):
+    parallel(batch_size=1, pre_dispatch="all")(joblib.delayed(nap)(x) for x in range(20))
+    executor, before = _joblib._executor, executor_handles()
+    assert len(before) == 2
     with pytest.raises(multiprocessing.TimeoutError):
-        parallel(timeout=0.2)(joblib.delayed(time.sleep)(x) for x in (2, 2))
+        parallel(timeout=0.2, batch_size=1)(
+            joblib.delayed(wait_and_note)(x, tmp_path / f"{x}") for x in (600, 0.05, 0.06)
+        )
     assert parallel()(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
+    assert _joblib._executor is executor
+    until(lambda: len(before & executor_handles()) == 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.05", "0.06"]
+    assert executor.running() == []
+
+
+def fail_soon(x, note):
+    time.sleep(0.1)
+    if x == 1:
+        raise LookupError(x)
+    note.touch()
+
+
+def test_an_exception_costs_no_worker(parallel, tmp_path):
+    parallel(batch_size=1, pre_dispatch="all")(joblib.delayed(nap)(x) for x in range(20))
+    executor, before = _joblib._executor, executor_handles()
+    with pytest.raises(LookupError):
+        parallel(batch_size=1)(joblib.delayed(fail_soon)(x, tmp_path / f"{x}") for x in range(100))
+    assert parallel()(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
+    assert _joblib._executor is executor
+    assert executor_handles() == before
+    assert len(list(tmp_path.iterdir())) < 10, "what had not begun is cancelled"
+
+
+def test_options_go_to_the_executor(parallel):
+    run = parallel(call_timeout=3, batch_size=1)
+    first = _joblib._executor
+    with pytest.raises(CallTimeout, match=r"call_timeout of 3 s"):
+        run(joblib.delayed(time.sleep)(x) for x in (0, 600))
+    timed = _joblib._executor
+    assert timed is not first
+    with joblib.parallel_config(backend="thread_chunks", n_jobs=2, call_timeout=3):
+        assert parallel()(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
+        assert _joblib._executor is timed, "the same options need no other executor"
+        assert parallel(call_timeout=600)(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
+    assert _joblib._executor is not timed
+
+
+def fail_once(note):
+    if not note.exists():
+        note.touch()
+        os._exit(1)
+    return "done"
+
+
+def test_retries(parallel, executor_on_ray, monkeypatch, tmp_path):
+    monkeypatch.setattr(_joblib, "ChunkExecutor", executor_on_ray)
+    assert parallel(max_retries=1)(joblib.delayed(fail_once)(tmp_path / f"{x}") for x in range(2)) == ["done"] * 2
+
+
+def test_options_of_the_registration(parallel):
+    try:
+        register_joblib(call_timeout=0.2)
+        with joblib.parallel_config(backend="thread_chunks", n_jobs=2), pytest.raises(CallTimeout):
+            parallel()(joblib.delayed(time.sleep)(x) for x in (0, 600))
+    finally:
+        register_joblib()
+
+
+def test_unknown_options(parallel):
+    with pytest.raises(TypeError, match=r"no option 'nonsense'. It has: actor_class, .* call_timeout"):
+        parallel(nonsense=1)(joblib.delayed(square)(x) for x in range(4))
+    with pytest.raises(TypeError, match="nonsense"):
+        parallel(n_jobs=1, nonsense=1)(joblib.delayed(square)(x) for x in range(4))
+    with pytest.raises(TypeError, match="nonsense"):
+        joblib.parallel_config(backend="thread_chunks", nonsense=1)
+    with pytest.raises(TypeError, match="nonsense"):
+        register_joblib(nonsense=1)
+    with pytest.raises(ValueError, match="max_retries"):
+        parallel(max_retries=-1)(joblib.delayed(square)(x) for x in range(4))
+    options = {"max_nbytes": 1, "mmap_mode": "r", "temp_folder": "/", "prefer": "processes"}
+    assert parallel(**options)(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
+
+
+def limits_on_threads():
+    return [os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "COLOUR")]
+
+
+def test_limits_on_the_threads_of_numpy(executor_on_ray, monkeypatch):
+    monkeypatch.setattr(_joblib, "ChunkExecutor", executor_on_ray)
+    register_joblib()
+    options = {"runtime_env": {"env_vars": {"COLOUR": "blue"}}, "num_cpus": 0.5}
+    config = joblib.parallel_config(backend="thread_chunks", n_jobs=2, inner_max_num_threads=3, actor_options=options)
+    with config:
+        values = joblib.Parallel()(joblib.delayed(limits_on_threads)() for _ in range(2))
+    assert values == [["3", "3", "blue"]] * 2
+    assert options == {"runtime_env": {"env_vars": {"COLOUR": "blue"}}, "num_cpus": 0.5}
+
+
+def test_joblib_says_who_runs_the_calls(parallel, capsys):
+    parallel(verbose=10)(joblib.delayed(square)(x) for x in range(2))
+    printed = "".join(capsys.readouterr())
+    assert "Using backend ThreadChunksBackend with 2 concurrent workers" in printed
 
 
 def test_nested(parallel):
@@ -145,7 +255,7 @@ def test_nested(parallel):
 
 
 def test_numbers_of_jobs(parallel):
-    backend = _joblib.Backend()
+    backend = _joblib.ThreadChunksBackend()
     cpus = joblib.cpu_count()
     assert [backend.effective_n_jobs(n) for n in (None, 1, 3, -1, -cpus - 5)] == [1, 1, 3, cpus, 1]
     with pytest.raises(ValueError, match="n_jobs == 0"):

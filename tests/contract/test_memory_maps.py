@@ -187,7 +187,7 @@ def test_through_joblib(executor_class, monkeypatch, numbers):
     with joblib.parallel_config(backend="thread_chunks", n_jobs=2):
         joblib.Parallel()(joblib.delayed(write)(numbers[place:], 0, place) for place in range(100))
     executor = _joblib._executor
-    _joblib.drop(executor)
+    executor.kill_workers()
     executor.shutdown()
     assert (numbers == np.arange(100)[:, None]).all()
 
