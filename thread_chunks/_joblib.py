@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from types import FunctionType
 from typing import Any
 
 from joblib import ParallelBackendBase, cpu_count
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, SequentialBackend
 
+from ._calls.functions import Batch
 from .executor import ChunkExecutor
 
 # What `Parallel` and `parallel_config` pass on to the executor.
@@ -89,7 +91,7 @@ class ThreadChunksBackend(AutoBatchingMixin, ParallelBackendBase):  # type: igno
         if self._run is None:  # another `Parallel` with this backend has terminated it
             self._use(shared_executor(self._size, self._options))
         assert self._run is not None
-        future: Future[Any] = self._run.submit(func)
+        future: Future[Any] = self._run.submit(_with_names(func))
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         if callback is not None:
@@ -131,6 +133,21 @@ class ThreadChunksBackend(AutoBatchingMixin, ParallelBackendBase):  # type: igno
         former, self._run = self._run, executor
         if former is not None:
             release(former)
+
+
+def _with_names(func: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a batch of joblib with the names of its functions, if it is what it is today."""
+    try:
+        calls = [(_inner(fn), tuple(args), dict(keywords)) for fn, args, keywords in func.items]  # type: ignore[attr-defined]
+    except Exception:
+        return func
+    return Batch(func, calls)
+
+
+def _inner(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what an object wraps that stands for a function, as those of scikit-learn."""
+    inner = fn if isinstance(fn, FunctionType) else getattr(fn, "__dict__", {}).get("__wrapped__")
+    return inner if isinstance(inner, FunctionType) else fn
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:

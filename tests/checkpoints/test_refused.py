@@ -7,6 +7,7 @@ import pickle
 import sqlite3
 from pathlib import Path
 
+import joblib
 import pytest
 from checkpointed import files_beside, finished, identity, killed_run
 from fake_cluster import FakeExecutor
@@ -134,3 +135,13 @@ def test_a_database_of_others_that_they_have_not_finished_with_is_left_as_it_is(
     with FakeExecutor(1) as ex, pytest.raises(CheckpointRefused, match="another program"):
         ex.map(abs, [1], path=path)
     assert (path.read_bytes(), journal.read_bytes()) == before
+
+
+def test_a_function_with_a_cache_of_joblib(make, tmp_path):
+    @joblib.Memory(tmp_path / "cache", verbose=0).cache
+    def cached(x):
+        return x * x
+
+    with pytest.raises(TypeError, match=r"'MemorizedFunc' cannot be hashed.*Pass its `func`"):
+        list(make(1).map(cached, range(3), path=tmp_path / "checkpoint"))
+    assert list(make(1).map(cached.func, range(3), path=tmp_path / "checkpoint")) == [0, 1, 4]

@@ -10,9 +10,10 @@ import time
 import joblib
 import numpy as np
 import pytest
+from checkpointed import until
 from functions import square
 
-from thread_chunks import CallTimeout, _joblib, register_joblib
+from thread_chunks import CallTimeout, PicklingFailed, _joblib, register_joblib
 
 
 @pytest.fixture
@@ -132,11 +133,6 @@ def executor_handles():
     return set(_joblib._executor.actors)
 
 
-def until(condition):
-    while not condition():
-        time.sleep(0.02)
-
-
 def wait_and_note(seconds, note):
     time.sleep(seconds)
     note.touch()
@@ -208,6 +204,36 @@ def test_options_of_the_registration(parallel):
             parallel()(joblib.delayed(time.sleep)(x) for x in (0, 600))
     finally:
         register_joblib()
+
+
+def test_errors_name_the_call(parallel):
+    run = parallel(call_timeout=3, batch_size=2)
+    with pytest.raises(CallTimeout, match=r"a call of sleep took .* It ran sleep\(0\), sleep\(600\)"):
+        run(joblib.delayed(time.sleep)(x) for x in (0, 600, 0, 600))
+    report = _joblib._executor.report()
+    assert [each.function for each in report.functions] == ["sleep"]
+
+
+def test_what_cannot_be_pickled_is_named(parallel):
+    with pytest.raises(PicklingFailed, match="in a call of add: argument 'y': an object of type 'lock'"):
+        parallel(batch_size=2)(joblib.delayed(add)(x, y=y) for x, y in ((1, 2), (1, threading.Lock())))
+
+
+def add(x, y):
+    return x + y
+
+
+def test_what_runs_is_named(parallel):
+    thread = threading.Thread(
+        target=lambda: joblib.Parallel(2, backend="thread_chunks", batch_size=2)(
+            joblib.delayed(time.sleep)(x) for x in (0.5, 0.6, 0.5, 0.6)
+        )
+    )
+    thread.start()
+    until(lambda: _joblib._executor is not None and _joblib._executor.running())
+    calls = _joblib._executor.running()
+    thread.join(60)
+    assert {(call.function, call.arguments) for call in calls} == {("sleep", "sleep(0.5), sleep(0.6)")}
 
 
 def test_unknown_options(parallel):

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any
+from typing import Any, SupportsIndex
 
 from .pace import Pace
 
@@ -64,8 +64,34 @@ class Function:
         return self.stored_name if self.fn is None else name_of(self.fn)
 
 
+class Batch:
+    """Calls that travel as one, as those of joblib do; on arrival it is `run`, which runs them.
+
+    Attributes
+    ----------
+    calls : list of tuple
+        Function, arguments and keyword arguments of each, for messages.
+    """
+
+    __slots__ = ("_run", "calls")
+
+    def __init__(self, run: Callable[[], Any], calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]):
+        self._run = run
+        self.calls = calls
+
+    def __call__(self) -> Any:
+        """Run the calls."""
+        return self._run()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Return the reduction of `run`."""
+        return self._run.__reduce_ex__(protocol)
+
+
 def name_of(fn: Callable[..., Any]) -> str:
     """Return a function's name, for messages."""
+    if type(fn) is Batch:
+        return ", ".join(dict.fromkeys(name_of(each) for each, _, _ in fn.calls))
     if type(fn) is partial:
         return name_of(fn.func)
     # Not by `repr` or `getattr`, which are the user's code for an object and may raise.

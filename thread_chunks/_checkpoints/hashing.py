@@ -29,4 +29,6 @@ def hash_of(obj: Any, meet: Meet | None = None) -> str:
     try:
         return stable_hash(obj, meet)
     except Exception as error:
-        raise TypeError(f"an object of type {type(obj).__qualname__!r} cannot be hashed: {error}") from error
+        kind = type(obj).__qualname__
+        hint = ". Pass its `func`, which has no cache of joblib.Memory" if kind.endswith("MemorizedFunc") else ""
+        raise TypeError(f"an object of type {kind!r} cannot be hashed: {error}{hint}") from error

@@ -11,8 +11,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 from .._calls.blocks import Block
-from .._calls.calls import Arguments, Outcomes, written
-from .._calls.functions import name_of
+from .._calls.calls import Arguments, Outcomes, extended, written
+from .._calls.functions import Batch, name_of
 from .._calls.series import Series
 from .._wire.protocol import CARRIED_KEY
 
@@ -40,6 +40,8 @@ def name_of_call(block: Block, place: int) -> str:
     """Return what a call of a block is called: ``f(1, y=2)``, with its place in the series if it is of one."""
     args = block.calls[place]
     if block.function.parcel.key == CARRIED_KEY:  # the first argument of each call is its function
+        if type(args[0]) is Batch:
+            return short_form_of_batch(args[0])
         args = args[1:]
     written = f"{block.function.name}({short_form(args)})"
     index = block.receiver.index_of(block.first + place)
@@ -73,6 +75,12 @@ def with_call(error: _Error, call: str, others: int) -> _Error:
 def short_form(args: Arguments) -> str:
     """Return arguments as they are written in a call, shortened. No code of the user's runs for it."""
     return _cut(written(args, _short), _LONGEST_TOGETHER)
+
+
+def short_form_of_batch(batch: Batch) -> str:
+    """Return the calls of a batch as they are written, shortened, in the same way."""
+    calls = (f"{name_of(fn)}({short_form(extended(args, keywords))})" for fn, args, keywords in batch.calls)
+    return _cut(_joined(calls, len(batch.calls), _DEPTH), _LONGEST_TOGETHER)
 
 
 def _short(value: Any, depth: int = _DEPTH) -> str:

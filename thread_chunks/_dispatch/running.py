@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._calls.calls import Arguments, written
+from .._calls.functions import Batch
 from .._wire.protocol import CARRIED_KEY
 from ..report import RunningCall, RunningCalls
 from .dispatcher import Dispatcher
+from .naming import short_form_of_batch
 
 
 @dataclass(slots=True, eq=False)
@@ -62,11 +64,13 @@ def _running_call(candidate: Candidate, deadline: float) -> RunningCall | None:
             index, seconds, memory, stack = look.index, look.seconds, look.memory, look.stack
     if index >= len(candidate.calls):
         return None
-    args = candidate.calls[index][1:] if candidate.is_carried else candidate.calls[index]
+    args = candidate.calls[index]
+    is_batch = candidate.is_carried and type(args[0]) is Batch
+    arguments = short_form_of_batch(args[0]) if is_batch else written(args[candidate.is_carried :], reprlib.repr)
     return RunningCall(
         candidate.function,
         candidate.first + index,
-        written(args, reprlib.repr),
+        arguments,
         candidate.host,
         candidate.pid,
         seconds,

@@ -7,6 +7,7 @@ from itertools import chain, count
 from typing import Any
 
 from .._calls.calls import Arguments, parts_of
+from .._calls.functions import Batch, name_of
 from ..errors import PicklingFailed
 from .pickling import OUT_OF_BAND, PLAIN, Argument, Packed, pack, references
 
@@ -87,7 +88,20 @@ def _blame(args: Arguments, kwargs: dict[str, Any], carried: bool, error: Pickli
         try:
             pack(value)
         except PicklingFailed as culprit:
+            if type(value) is Batch:
+                return _blame_call(value, culprit)
             blamed = PicklingFailed(f"{name}: {culprit}")
             blamed.__cause__ = culprit.__cause__
             return blamed
+    return error
+
+
+def _blame_call(batch: Batch, error: PicklingFailed) -> PicklingFailed:
+    """Return an error that names the call of a batch that cannot be pickled."""
+    for fn, args, keywords in batch.calls:
+        blamed = _blame((fn, *args), keywords, True, error)
+        if blamed is not error:
+            named = PicklingFailed(f"in a call of {name_of(fn)}: {blamed}")
+            named.__cause__ = blamed.__cause__
+            return named
     return error
