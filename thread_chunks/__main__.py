@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from ._commands import export, shells, standing, status, words
 from ._version import __version__
-from .errors import CheckpointRefused
+from .errors import CheckpointRefused, UnpicklingFailed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,11 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "export":
             export.export(options.path, options.target)
             return 0
-        if options.path is None:
+        if not options.paths:
             return standing.status(as_json=options.json)
         with suppress(KeyboardInterrupt):
-            status.show(options.path, watch=options.watch, as_json=options.json)
-    except (CheckpointRefused, OSError, ValueError) as error:
+            return status.show(options.paths, watch=options.watch, as_json=options.json)
+    except (CheckpointRefused, UnpicklingFailed, OSError, ValueError) as error:
         print(words.printable(str(error)), file=sys.stderr)
         return 1
     return 0
@@ -44,9 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--shell", choices=shells.SHELLS, default=shells.guess(), help="default: by $SHELL")
     look = commands.add_parser(
-        "status", help="how far a run is that has a checkpoint; without a file: whether Ray is up"
+        "status", help="how far a run is that has a checkpoint; without a file: whether a standing Ray is up"
     )
-    look.add_argument("path", nargs="?", help="the checkpoint file; a run may be writing to it")
+    look.add_argument("paths", nargs="*", metavar="path", help="a checkpoint file; a run may be writing to it")
     look.add_argument("--watch", action="store_true", help="look again and again, until Ctrl-C")
     look.add_argument("--json", action="store_true", help="print one JSON object for each look")
     table = commands.add_parser(

@@ -13,9 +13,11 @@ from uuid import uuid4
 
 from ._calls.calls import Arguments, extended
 from ._checkpoints.identity import Identity
-from ._checkpoints.rows import Rows, make_key, to_bytes, to_row
-from ._checkpoints.store import Run, open_store
-from ._wire.pickling import Packed, unpack
+from ._checkpoints.opening import open_store, read_store
+from ._checkpoints.rows import Rows, from_row, make_key, to_bytes, to_row
+from ._checkpoints.store import Run
+from ._wire.pickling import Packed
+from .errors import UnpicklingFailed
 
 if TYPE_CHECKING:
     import pandas
@@ -109,8 +111,13 @@ class Checkpoint:
             If there is no such file.
         CheckpointRefused
             If it is not a checkpoint, or is damaged.
+
+        Notes
+        -----
+        The file stays as it is. `parameters`, `output` and iterating raise `UnpicklingFailed` for objects of a class
+        that only the script which made them defines.
         """
-        with closing(open_store(path, must_exist=True)) as store:
+        with closing(read_store(path)) as store:
             runs = store.last_runs()
             run = runs[-1] if runs else None
             calls = [] if run is None else list(store.calls(run))
@@ -138,7 +145,7 @@ class Checkpoint:
         A dict if there are arguments by keyword; those before them have their places, from 0 on, as keys.
         """
         assert self._calls is not None
-        return [_arguments(data) for data, _ in self._calls]
+        return [self._arguments(data) for data, _ in self._calls]
 
     @cached_property
     def output(self) -> list[Any]:
@@ -157,7 +164,7 @@ class Checkpoint:
             finished = list(compress(self._calls, self.completed))
             values = self._values(outcome for _, outcome in finished)
             for data, _ in finished:
-                yield _arguments(data), next(values)
+                yield self._arguments(data), next(values)
 
     def __repr__(self) -> str:
         return f"<Checkpoint of {self.func_name}: {len(self)} of {len(self.completed)} calls finished>"
@@ -217,14 +224,27 @@ class Checkpoint:
         0  1.0     0.5
         1  2.0     0.7
         """
-        import pandas
-
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            if error.name != "pandas":  # but something that it needs
+                raise
+            raise ModuleNotFoundError("to_dataframe needs pandas: pip install pandas", name="pandas") from error
         return pandas.DataFrame(self.to_records())
 
     def _values(self, outcomes: Iterable[int | None]) -> Iterator[Any]:
-        with closing(open_store(self._file, must_exist=True)) as store:
+        with closing(read_store(self._file)) as store:
             for outcome in outcomes:
-                yield None if outcome is None else unpack(store.load(outcome), sole=True)
+                yield None if outcome is None else self._made_again("a value", store.load(outcome))
+
+    def _made_again(self, what: str, packed: Packed) -> Any:
+        try:
+            return from_row(packed)
+        except UnpicklingFailed as error:
+            raise UnpicklingFailed(f"{what} of {self.func_name} in {self.path}: {error}") from error.__cause__
+
+    def _arguments(self, data: bytes | None) -> list[Any] | dict[Any, Any] | None:
+        return None if data is None else _row(self._made_again("arguments", Packed(data)))
 
     def _save(self, path: str) -> None:
         rows = Rows()
@@ -252,7 +272,3 @@ def _call(row: list[Any] | dict[Any, Any]) -> Arguments:
     if not isinstance(row, dict):
         return tuple(row)
     return extended((), row)
-
-
-def _arguments(data: bytes | None) -> list[Any] | dict[Any, Any] | None:
-    return None if data is None else _row(unpack(Packed(data)))

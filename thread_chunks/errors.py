@@ -101,7 +101,7 @@ class CheckpointRefused(ValueError):
 class CheckpointFailedWarning(RuntimeWarning):
     """Values are no longer written to the checkpoint, since the disk is full or the file was removed.
 
-    The computation goes on. The next run finds what was written before.
+    The computation goes on. The next run finds what was written before, unless the file was removed.
     """
 
 

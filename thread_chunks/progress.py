@@ -127,6 +127,8 @@ class _LineBar:
             self._write()
 
     def __enter__(self) -> _LineBar:
+        if self._initial:
+            self._write()
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -9,10 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from checkpointed import identity
+from checkpointed import identity, until
 from fake_cluster import FakeExecutor
 
-from thread_chunks import Checkpoint, CheckpointRefused
+from thread_chunks import Checkpoint, CheckpointRefused, WorkerLost
 from thread_chunks.__main__ import main
 
 
@@ -66,7 +66,7 @@ def test_what_failed_is_named_until_it_has_a_value(make, path, tmp_path, status,
         ("x=6, scale=3", 2),
     }
     _, line, *named = lines_of(path, capsys)
-    assert line.endswith(", 2 failed")
+    assert ": 5 of 7, 71 %, 2 failed; not running (last value at " in line
     named = [text for text in named if text.startswith("    failed at ")]
     assert len(named) == 2
     assert all(", 2 times: inverse(x=" in text for text in named)
@@ -120,6 +120,33 @@ def test_what_was_cancelled_has_not_failed(make, path, status):
     next(values)
     ex.shutdown(cancel_futures=True)
     assert status()["failed"] == 0
+
+
+@pytest.mark.parametrize("way", ["map", "submit"])
+def test_what_the_executor_ended_with_all_else_has_not_failed(make, path, tmp_path, status, way):
+    running = tmp_path / "running"
+
+    def f(x):
+        if x == 0:
+            raise ValueError(x)
+        if x == 2:
+            running.touch()
+            time.sleep(600)
+        return x
+
+    ex = make.fresh(1)
+    if way == "map":
+        series = ex.map(f, range(4), path=path, chunksize=1, return_exceptions=True)
+        assert isinstance(next(series), ValueError)
+    else:
+        kept = ex.with_options(path=path)
+        calls = [kept.submit(f, x) for x in range(4)]
+    until(running.exists)
+    ex.kill_workers()
+    ex.shutdown()
+    assert [failure["error"] for failure in status()["last_failures"]] == ["ValueError: 0"]
+    if way == "submit":
+        assert isinstance(calls[2].exception(), WorkerLost)
 
 
 TEXTS = {"surrogate": "\ud800 and \x00", "escape": "\x1b]0;owned\x07", "long": "x" * 2_000_000}
@@ -244,10 +271,12 @@ def test_texts_of_a_stranger_are_one_printable_line(failed, capsys, text):
         connection.execute("UPDATE failures SET call = ?, error = ?, failed = 1e300, times = 5", (text, text))
         connection.execute("UPDATE slowest SET call = ?, seconds = 1e300", (text,))
     lines = lines_of(failed, capsys)
-    assert len(lines) == 5
+    assert len(lines) == 4
     assert all(line.isprintable() and len(line) < 1000 for line in lines)
 
 
 def test_an_end_beyond_all_calendars(failed, capsys):
     change(failed, "UPDATE runs SET total = 9000000000000000000")
-    assert "over at no time" in "".join(lines_of(failed, capsys))
+    with closing(sqlite3.connect(failed)) as connection:  # as its program has
+        connection.execute("SELECT * FROM runs").fetchall()
+        assert "over at no time" in "".join(lines_of(failed, capsys))

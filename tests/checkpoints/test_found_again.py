@@ -177,10 +177,10 @@ def test_chunk_starts_nothing_if_all_is_there(ray_up, path, monkeypatch, capsys,
     caplog.set_level(logging.INFO, "thread_chunks")
     parameters = [[x] for x in range(5)]
     chunk(abs, parameters, chunk_size=2, path=path)
-    assert "0 of 5 values are in" in caplog.text
+    assert f"0 of 5 values of abs are in {path}" in caplog.text
     monkeypatch.setattr(chunker, "ChunkExecutor", lambda *_, **__: pytest.fail("an executor is made"))
     assert chunk(abs, [[4], [0], [2]], path=path) == [4, 0, 2]
-    assert "3 of 3 values are in" in caplog.text
+    assert f"3 of 3 values of abs are in {path}" in caplog.text
     assert capsys.readouterr() == ("", "")
     assert files_beside(path) == [path.name]
 
@@ -196,6 +196,15 @@ def test_the_bar_starts_at_what_is_there(make, path, capsys, monkeypatch):
     assert "0/8" not in shown
     list(ex.map(abs, iter(range(10)), path=path, progress_bar=True, buffersize=2))
     assert "10call" in capsys.readouterr().err
+
+
+def test_the_bar_in_a_log_file_begins_with_what_is_there(make, path, capsys):
+    ex = make(2)
+    list(ex.map(abs, range(6), path=path))
+    list(ex.map(abs, range(8), path=path, progress_bar=True))
+    first, last = capsys.readouterr().err.splitlines()
+    assert " 6/8 " in first
+    assert " 8/8 " in last
 
 
 def test_values_are_kept_as_they_came_whatever_becomes_of_them(make, path):
@@ -226,7 +235,7 @@ def test_lazy_runs_say_what_they_found_and_how_long_they_were(make, path, caplog
     next(values)
     assert not Checkpoint.load(path).finished
     assert list(values) == [1, 2, 3, 4]
-    assert "3 of 5 values are in" in caplog.text
+    assert f"3 of 5 values of abs are in {path}" in caplog.text
     assert Checkpoint.load(path).finished
 
 

@@ -10,7 +10,7 @@ from fake_cluster import FakeExecutor
 
 from thread_chunks import Checkpoint, CheckpointRefused
 from thread_chunks.__main__ import main
-from thread_chunks._checkpoints.store import open_store
+from thread_chunks._checkpoints.opening import open_store
 
 
 @pytest.fixture(params=["file", "folder", "chain", "relative"])

@@ -81,7 +81,7 @@ def test_escape_sequences_are_shown_and_not_sent(path, capsys, name, how):
         assert main(["status", str(path)]) == 1
     said = "".join(capsys.readouterr())
     assert all(line.isprintable() for line in said.splitlines())
-    assert len(said.splitlines()) == (3 if how == "name" else 1)
+    assert len(said.splitlines()) == (2 if how == "name" else 1)
 
 
 def test_a_name_without_end_is_cut_off(path, capsys):

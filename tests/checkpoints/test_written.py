@@ -126,7 +126,7 @@ def test_ctrl_c_is_seen_while_another_process_holds_the_file(path):
 
 CREATION = """
 import os, sys
-from thread_chunks._checkpoints.store import open_store
+from thread_chunks._checkpoints.opening import open_store
 for number in range(30):
     open_store(f"{sys.argv[1]}-{number}").close()
 """

@@ -51,12 +51,17 @@ def test_crash_and_resumption_as_the_readme_shows_them(tmp_path):
     until(lambda: not descendants(str(tmp_path)))  # Ray finds out by itself that its driver is gone
     kept = len(Checkpoint.load(path))
     assert 20 <= kept < 300
+    said = f"__main__.simulate: {kept} of 300, {100 * kept // 300} %; not running (last value at "
+    assert said in status_of(path)
+    assert "): run the program again to go on\n" in status_of(path)
     second = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert second.stdout == "8955050\n"
-    status = subprocess.run(
-        [sys.executable, "-m", "thread_chunks", "status", str(path)], capture_output=True, text=True, check=True
-    )
-    assert "__main__.simulate: 300 of 300" in status.stdout
+    assert "__main__.simulate: 300 of 300, finished at " in status_of(path)
+
+
+def status_of(path):
+    look = [sys.executable, "-m", "thread_chunks", "status", str(path)]
+    return subprocess.run(look, capture_output=True, text=True, check=True).stdout
 
 
 def programs_of_the_guide():

@@ -80,7 +80,7 @@ class KeptBatch(Batch):
                 errors = {0: outcomes.errors[index]} if index in outcomes.errors else {}
                 packed = {0: outcomes.packed[index]} if index in outcomes.packed else {}
                 long = {0: outcomes.long[index]} if index in outcomes.long else {}
-                call.keeper.record(Outcomes([value], errors, packed=packed, long=long))
+                call.keeper.record(Outcomes([value], errors, packed=packed, long=long, abandoned=outcomes.abandoned))
         Batch.deliver(self, first, outcomes)
 
 

@@ -72,7 +72,8 @@ class Outcomes:
 
     `values` has an item for each call, None where `errors` has one. Indices count from 0. The first
     of the calls is the `offset`-th of those that were sent; all took `seconds` together. `packed` has what
-    some of the values were made from, for who stores them. The last three are as in `Reply`.
+    some of the values were made from, for who stores them. `running`, `short` and `long` are as in `Reply`. `abandoned`
+    is whether the executor ended the calls because it was to end at once, or broke: none of them has failed.
     """
 
     values: list[Any]
@@ -83,6 +84,7 @@ class Outcomes:
     running: float = 0.0
     short: float = 0.0
     long: dict[int, tuple[float, int]] = field(default_factory=dict)
+    abandoned: bool = False
 
     @classmethod
     def all_failed(cls, count: int, error: BaseException, offset: int = 0) -> Outcomes:

@@ -15,6 +15,10 @@ from .probe import PATIENCE, STEPS, guard, is_of_the_file, uri
 
 _T = TypeVar("_T")
 
+# How a file is opened: to be made and written to; to be read, with the log beside it; to be read without the log, and
+# without a lock, where no program writes; not at all, but a database in memory in its place.
+WRITING, READING, FROZEN, NOTHING = "mode=rwc", "mode=ro", "mode=ro&immutable=1", "mode=memory"
+
 # How long SQLite waits by itself (s), when no signal is handled.
 _NAP = 0.1
 
@@ -27,15 +31,22 @@ _CACHE = 100 * 1024
 class Connection:
     """A connection to a file, for one thread at a time.
 
+    Parameters
+    ----------
+    path : str
+        The file, which is there unless the options make it.
+    options : str
+        How it is opened: one of `WRITING`, `READING`, `FROZEN`, `NOTHING`.
+
     Each method raises OSError if the system, or another process, is in the way, and CheckpointRefused if the
     file turns out to be damaged.
     """
 
-    def __init__(self, path: str, *, read_only: bool = False) -> None:
+    def __init__(self, path: str, options: str = WRITING) -> None:
         self.path = path
-        self.read_only = read_only
+        self.read_only = options != WRITING
         self._pid = os.getpid()
-        name = uri(path, "mode=ro&immutable=1" if read_only else "mode=rwc")
+        name = uri(path, options)
         try:
             self._connection = sqlite3.connect(
                 name, timeout=_NAP, isolation_level=None, check_same_thread=False, uri=True

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from .._calls.calls import Arguments, parts_of
-from .._wire.pickling import PLAIN, Packed, describe, pack
-from ..errors import PicklingFailed
+from .._wire.pickling import PLAIN, Packed, describe, pack, unpack
+from ..errors import PicklingFailed, UnpicklingFailed
 from .hashing import hash_of
 
 # Larger pickles (bytes), and the buffers beside them, are cut into pieces: SQLite copies what it is given, and
@@ -31,6 +32,9 @@ FailureRow = tuple[bytes, str, str]
 
 # The key of a call that took long, its arguments in short, and its duration (s).
 SlowRow = tuple[bytes, str, float]
+
+# What Python says of a name that the script of a pickle had, and this one has not.
+_MISSING = re.compile(r"module '__main__'.* has no attribute '(\S+)'|get attribute '(\S+)' on <module '__main__'")
 
 # An error is cut to so many characters.
 _LONGEST_ERROR = 300
@@ -94,6 +98,27 @@ def to_row(value: Any, packed: Packed | None = None) -> bytes | Packed:
     if packed.buffers or memoryview(packed.data).nbytes > _PIECE:
         return packed
     return bytes(packed.data)
+
+
+def from_row(packed: Packed) -> Any:
+    """Return a value, or the arguments, that `to_row` made this of.
+
+    Raises
+    ------
+    UnpicklingFailed
+        If it cannot be made again. The message names a class of `__main__` that is not there.
+    """
+    try:
+        return unpack(packed, sole=True)
+    except UnpicklingFailed as error:
+        missing = _MISSING.search(str(error))
+        if missing is None:
+            raise
+        name = next(filter(None, missing.groups()))
+        raise UnpicklingFailed(
+            f"the class {name!r} was defined by the script that wrote it, and is not defined here. Define it in a "
+            "module that both scripts import, or in this script before loading"
+        ) from error.__cause__
 
 
 def digest_of(args: Arguments) -> bytes:

@@ -38,7 +38,7 @@ from .._wire.pickling import Packed
 from ..errors import CheckpointRefused
 from .connection import Connection
 from .identity import Identity
-from .probe import APPLICATION, VERSION, look_at, real_path
+from .probe import APPLICATION, VERSION
 from .rows import Rows, cut
 from .schema import BEGUN, FAILURES, PARTS, SCHEMA, SLOWEST, TITLES
 
@@ -55,13 +55,17 @@ _HAS_OUTCOME = """
 
 @dataclass(slots=True, frozen=True)
 class Run:
-    """A series that used a file, and what its function is called; `total` is None while its length is not known."""
+    """A series that used a file, and what its function is called; `total` is None while its length is not known.
+
+    `is_older` is whether a later run was of a function of that name with another code.
+    """
 
     id: int
     function: int
     name: str
     started: float
     total: int | None
+    is_older: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -80,39 +84,6 @@ class Slow:
 
     call: str
     seconds: float
-
-
-def open_store(path: str | os.PathLike[str], *, must_exist: bool = False) -> Store:
-    """Open a checkpoint file, and make it if it is not there, unless it `must_exist`.
-
-    Raises
-    ------
-    CheckpointRefused
-        If the file is not a checkpoint, or is damaged. It is left as it is.
-    OSError
-        If it cannot be opened or made.
-    """
-    path = real_path(path)  # the working directory, and where a link leads, may change
-    if must_exist and not os.path.exists(path):
-        raise FileNotFoundError(f"there is no checkpoint {path}")
-    if not os.path.isdir(os.path.dirname(path)):
-        raise FileNotFoundError(f"there is no directory {os.path.dirname(path)}, where the checkpoint should be")
-    is_new = look_at(path)
-    try:
-        return _prepared(Store(path), is_new)
-    except OSError:
-        if is_new:
-            raise
-        return Store(path, read_only=True)  # the disk is full, or cannot be written to
-
-
-def _prepared(store: Store, is_new: bool) -> Store:
-    try:
-        store.prepare(create=is_new)
-    except BaseException:
-        store.close()
-        raise
-    return store
 
 
 class Store(Connection):
@@ -141,7 +112,7 @@ class Store(Connection):
                     self._connection.execute(f"PRAGMA user_version = {VERSION}")
             if self._number("PRAGMA application_id") != APPLICATION:
                 raise CheckpointRefused(f"{self.path} is a database of another program, not a checkpoint")
-        if self._row("PRAGMA journal_mode") != ("wal",):
+        if not self.read_only and self._row("PRAGMA journal_mode") != ("wal",):
             self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
         self._number("SELECT count(*) FROM functions")  # which needs the files beside it
 
@@ -194,16 +165,22 @@ class Store(Connection):
         self._try(add)
 
     def write(self, run: Run, rows: Rows) -> None:
-        """Write rows of a run, all or none of them; OSError also if the file is not at its place."""
+        """Write rows of a run, all or none of them.
+
+        FileNotFoundError is raised if the file is not at its place any more, with all that was written to it.
+        """
 
         def write() -> None:
             with self._transaction("IMMEDIATE"):
                 self._write(run, rows)
 
         # SQLite does not notice these: what it has open, it can write to.
-        found = os.stat(self.path)
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            raise FileNotFoundError("the file was deleted") from None
         if found.st_ino != self._inode:
-            raise FileNotFoundError("another file has taken its place")
+            raise FileNotFoundError("the file was deleted, and another one has taken its place")
         if not found.st_mode & 0o222:
             raise PermissionError("it was made read-only")
         self._try(write)
@@ -323,9 +300,11 @@ class Store(Connection):
     def last_runs(self) -> list[Run]:
         """Return the last run of each function, the latest at the end."""
         query = """
-            SELECT max(runs.id), function, name, started, total FROM runs JOIN functions ON functions.id = function
-            GROUP BY function ORDER BY 1"""
-        runs = [self._run(*row) for row in self._rows(query)]
+            SELECT max(runs.id), function, name, started, total, code FROM runs
+            JOIN functions ON functions.id = function GROUP BY function ORDER BY 1"""
+        rows = self._rows(query)
+        codes = {name: code for _, _, name, _, _, code in rows}  # those of the latest runs
+        runs = [replace(self._run(*row), is_older=code != codes[row[2]]) for *row, code in rows]
         titles = dict(self._rows("SELECT function, title FROM titles")) if self._has_table("titles") else {}
         if not set(map(type, titles.values())) <= {str}:
             raise self._damaged("a name is not what was written")
@@ -349,12 +328,15 @@ class Store(Connection):
         row = self._row("SELECT calls FROM begun WHERE run = ?", run.id)
         return None if row is None else self._whole(row[0])
 
-    def finished(self, run: Run) -> int:
-        """Return how many calls of a run are finished."""
+    def finished(self, run: Run) -> tuple[int, float | None]:
+        """Return how many calls of a run are finished, and when the last value of them came (s since the epoch)."""
         query = """
-            SELECT count(*) FROM calls JOIN outcomes ON outcomes.function = ? AND outcomes.key = calls.key
-            WHERE calls.run = ?"""
-        return self._number(query, run.function, run.id)
+            SELECT count(*), max(finished) FROM calls
+            JOIN outcomes ON outcomes.function = ? AND outcomes.key = calls.key WHERE calls.run = ?"""
+        count, last = self._row(query, run.function, run.id)
+        if type(last) is not float and count:
+            raise self._damaged("a time is not what was written")
+        return count, last
 
     def failures(self, run: Run, count: int) -> tuple[int, list[Failure]]:
         """Return how many calls failed in a run and have no value, and the last ones of them; at most `count`."""

@@ -25,6 +25,8 @@ _DELAY = 0.5
 
 def not_written(path: str, error: BaseException) -> str:
     """Return the warning for the user."""
+    if isinstance(error, FileNotFoundError):
+        return f"the checkpoint {path}: {error}: the run goes on, but the next one begins from nothing"
     return (
         f"the checkpoint {path} cannot be written: {error}. The computation goes on; values that come from now on "
         "will be computed again by the next run"

@@ -56,7 +56,7 @@ def status(*, as_json: bool) -> int:
     if as_json:
         print(json.dumps(_facts(standing, using)))
     elif standing is None:
-        print(f"Ray is not up. Start it by: {_HOW['sh'].format('up')}")
+        print(f"No standing Ray. Start one by: {_HOW['sh'].format('up')}")
     else:
         print(f"Ray {standing.mark.ray} is up at {standing.address}, for {duration(time.time() - standing.started)}")
         if standing.differs is not None:

@@ -119,7 +119,10 @@ class Recovery:
             self._record.failed(block, count)
             named = _named(block, error, count, ran)
             outcomes = block.failures(error)
+            # A worker that ends now was killed with all others, unless it was for memory.
+            abandoned = self.killing and type(error) is WorkerLost
             for some in outcomes:
+                some.abandoned = abandoned
                 some.errors.update((place, named.get(some.offset + place, error)) for place in some.errors)
             self._resolve(block, outcomes)
 

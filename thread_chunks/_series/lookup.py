@@ -11,10 +11,10 @@ from typing import Any
 
 from .._calls.calls import Arguments, parts_of, written
 from .._checkpoints.identity import Identity
-from .._checkpoints.rows import digest_of, digest_of_key, make_key, with_seed
-from .._checkpoints.store import open_store
+from .._checkpoints.opening import open_store
+from .._checkpoints.rows import digest_of, digest_of_key, from_row, make_key, with_seed
 from .._checkpoints.writer import Writer, not_written
-from .._wire.pickling import Packed, references, unpack
+from .._wire.pickling import Packed, references
 from ..errors import CheckpointStaleWarning, UnpicklingFailed
 from .recorder import NoRecorder, Recorder
 
@@ -52,6 +52,11 @@ class Lookup:
         weakref.finalize(self, self.store.close).atexit = False
         self._last = self.store.last_outcome()
         self._function = self.store.function(identity)  # None: nothing of it is there
+
+    @property
+    def name(self) -> str:
+        """The function's name without its module, for messages."""
+        return (self._identity.title or self._identity.name).rpartition(".")[2]
 
     def begin(self, total: int | None, writers: set[Writer], *, stacklevel: int) -> Recorder | NoRecorder:
         """Note a run in the file, of so many calls if that is known, and return where the outcomes are to go.
@@ -128,7 +133,7 @@ class Lookup:
 
     def _unpacked(self, packed: Packed) -> Any:
         try:
-            return unpack(packed, sole=True)
+            return from_row(packed)
         except UnpicklingFailed as error:
             raise UnpicklingFailed(f"a value of {self._identity.name} in {self.store.path}: {error}") from error
 

@@ -87,7 +87,7 @@ class Recorder:
             if key is None:
                 continue
             if (failure := outcomes.errors.get(index)) is not None:
-                if not ends_series(failure):
+                if not (outcomes.abandoned or ends_series(failure)):
                     rows.failures.append(failure_row(key, short_form(args), failure))
                 continue
             try:

@@ -15,8 +15,8 @@ from .._calls.calls import Arguments, row_of
 from .._calls.mailbox import Mailbox
 from .._calls.series import Checkpointed, Outbox
 from .._checkpoints.identity import Identity, identify
+from .._checkpoints.opening import open_store
 from .._checkpoints.rows import CallRow, to_bytes
-from .._checkpoints.store import open_store
 from .._checkpoints.writer import Writer
 from ..errors import CheckpointFailedWarning
 from ..progress import progress
@@ -138,7 +138,8 @@ class Resumption:
             del self._recorder
 
     def _log_found(self) -> None:
-        _log.info("%d of %d values are in %s", self._found, self._position, self._store.path)
+        name = self._lookup.name
+        _log.info("%d of %d values of %s are in %s", self._found, self._position, name, self._store.path)
 
     def _warn_of_failure(self) -> None:
         # Where no value is in hand, which would be lost if warnings are errors.

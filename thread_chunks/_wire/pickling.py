@@ -336,7 +336,8 @@ def unpack(packed: Packed, *, writable: bool = True, sole: bool = False) -> Any:
             return _Unpickler(packed.data, buffers, referents).load()
         return pickle.loads(packed.data, buffers=buffers)
     except BaseException as error:
-        text = f"an object of type {packed.kind!r} cannot be unpickled: {describe(error)}"
+        which = f"an object of type {packed.kind!r}" if packed.kind else "an object"
+        text = f"{which} cannot be unpickled: {describe(error)}"
         raise UnpicklingFailed(text) from error
 
 
