@@ -7,8 +7,9 @@ import warnings
 import pytest
 import ray
 from checkpointed import Unhashable, identity, until
+from fake_cluster import FakeExecutor
 
-from thread_chunks import Checkpoint, CheckpointStaleWarning, LabelledActor, chunk
+from thread_chunks import Checkpoint, CheckpointStaleWarning, Chunker, LabelledActor, chunk, chunker
 
 
 def version(x):
@@ -21,13 +22,28 @@ def test_values_of_older_code_are_kept_and_not_used(make, path):
     ex = make(2)
     one, two = version(1), version(2)
     assert list(ex.map(one, [1, 2], path=path)) == [2, 3]
-    with pytest.warns(CheckpointStaleWarning, match="2 values of module.f with another code") as caught:
+    with pytest.warns(CheckpointStaleWarning, match=r"2 values of module.f with another code.* anew$") as caught:
         assert list(ex.map(two, [1, 2], path=path)) == [3, 4]
     assert caught[0].filename == __file__
     one = version(1)
     ex.submit = lambda *args: pytest.fail("something is run")
     assert list(ex.map(one, [1, 2], path=path)) == [2, 3], "and used again when the code is as it was"
     assert len(Checkpoint.load(path)) == 2
+
+
+def test_the_users_line_is_in_the_warning(path, monkeypatch):
+    monkeypatch.setattr(chunker, "ChunkExecutor", FakeExecutor)
+    uses = [
+        lambda function: chunk(function, [[1]], path=path, progress_bar=False),
+        lambda function: Chunker(function, chunk_size=1, progress_bar=False, path=path)([[1]]),
+        lambda function: list(FakeExecutor(1).starmap(function, [[1]], path=path)),
+        lambda function: FakeExecutor(1).with_options(path=path).submit(function, 1).result(),
+    ]
+    chunk(version(0), [[1]], path=path, progress_bar=False)
+    for number, use in enumerate(uses, 1):
+        with pytest.warns(CheckpointStaleWarning) as caught:
+            use(version(number))
+        assert [(warning.filename, warning.lineno) for warning in caught] == [(__file__, use.__code__.co_firstlineno)]
 
 
 def test_arguments_that_have_no_hash(make, path, noted):

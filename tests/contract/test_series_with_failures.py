@@ -7,6 +7,7 @@ import gc
 import itertools
 import logging
 import os
+import sys
 import time
 import weakref
 
@@ -229,6 +230,38 @@ def test_arguments_and_values_that_were_yielded_are_not_kept(make):
             assert time.monotonic() < deadline
         del references[0]
     assert all(reference() is None for reference in references)
+
+
+def fail_at_length(x):
+    raise ValueError("y" * 20_000)
+
+
+def two_arguments(x, y):
+    return x + y
+
+
+def test_long_texts_of_errors_are_cut_in_the_log(make, caplog):
+    (error,) = make(1).map(fail_at_length, [1], return_exceptions=True)
+    assert len(str(error)) == 20_000
+    (line,) = [record.getMessage() for record in caplog.records if "calls of" in record.getMessage()]
+    assert "ValueError: yyy" in line
+    assert len(line) < 500
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+def test_rows_that_map_passes_as_one_argument_are_for_starmap(make):
+    executor = make(1)
+
+    def notes(function, item):
+        (error,) = executor.map(function, [item], return_exceptions=True)
+        return " ".join(error.__notes__)
+
+    assert "`starmap` passes each row as arguments" in notes(two_arguments, [1.0, 2])
+    assert "`starmap`" in notes(two_arguments, (1.0, 2))
+    assert "`starmap`" in notes(divmod, [7, 2])
+    assert "`starmap`" not in notes(two_arguments, 1.0)
+    assert "`starmap`" not in notes(lambda row: two_arguments(row), [1.0, 2]), "another function lacks it"
+    assert "`starmap`" not in notes(lambda row: row + 1, [1.0, 2])
 
 
 def test_unknown_options(make):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -11,7 +12,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 from .._calls.blocks import Block
-from .._calls.calls import Arguments, Outcomes, extended, written
+from .._calls.calls import Arguments, Outcomes, extended, parts_of, written
 from .._calls.functions import Batch, name_of
 from .._calls.series import Series
 from .._wire.protocol import CARRIED_KEY
@@ -31,6 +32,11 @@ _BRACKETS: dict[type, tuple[str, str]] = {
     frozenset: ("{", "}"),
     deque: ("[", "]"),
 }
+
+# What Python says of a call with too few arguments, after the function's name: of a function, a class, a builtin.
+_TOO_FEW = re.compile(
+    r"(\.__init__)?(\(\))? (missing \d* ?required|takes (at least|exactly) .* given|expected .* arguments?, got 1)"
+)
 
 # What has a `repr` that runs no code of the user's, and takes no time.
 _MODULES = frozenset({"datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "numpy"})
@@ -53,12 +59,36 @@ def note_errors(block: Block, outcomes: Outcomes) -> None:
     if outcomes.errors and isinstance(block.receiver, Series):
         for place, error in outcomes.errors.items():
             note_call(error, name_of_call(block, outcomes.offset + place))
+            if _lacks_arguments(error, block, outcomes.offset + place):
+                _note(error, "Its only argument is a list or tuple. `starmap` passes each row as arguments")
+
+
+def _lacks_arguments(error: BaseException, block: Block, place: int) -> bool:
+    """Return whether a call had one list or tuple, and Python said that the function takes more arguments."""
+    if type(error) is not TypeError or not error.args:
+        return False
+    text, args = error.args[0], block.calls[place]
+    if block.function.parcel.key == CARRIED_KEY:
+        args = args[1:]
+    positional, extras = parts_of(args)
+    return (
+        len(positional) == 1
+        and not extras.keywords
+        and type(positional[0]) in (list, tuple)
+        and type(text) is str
+        and text.startswith(block.function.name)  # else a function that this one called
+        and _TOO_FEW.match(text, len(block.function.name)) is not None
+    )
 
 
 def note_call(error: BaseException, call: str) -> None:
     """Let an error say which call it is of, where Python has notes: from 3.11 on."""
+    _note(error, f"In {call}")
+
+
+def _note(error: BaseException, text: str) -> None:
     if hasattr(error, "add_note"):
-        error.add_note(f"In {call}")
+        error.add_note(text)
 
 
 def with_call(error: _Error, call: str, others: int) -> _Error:
@@ -74,13 +104,13 @@ def with_call(error: _Error, call: str, others: int) -> _Error:
 
 def short_form(args: Arguments) -> str:
     """Return arguments as they are written in a call, shortened. No code of the user's runs for it."""
-    return _cut(written(args, _short), _LONGEST_TOGETHER)
+    return shortened(written(args, _short), _LONGEST_TOGETHER)
 
 
 def short_form_of_batch(batch: Batch) -> str:
     """Return the calls of a batch as they are written, shortened, in the same way."""
     calls = (f"{name_of(fn)}({short_form(extended(args, keywords))})" for fn, args, keywords in batch.calls)
-    return _cut(_joined(calls, len(batch.calls), _DEPTH), _LONGEST_TOGETHER)
+    return shortened(_joined(calls, len(batch.calls), _DEPTH), _LONGEST_TOGETHER)
 
 
 def _short(value: Any, depth: int = _DEPTH) -> str:
@@ -93,7 +123,7 @@ def _short(value: Any, depth: int = _DEPTH) -> str:
 def _written(value: Any, depth: int) -> str:
     kind = type(value)
     if kind is str or kind is bytes:
-        return _cut(repr(value[: _LONGEST + 1]), _LONGEST)
+        return shortened(repr(value[: _LONGEST + 1]), _LONGEST)
     if kind is int:
         return repr(value) if value.bit_length() < 200 else f"<int of {value.bit_length()} bits>"
     if value is None or value is Ellipsis or kind in (bool, float, complex, range):
@@ -117,7 +147,7 @@ def _written(value: Any, depth: int) -> str:
     if kind.__module__ == "numpy" and hasattr(kind, "dtype") and (kind.__name__ == "ndarray" or value.dtype.hasobject):
         return f"<array of shape {value.shape}, {value.dtype}>"
     if kind.__module__ in _MODULES:
-        return _cut(" ".join(repr(value).split()), _LONGEST)
+        return shortened(" ".join(repr(value).split()), _LONGEST)
     if isinstance(value, (FunctionType, BuiltinFunctionType, MethodType, type)):
         return name_of(value)
     return f"<{kind.__name__} object>"
@@ -134,5 +164,6 @@ def _with_fields(kind: type, names: Iterable[str], values: Iterable[Any], depth:
     return f"{kind.__name__}({', '.join(fields)})" if depth else f"{kind.__name__}(...)"
 
 
-def _cut(text: str, length: int) -> str:
+def shortened(text: str, length: int) -> str:
+    """Return a text, cut to so many characters if it is longer."""
     return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -14,6 +14,7 @@ from .._checkpoints.identity import Identity
 from .._checkpoints.opening import open_store
 from .._checkpoints.rows import digest_of, digest_of_key, from_row, make_key, with_seed
 from .._checkpoints.writer import Writer, not_written
+from .._system.callers import users_level
 from .._wire.pickling import Packed, references
 from ..errors import CheckpointStaleWarning, UnpicklingFailed
 from .recorder import NoRecorder, Recorder
@@ -58,13 +59,13 @@ class Lookup:
         """The function's name without its module, for messages."""
         return (self._identity.title or self._identity.name).rpartition(".")[2]
 
-    def begin(self, total: int | None, writers: set[Writer], *, stacklevel: int) -> Recorder | NoRecorder:
+    def begin(self, total: int | None, writers: set[Writer]) -> Recorder | NoRecorder:
         """Note a run in the file, of so many calls if that is known, and return where the outcomes are to go.
 
-        `writers` gets the thread that writes. `stacklevel` is that of the user's call, for warnings.
+        `writers` gets the thread that writes.
         """
         if (text := self._doubts()) is not None:
-            warnings.warn(text, CheckpointStaleWarning, stacklevel=stacklevel)
+            warnings.warn(text, CheckpointStaleWarning, stacklevel=users_level())
         path = self.store.path
         try:
             if self.store.read_only:
@@ -91,7 +92,8 @@ class Lookup:
         differences = [_differences(store.parts(function), dict(identity.parts)) for function, _ in stale]
         return (
             f"{store.path} has {sum(count for _, count in stale)} values of {identity.name} with another code or other "
-            f"globals: {_listed(min(differences, key=len))}. They are kept, and not used"
+            f"globals: {_listed(min(differences, key=len))}. They are kept, and not used, so its "
+            "values are computed anew"
         )
 
     def look_up(self, args: Arguments) -> tuple[bytes, int | None]:

@@ -18,6 +18,7 @@ from typing import Any
 from .._calls.calls import row_of
 from .._calls.mailbox import Mailbox
 from .._calls.series import Delivery, Outbox, SeriesEnd
+from .._dispatch.naming import shortened
 from .._wire.pickling import describe
 from ..errors import ExecutorBroken, RemoteTraceback
 from ..progress import Bar
@@ -25,6 +26,9 @@ from .feeds import Feed
 from .options import SeriesOptions
 
 _log = logging.getLogger("thread_chunks")
+
+# So much of an error's text (characters) is in the log; the error itself has all of it.
+_LONGEST = 300
 
 
 def values_of(
@@ -111,7 +115,7 @@ class _Failures:
     def note(self, error: BaseException) -> None:
         """Count an error."""
         self._count += 1
-        self._first = self._first or describe(error)
+        self._first = self._first or shortened(describe(error), _LONGEST)
 
     def log(self, calls: int) -> None:
         """Say how many there were of so many calls, if there were any."""

@@ -18,6 +18,7 @@ from .._checkpoints.identity import Identity, identify
 from .._checkpoints.opening import open_store
 from .._checkpoints.rows import CallRow, to_bytes
 from .._checkpoints.writer import Writer
+from .._system.callers import users_level
 from ..errors import CheckpointFailedWarning
 from ..progress import progress
 from .feeds import Feed
@@ -83,7 +84,7 @@ class Resumption:
 
     def begin(self, writers: set[Writer]) -> Recorder | NoRecorder:
         """Note the run in the file, and return where the outcomes are to go; `writers` gets the thread that writes."""
-        self._recorder = self._lookup.begin(self._total, writers, stacklevel=6)  # the caller of `map`
+        self._recorder = self._lookup.begin(self._total, writers)
         return self._recorder
 
     def _look_up(self, args: Arguments) -> tuple[Arguments, bytes, int | None]:
@@ -145,7 +146,7 @@ class Resumption:
         # Where no value is in hand, which would be lost if warnings are errors.
         if (failure := self._recorder.failure) is not None and not self._warned:
             self._warned = True
-            warnings.warn(failure, CheckpointFailedWarning, stacklevel=3)
+            warnings.warn(failure, CheckpointFailedWarning, stacklevel=users_level())
 
     def _kept(self, item: Any) -> Any:
         """Return what came, with its value if that is there; the last one when all are on disk."""

@@ -17,6 +17,7 @@ from .._calls.functions import Function
 from .._checkpoints.identity import Identity, identify
 from .._checkpoints.rows import to_bytes
 from .._dispatch.engine import Engine
+from .._system.callers import users_level
 from .._wire.protocol import CARRIED_KEY
 from ..errors import CheckpointFailedWarning
 from .lookup import Lookup
@@ -92,7 +93,7 @@ class _Page:
 
     def __init__(self, lookup: Lookup, engine: Engine) -> None:
         self._lookup = lookup
-        self._recorder: Recorder | NoRecorder = lookup.begin(None, engine.writers, stacklevel=6)
+        self._recorder: Recorder | NoRecorder = lookup.begin(None, engine.writers)
         self._labels = count()
         self._lock = threading.Lock()  # for the lookup
         self._warned = False
@@ -120,7 +121,7 @@ class _Page:
         """Tell the user, once, if values cannot be written any more."""
         if (failure := self._recorder.failure) is not None and not self._warned:
             self._warned = True
-            warnings.warn(failure, CheckpointFailedWarning, stacklevel=4)
+            warnings.warn(failure, CheckpointFailedWarning, stacklevel=users_level())
 
 
 class _Kept:
