@@ -23,7 +23,7 @@ RAYS = "joblib, ray.util.joblib"
 _GOALS = [Goal(1.0, LOKY), Goal(1.5, RAYS)]
 
 NOOPS = Case("joblib-noops", "2,000 no-ops by joblib.Parallel, 2 workers", "s", [*_GOALS])
-ARGUMENT = Case("joblib-array", "200 sums of an array of 200 MB by joblib.Parallel, 2 workers", "s", [*_GOALS])
+ARGUMENT = Case("joblib-array", "40 sums of an array of 200 MB by joblib.Parallel, 2 workers", "s", [*_GOALS])
 GRID = Case("joblib-grid", "GridSearchCV of SVC on digits, 2 workers", "s", [*_GOALS])
 
 
@@ -44,7 +44,7 @@ def sums(quick: bool) -> Callable[[], object]:
     from joblib import Parallel, delayed
 
     array = shared(quick)
-    return lambda: Parallel()(delayed(mean_of)(array, x) for x in range(8 if quick else 200))
+    return lambda: Parallel()(delayed(mean_of)(array, x) for x in range(8 if quick else 40))
 
 
 def grid(quick: bool) -> Callable[[], object]:
