@@ -181,7 +181,7 @@ print(spread(executor, 4))
 _starts._LONG = 1  # else the test takes long
 running = executor.map(here, [0.1] * 60, chunksize=1)
 until(lambda: "not up" in open("log").read())
-say("2 of 6 workers" in open("log").read(), "'num_cpus': 1" in open("log").read())
+say("2 of 6 workers" in open("log").read(), "each needs 1 CPU; 0 are left" in open("log").read())
 list(running)
 say("add")
 until(lambda: sum(node["Alive"] for node in ray.nodes()) == 3)
@@ -280,7 +280,9 @@ def test_large_stored_function_travels_once_to_each_node(on, cluster):
 
     script = """
 large = np.ones(10_000_000)
-def look(x): return float(large[x]), ray.get_runtime_context().get_node_id()
+def look(x):
+    time.sleep(0.01)
+    return float(large[x]), ray.get_runtime_context().get_node_id()
 with ChunkExecutor(look, 8) as executor:
     print(spread(executor, 8), until(lambda: len(set(executor.map([0] * 40, chunksize=1))) == 2))
 """
@@ -390,6 +392,7 @@ def work(x):
     time.sleep(0.05)
     return x, ray.get_runtime_context().get_node_id()
 with ChunkExecutor(4) as executor:
+    spread(executor, 4)
     os.mkdir("here")
     values = list(executor.map(work, range(20), path="here/checkpoint", chunksize=1))
     print(len({node for _, node in values}), *{name.partition("-")[0] for name in os.listdir("here")})

@@ -145,7 +145,7 @@ def test_modules_that_are_edited_or_cannot_be_loaded_again(joined, tmp_path):
     write(f"import os\\nif os.getpid() != {os.getpid()}: raise LookupError('not here')\\ndef f(): return 3")
     importlib.reload(edited)
     print(executor.submit(lambda: edited.f()).result(), len(records))
-    print("loaded the module edited again" in records[1], "LookupError: not here" in records[1])
+    print("reloaded the module edited" in records[1], "LookupError: not here" in records[1])
     executor.shutdown()
     """
     assert run(script, tmp_path, **joined) == ["1 []", "1 1 True", "1", "2 1", "2 2", "True True"]

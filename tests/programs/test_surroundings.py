@@ -107,11 +107,17 @@ def test_bad_actor_options_are_refused_at_once(tmp_path):
 
 def test_no_node_has_what_a_worker_needs(tmp_path):
     script = """
-    for options in ({"num_gpus": 1}, {"num_cpus": 1000}, {"resources": {"laser": 0.5}}, {"num_gpus": 0.1}):
+    asked = {
+        "1 GPU": {"num_gpus": 1},
+        "1000 CPUs": {"num_cpus": 1000},
+        "0.5 laser": {"resources": {"laser": 0.5}},
+        "0.1 GPUs": {"num_gpus": 0.1},
+    }
+    for words, options in asked.items():
         try:
             ChunkExecutor(2, actor_options=options)
         except ValueError as error:
-            say(str(options) in str(error), "no node" in str(error), up())
+            say(words in str(error), "no node" in str(error), up())
     say(ChunkExecutor(1, actor_options={"num_cpus": 1, "num_gpus": 0}).submit(abs, -1).result())
     """
     run(script, tmp_path)
