@@ -85,7 +85,9 @@ def f(x):
     return [x, str(x)]
 def kept():
     connection = sqlite3.connect(path)
-    values = [pickle.loads(data) for data, in connection.execute("SELECT pickle FROM outcomes")]
+    tables = [name for name, in connection.execute("SELECT name FROM sqlite_master")]  # none, if it was killed early
+    query = "SELECT pickle FROM outcomes" if tables else "SELECT NULL LIMIT 0"
+    values = [pickle.loads(data) for data, in connection.execute(query)]
     connection.close()
     return values
 def drive(said):
