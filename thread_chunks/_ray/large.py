@@ -21,6 +21,10 @@ from .runtime import RayRuntime
 # Less, and one that does not come again costs 1 ms more; more, and one that does is copied once more.
 _AT_FIRST_SIGHT = 32 * 2**20
 
+# The smallest buffers (bytes) that go into a file. Less, and one that does not come again travels faster along with its
+# call; more, and one that does, as the data of a search by scikit-learn, is copied again and again.
+_SMALLEST_IN_FILES = 256 * 1024
+
 # So many bytes are compared at once, which holds the interpreter lock (0.1 ms for each MiB). Less, and it takes longer;
 # more, and other threads wait longer.
 _AT_ONCE = 8 * 2**20
@@ -111,12 +115,15 @@ class LargeBuffers:
     ----------
     keep : callable
         Makes a copy. If it raises OSError, the buffer travels with the call.
+    smallest : int
+        From this size (bytes) on, a buffer is large.
     at_first_sight : int
         From this size (bytes) on, copies are made of buffers that are not known to come again.
     """
 
-    def __init__(self, keep: Callable[[memoryview], Kept], at_first_sight: int) -> None:
+    def __init__(self, keep: Callable[[memoryview], Kept], smallest: int, at_first_sight: int = 0) -> None:
         self._keep = keep
+        self._smallest = smallest
         self._at_first_sight = at_first_sight
         self._seen: weakref.WeakValueDictionary[tuple[int, bytes, bytes], Seen] = weakref.WeakValueDictionary()
 
@@ -139,7 +146,7 @@ class LargeBuffers:
 
     def _shipped_for(self, used: list[Seen], fed: float, now: float, buffer: memoryview) -> Any:
         size = buffer.nbytes
-        if size <= LARGEST_BY_CHANNEL:
+        if size < self._smallest:
             return None
         key = size, bytes(buffer[:_SAMPLE]), bytes(buffer[-_SAMPLE:])
         seen = self._seen.get(key)
@@ -174,8 +181,8 @@ class LargeArguments:
     """
 
     def __init__(self, runtime: RayRuntime) -> None:
-        self.in_files = LargeBuffers(File, 0)
-        self.in_store = LargeBuffers(partial(InStore, runtime), _AT_FIRST_SIGHT)
+        self.in_files = LargeBuffers(File, _SMALLEST_IN_FILES)
+        self.in_store = LargeBuffers(partial(InStore, runtime), LARGEST_BY_CHANNEL + 1, _AT_FIRST_SIGHT)
         self.probe: Probe | None = None
         with suppress(OSError):
             contents = os.urandom(16)
