@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 from thread_chunks import Checkpoint
@@ -43,6 +45,12 @@ def until(condition):
 
 def finished(path):
     return len(Checkpoint.load(path))
+
+
+def change(path, statements):
+    """Change a file as a stranger may: by SQL."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(statements)
 
 
 def files_beside(path):

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from checkpointed import identity, until
+from checkpointed import change, identity, until
 from fake_cluster import FakeExecutor
 
 from thread_chunks import Checkpoint, CheckpointRefused, WorkerLost
@@ -241,11 +241,6 @@ def failed(path):
     with FakeExecutor(1) as ex:
         list(ex.map(time.sleep, [0.03, -1], path=path, return_exceptions=True))
     return path
-
-
-def change(path, statements):
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(statements)
 
 
 @pytest.mark.parametrize("what", STRANGE)

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from checkpointed import change
 
 from thread_chunks import Checkpoint, CheckpointRefused
 from thread_chunks.__main__ import main
@@ -46,11 +47,6 @@ def path(tmp_path):
     path = tmp_path / "file"
     Checkpoint("f", [[1], [2]], [1, None], [True, False], path=path)
     return path
-
-
-def change(path, statements):
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(statements)
 
 
 @pytest.mark.parametrize("what", STRANGE)
