@@ -278,16 +278,16 @@ def kind(request):
 
 
 def test_handles_of_actors(kind):
-    use(ray.remote(kind))
+    use([ray.remote(kind).remote(pow)])
 
 
 @pytest.mark.parametrize("kind", [WithoutSuper, WithAttributes, WithMethods, AsyncRun], ids=lambda kind: kind.__name__)
 def test_handles_of_actors_that_reserve_a_cpu(kind):
-    use(ray.remote(num_cpus=1)(kind))
+    remote = ray.remote(num_cpus=1)(kind)
+    use([remote.remote(pow), remote.remote(pow)])
 
 
-def use(remote):
-    actors = [remote.remote(pow), remote.remote(pow)]
+def use(actors):
     assert chunk(None, CALLS, actors) == POWERS
     assert chunk(divmod, CALLS, actors) == [divmod(x, 2) for x in range(5)]
     with Chunker(actors=actors) as chunker:
@@ -304,7 +304,7 @@ def use(remote):
 
 
 def test_classes_of_actors(kind):
-    with ChunkExecutor(pow, 2, actor_class=kind, memory_limit="8GiB", call_timeout=100) as executor:
+    with ChunkExecutor(pow, 1, actor_class=kind, memory_limit="8GiB", call_timeout=100) as executor:
         assert list(executor.starmap(CALLS * 20)) == POWERS * 20
         assert list(executor.map(lambda x: -x, range(5))) == [0, -1, -2, -3, -4]
         executor.set_func(divmod)
