@@ -23,6 +23,9 @@ def pytest_configure(config):
     # It is ignored where the tests run in the background. Ray's processes would inherit that, and so would what calls
     # start: a `sleep` that is sent SIGINT would go on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Likewise under `nohup`. A handler keeps the tests alive as well, and no program inherits it.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or "PYTEST_XDIST_WORKER" in os.environ:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
