@@ -98,9 +98,9 @@ def make(executor_class, pool):
 
 
 @pytest.fixture
-def executor_on_ray(ray_up):
-    """Make new executors on Ray, and shut them down at the end of the test."""
-    make = Maker(ChunkExecutor)
+def executor_on_ray(ray_up, pool):
+    """Make executors on Ray that work at the beginning of the test, and shut them down."""
+    make = ReusingMaker(ChunkExecutor, pool)
     yield make
     make.end()
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import weakref
-from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ray
 
 
 def threads_left(known, patience):
@@ -40,8 +44,33 @@ class Maker:
             executor.shutdown()
 
 
+# Options with which an executor is after a test what it was before. Of others, as `initializer`, tests see the start.
+PLAIN = {"call_timeout", "forward_logging", "max_retries", "zero_copy"}
+PLAIN |= {"initargs"}  # which do nothing on their own
+
+# So many executors wait for another test. More, and their workers take memory; fewer, and more are started anew.
+MOST_IDLE = 8
+
+
+def can_be_shared(args, kwargs):
+    """Return whether arguments are the number of workers, a function that can be imported, and plain options."""
+    *functions, size = args or [None]
+    return (
+        type(size) is int
+        and size > 0
+        and len(functions) <= 1
+        and all(map(_can_be_imported, functions))
+        and kwargs.keys() <= PLAIN
+    )
+
+
+def _can_be_imported(function):
+    module = sys.modules.get(getattr(function, "__module__", None))
+    return getattr(module, getattr(function, "__name__", ""), None) is function
+
+
 class ReusingMaker(Maker):
-    """Make executors, or take them from a pool if the only argument is the number of workers."""
+    """Make executors, or take them from a pool if others with the same arguments may do."""
 
     def __init__(self, executor_class, pool):
         super().__init__(executor_class)
@@ -49,9 +78,9 @@ class ReusingMaker(Maker):
         self._taken = []
 
     def __call__(self, *args, **kwargs):
-        if kwargs or len(args) != 1 or type(args[0]) is not int or args[0] < 1:
+        if not can_be_shared(args, kwargs):
             return self.fresh(*args, **kwargs)
-        self._taken.append(self._pool.take(*args))
+        self._taken.append(self._pool.take(args, kwargs))
         return self._taken[-1]
 
     def end(self):
@@ -61,30 +90,49 @@ class ReusingMaker(Maker):
             self._pool.give_back(executor, is_busy)
 
 
+@dataclass
+class Taken:
+    """An executor as it was when a test took it."""
+
+    arguments: str
+    size: int
+    function: Callable | None
+    attributes: set[str]
+
+
 class Pool:
     """Executors that are not in use. One that a test has broken or changed does not return to the pool."""
 
     def __init__(self, executor_class):
         self._class = executor_class
-        self._idle = defaultdict(list)  # by size
-        self._state = weakref.WeakKeyDictionary()  # of each executor when it was taken: (size, attributes, actors)
+        self._idle = []  # pairs of what an executor was made with, and the executor; the last was used last
+        self._taken = weakref.WeakKeyDictionary()  # by executor
         self._threads = {}  # those that live as long as an executor, by its id
 
     @property
     def threads(self):
         return set().union(*self._threads.values())
 
-    def take(self, size):
-        executor = self._idle[size].pop() if self._idle[size] else self._make(size)
-        self._state[executor] = size, set(vars(executor)), executor.actors
+    def take(self, args, kwargs):
+        """Return an executor with such arguments."""
+        arguments = repr((args, sorted(kwargs.items())))  # which tells 1 from True
+        found = [pair for pair in self._idle if pair[0] == arguments]
+        if found:
+            self._idle.remove(found[-1])
+        executor = found[-1][1] if found else self._make(*args, **kwargs)
+        function = args[0] if len(args) == 2 else None
+        self._taken[executor] = Taken(arguments, args[-1], function, set(vars(executor)))
         return executor
 
     def give_back(self, executor, is_busy):
-        size, *_ = self._state[executor]
-        if not is_busy and self._is_whole(executor):
-            self._idle[size].append(executor)
-        else:
+        """Keep an executor for another test, or end it."""
+        taken = self._taken[executor]
+        if is_busy or not _is_whole(executor, taken):
             self._end(executor)
+            return
+        self._idle.append((taken.arguments, executor))
+        if len(self._idle) > MOST_IDLE:
+            self._end(self._idle.pop(0)[1])
 
     def open(self):
         """Make an executor that no test gets. It keeps up what all executors share, such as the thread for output."""
@@ -92,13 +140,12 @@ class Pool:
 
     def close(self):
         self._end(self._anchor)
-        for executors in self._idle.values():
-            while executors:
-                self._end(executors.pop())
+        while self._idle:
+            self._end(self._idle.pop()[1])
 
-    def _make(self, size):
+    def _make(self, *args, **kwargs):
         before = set(threading.enumerate())
-        executor = self._class(size)
+        executor = self._class(*args, **kwargs)
         executor.submit(int).result()
         self._threads[id(executor)] = set(threading.enumerate()) - before
         return executor
@@ -107,24 +154,27 @@ class Pool:
         executor.shutdown()
         del self._threads[id(executor)]
 
-    def _is_whole(self, executor):
-        size, attributes, actors = self._state[executor]
-        try:
-            return (
-                set(vars(executor)) == attributes
-                and executor.submit(int).result(10) == 0
-                and not executor.running()
-                and executor.size == size
-                and all(actor in executor.actors for actor in actors)
-                and not _has_stored_function(executor)
-            )
-        except (RuntimeError, TimeoutError):  # it was shut down, or is broken or busy
-            return False
 
-
-def _has_stored_function(executor):
+def _is_whole(executor, taken):
     try:
-        executor.submit(None)
-    except ValueError:
+        return (
+            set(vars(executor)) == taken.attributes
+            and executor.submit(int).result(10) == 0
+            and not executor.running()
+            and executor.size == taken.size
+            and _stores(executor, taken.function)
+        )
+    except (RuntimeError, TimeoutError):  # it was shut down, or is broken or busy
         return False
-    return True
+
+
+def _stores(executor, function):
+    """Return whether an executor, and each of its actors, has that stored function."""
+    if function is None:
+        try:
+            executor.submit(None)
+        except ValueError:
+            return True
+        return False
+    stored = ray.get([actor.get_func.remote() for actor in executor.actors])
+    return all(each.__qualname__ == function.__qualname__ for each in stored)

@@ -143,7 +143,7 @@ def test_a_firewall_makes_calls_go_by_ray(executor_on_ray, monkeypatch, caplog, 
             return getattr(self._channels, name)
 
     monkeypatch.setattr(RayRuntime, "channels", property(lambda runtime: Elsewhere(real(runtime))))
-    executor = executor_on_ray(2, max_retries=1)
+    executor = executor_on_ray.fresh(2, max_retries=1)
     assert list(executor.map(abs, range(-50, 0))) == list(range(50, 0, -1))
     (process,) = set(executor.map(process_after, [0.1])) - {os.getpid()}
     os.kill(process, signal.SIGKILL)

@@ -14,8 +14,6 @@ from concurrent.futures import ProcessPoolExecutor
 import joblib
 import pytest
 
-from thread_chunks import ChunkExecutor
-
 
 def _pools(kind, count):
     context = multiprocessing.get_context(kind)
@@ -114,9 +112,8 @@ def _masks():
 
 
 @pytest.fixture
-def executor(ray_up):
-    with ChunkExecutor(2, call_timeout=200) as executor:
-        yield executor
+def executor(executor_on_ray):
+    return executor_on_ray(2, call_timeout=200)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,6 @@ from multiprocessing import get_context
 
 import pytest
 
-from thread_chunks import ChunkExecutor
-
 
 def _thread():
     return threading.current_thread() is threading.main_thread()
@@ -64,9 +62,8 @@ SCENARIOS = [_thread, _handler, _alarm, _event_loop]
 
 
 @pytest.fixture
-def executor(ray_up):
-    with ChunkExecutor(1) as executor:
-        yield executor
+def executor(executor_on_ray):
+    return executor_on_ray(1)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)

@@ -389,7 +389,7 @@ def test_warnings_are_logged_as_in_the_driver(executor_on_ray, caplog):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            executor = executor_on_ray(1, forward_logging=True)
+            executor = executor_on_ray.fresh(1, forward_logging=True)
             executor.submit(warnings.warn, "look").result()
     finally:
         logging.captureWarnings(False)

@@ -57,7 +57,7 @@ def test_what_runs_is_in_the_report(make):
 
 
 def test_what_is_lost_and_retried_is_marked(executor_on_ray, tmp_path):
-    executor = executor_on_ray(1, max_retries=1)
+    executor = executor_on_ray.fresh(1, max_retries=1)
     executor.submit(end_once, str(tmp_path / "ended")).result(60)
     report = executor.report()
     assert [span.mark for span in report.timeline.spans if span.function == "end_once"] == [Mark.LOST, Mark.RETRIED]
