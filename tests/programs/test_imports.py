@@ -89,6 +89,20 @@ else:
     assert "a reference to an object of the cluster means nothing to the next run" in run(program, path, "then")[-1]
 
 
+def test_a_worker_imports_nothing_of_the_driver_s(run):
+    program = """
+import thread_chunks
+
+thread_chunks.config.ray_config["num_cpus"] = 1
+with thread_chunks.ChunkExecutor(1) as executor:
+    print(*executor.submit(eval, "set(__import__('sys').modules)").result(), sep="\\n")
+"""
+    modules = run(program)
+    assert "thread_chunks.actor" in modules
+    drivers = ("thread_chunks._dispatch", "thread_chunks._ray.session")
+    assert [name for name in modules if name.startswith(drivers)] == []
+
+
 def test_a_child_that_was_forked_while_ray_was_up_before_any_executor_was_made(run):
     program = """
 import os

@@ -14,6 +14,7 @@ from .. import config
 from .._dispatch.cluster import GONE
 from . import session
 from .channels import Channels
+from .node_here import node_here
 from .nodes import Nodes, on
 from .options import remote_class
 from .room import Resources
@@ -29,9 +30,12 @@ class RayRuntime:
     ----------
     nodes : Nodes
         From `join` on.
+    node : callable
+        Returns the node of the process that calls it.
     """
 
     nodes: Nodes
+    node = staticmethod(node_here)
     _session: session.Session
 
     def actor_class(self, cls: type[Any], options: dict[str, Any]) -> Any:
@@ -98,11 +102,6 @@ class RayRuntime:
                 free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
                 return Resources(there, free)
         return None
-
-    @staticmethod
-    def node() -> str:
-        """Return the node of the process that calls it."""
-        return ray.get_runtime_context().get_node_id()
 
     def make_actor(self, actor_class: Any, options: dict[str, Any], place: str, starting: int) -> ActorHandle[Any]:
         """Begin to make an actor, on a node if `place` names one, while so many others are starting.
