@@ -90,9 +90,15 @@ def executor_class(request):
 
 
 @pytest.fixture
-def make(executor_class, pool):
+def kind():
+    """What sets a test's executors apart from others with the same arguments; see `Pool`."""
+    return ""
+
+
+@pytest.fixture
+def make(executor_class, pool, kind):
     """Make executors that work at the beginning of the test, and shut them down."""
-    make = Maker(executor_class) if executor_class is FakeExecutor else ReusingMaker(executor_class, pool)
+    make = Maker(executor_class) if executor_class is FakeExecutor else ReusingMaker(executor_class, pool, kind)
     yield make
     make.end()
 

@@ -72,15 +72,16 @@ def _can_be_imported(function):
 class ReusingMaker(Maker):
     """Make executors, or take them from a pool if others with the same arguments may do."""
 
-    def __init__(self, executor_class, pool):
+    def __init__(self, executor_class, pool, kind=""):
         super().__init__(executor_class)
         self._pool = pool
+        self._kind = kind
         self._taken = []
 
     def __call__(self, *args, **kwargs):
         if not can_be_shared(args, kwargs):
             return self.fresh(*args, **kwargs)
-        self._taken.append(self._pool.take(args, kwargs))
+        self._taken.append(self._pool.take(self._kind, args, kwargs))
         return self._taken[-1]
 
     def end(self):
@@ -113,9 +114,9 @@ class Pool:
     def threads(self):
         return set().union(*self._threads.values())
 
-    def take(self, args, kwargs):
-        """Return an executor with such arguments."""
-        arguments = repr((args, sorted(kwargs.items())))  # which tells 1 from True
+    def take(self, kind, args, kwargs):
+        """Return an executor of a kind with such arguments; tests of one kind set up the package alike."""
+        arguments = repr((kind, args, sorted(kwargs.items())))  # which tells 1 from True
         found = [pair for pair in self._idle if pair[0] == arguments]
         if found:
             self._idle.remove(found[-1])

@@ -21,34 +21,49 @@ MIB = 2**20
 SIZE = 3 * MIB + 5  # bytes
 
 
-@pytest.fixture(params=["in files", "in the store"])
-def copies(request, monkeypatch):
-    """How many bytes each copy has that is made of a large buffer: in a file, or in the object store."""
-    sizes = []
+sizes = []  # of the copies that were made since a test began
 
-    class CountedFile(File):
-        def __init__(self, contents):
-            if request.param != "in files":
-                raise OSError
-            super().__init__(contents)
-            if len(contents) > MIB:
-                sizes.append(len(contents))
 
-    class CountedInStore(InStore):
-        def __init__(self, runtime, buffer):
-            assert request.param != "in files"
-            super().__init__(runtime, buffer)
-            sizes.append(len(buffer))
+class CountedFile(File):
+    def __init__(self, contents):
+        super().__init__(contents)
+        if len(contents) > MIB:
+            sizes.append(len(contents))
 
-    monkeypatch.setattr(large, "File", CountedFile)
-    monkeypatch.setattr(large, "InStore", CountedInStore)
-    return sizes
+
+class NoFile(File):
+    def __init__(self, contents):
+        raise OSError
+
+
+class CountedInStore(InStore):
+    def __init__(self, runtime, buffer):
+        super().__init__(runtime, buffer)
+        sizes.append(len(buffer))
+
+
+class NotInStore(InStore):
+    def __init__(self, runtime, buffer):
+        raise AssertionError
+
+
+COPIES = {"in files": (CountedFile, NotInStore), "in the store": (NoFile, CountedInStore)}
+
+
+@pytest.fixture(params=COPIES)
+def kind(request, monkeypatch):
+    """Where copies of large buffers are: in files, or in the object store."""
+    file, in_store = COPIES[request.param]
+    monkeypatch.setattr(large, "File", file)
+    monkeypatch.setattr(large, "InStore", in_store)
+    return request.param
 
 
 @pytest.fixture
-def make_new(make, copies):
-    """Makes executors that were not made by another test."""
-    return make.fresh
+def copies(make):
+    """How many bytes each copy has that is made of a large buffer."""
+    sizes.clear()
+    return sizes
 
 
 def total(number, large):
@@ -83,8 +98,8 @@ LARGE = {  # all of different contents
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_in_a_series_it_is_copied_once(make_new, copies, workers):
-    executor = make_new(workers)
+def test_in_a_series_it_is_copied_once(make, copies, workers):
+    executor = make(workers)
     for kind, create in LARGE.items():
         copies.clear()
         expected = total(0, create())[1]
@@ -92,8 +107,8 @@ def test_in_a_series_it_is_copied_once(make_new, copies, workers):
         assert len(copies) == (2 if kind == "dict of arrays" else 1), kind
 
 
-def test_it_may_come_by_keyword_or_in_a_partial_function_or_twice_in_a_call(make_new, copies, tmp_path):
-    executor, common = make_new(2), array()
+def test_it_may_come_by_keyword_or_in_a_partial_function_or_twice_in_a_call(make, copies, tmp_path):
+    executor, common = make(2), array()
     blocker = executor.submit(lambda x: note_and_wait(tmp_path, "started", "go"), common)
     futures = [executor.submit(total, number, large=common) for number in range(3)]
     futures += [executor.submit(partial(total, large=common), number) for number in range(3, 6)]
@@ -107,17 +122,17 @@ def test_it_may_come_by_keyword_or_in_a_partial_function_or_twice_in_a_call(make
     assert len(copies) == 1
 
 
-def test_the_store_gets_what_comes_again_or_is_very_large(make_new, copies, request):
-    executor = make_new(2)
+def test_the_store_gets_what_comes_again_or_is_very_large(make, copies, kind):
+    executor = make(2)
     assert list(executor.map(len, [np.full(SIZE, k, np.uint8) for k in range(4)])) == [SIZE] * 4
-    assert len(copies) == (4 if "in files" in request.node.name else 0)
+    assert len(copies) == (4 if kind == "in files" else 0)
     copies.clear()
     assert executor.submit(total, 1, np.zeros(33 * MIB, np.uint8)).result() == (1, 0)
     assert len(copies) == 1
 
 
-def test_what_is_changed_in_place_arrives_as_it_is_when_it_is_sent(make_new, tmp_path):
-    executor, common = make_new(2), np.zeros(SIZE, np.uint8)
+def test_what_is_changed_in_place_arrives_as_it_is_when_it_is_sent(make, tmp_path):
+    executor, common = make(2), np.zeros(SIZE, np.uint8)
     blocker = executor.submit(lambda x: note_and_wait(tmp_path, "started", "go"), common)
     seen = []
     for place in range(1000, 1012):  # not at its ends, which are looked at first
@@ -129,7 +144,7 @@ def test_what_is_changed_in_place_arrives_as_it_is_when_it_is_sent(make_new, tmp
     assert seen == [count for count in range(1, 13) for _ in range(2)]
 
 
-def test_what_is_changed_while_a_series_is_fed_is_no_older_than_its_call(make_new):
+def test_what_is_changed_while_a_series_is_fed_is_no_older_than_its_call(make):
     common = np.zeros(SIZE, np.uint8)
 
     def changing():
@@ -137,51 +152,51 @@ def test_what_is_changed_while_a_series_is_fed_is_no_older_than_its_call(make_ne
             common[number] = 1
             yield common
 
-    values = make_new(1).map(np.sum, changing(), buffersize=1)
+    values = make(1).map(np.sum, changing(), buffersize=1)
     assert all(value >= number for number, value in enumerate(values, 1))
 
 
 @pytest.mark.parametrize("create", [array, lambda: np.asfortranarray(array()), lambda: frame(array())])
-def test_what_comes_at_once_is_not_compared(make_new, monkeypatch, create):
+def test_what_comes_at_once_is_not_compared(make, monkeypatch, create):
     compared = []
     monkeypatch.setattr(large, "are_equal", lambda *buffers: compared.append(buffers) or True)
     common = create()
-    assert len(list(make_new(2).map(total, range(8), repeat(common)))) == 8
+    assert len(list(make(2).map(total, range(8), repeat(common)))) == 8
     assert compared == []
 
 
-def test_many_large_arrays_take_no_descriptors(make_new, copies):
+def test_many_large_arrays_take_no_descriptors(make, copies):
     def count(number, *arrays):
         return len(arrays)
 
-    assert list(make_new(1).map(count, range(2), *(repeat(array()) for _ in range(70)))) == [70, 70]
+    assert list(make(1).map(count, range(2), *(repeat(array()) for _ in range(70)))) == [70, 70]
     assert copies == []
 
 
-def test_with_zero_copy_it_is_a_view(make_new, copies):
+def test_with_zero_copy_it_is_a_view(make, copies):
     def look(number, common):
         return common.flags.writeable, common.flags.owndata, int(common[-1])
 
-    executor, common = make_new(2, zero_copy=True), array().ravel()
+    executor, common = make(2, zero_copy=True), array().ravel()
     assert set(executor.map(look, range(20), repeat(common))) == {(False, False, int(common[-1]))}
     assert len(copies) == 1
 
 
-def test_a_call_that_lost_its_worker_has_it_again(make_new, tmp_path):
+def test_a_call_that_lost_its_worker_has_it_again(make, tmp_path):
     def once(number, common):
         if number == 1 and not (tmp_path / "died").exists():
             (tmp_path / "died").touch()
             end()
         return total(number, common)
 
-    executor = make_new(2, max_retries=1)
+    executor = make(2, max_retries=1)
     end = die if executor.__class__.__name__ == "FakeExecutor" else partial(os._exit, 1)
     values = list(executor.map(once, range(4), repeat(array()), chunksize=1))
     assert values == [(number, total(0, array())[1]) for number in range(4)]
 
 
-def test_no_copy_is_kept_when_the_calls_are_over(make_new, copies):
-    executor, common = make_new(2), array()
+def test_no_copy_is_kept_when_the_calls_are_over(make, copies):
+    executor, common = make(2), array()
     for number in range(2):
         list(executor.map(total, range(8), repeat(common + number)))
         deadline = time.monotonic() + 30
@@ -191,8 +206,8 @@ def test_no_copy_is_kept_when_the_calls_are_over(make_new, copies):
     assert len(copies) == 2
 
 
-def test_where_there_are_no_files_left_it_travels_with_the_call(make_new, monkeypatch):
-    executor = make_new(1)
+def test_where_there_are_no_files_left_it_travels_with_the_call(make, monkeypatch):
+    executor = make(1)
 
     def refuse(*_):
         raise OSError
