@@ -8,6 +8,7 @@ import io
 import pkgutil
 import re
 import textwrap
+import time
 import tokenize
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 import thread_chunks
 from benchmarks import stdlib_sweep
-from thread_chunks import _joblib
+from thread_chunks import ChunkExecutor, _joblib
 
 ROOT = Path(__file__).parent.parent
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -34,11 +35,6 @@ class Checker(doctest.OutputChecker):
         return super().check_output(want, got, optionflags)
 
 
-def failures(session):
-    """Return how many examples of a session print something else than they show."""
-    return doctest.DocTestRunner(Checker(), optionflags=OPTIONS).run(session).failed
-
-
 @pytest.fixture
 def _no_executor_of_joblib(ray_up):
     """End the executor that all `Parallel` calls share, which otherwise lives as long as the program."""
@@ -48,9 +44,32 @@ def _no_executor_of_joblib(ray_up):
         executor.shutdown()
 
 
+@pytest.fixture
+def failures(executor_on_ray, monkeypatch):
+    """Returns how many examples of a session print something else than they show.
+
+    Unless it shows a report, the session takes executors that others have used. They live on after a `with` block.
+    """
+
+    def wait_for_calls(executor, *_):
+        while executor.running():
+            time.sleep(0.01)
+
+    def failures(session):
+        with monkeypatch.context() as patch:
+            if not any(".report()" in example.source for example in session.examples):
+                patch.setattr(ChunkExecutor, "__exit__", wait_for_calls)
+                patch.setattr(thread_chunks, "ChunkExecutor", executor_on_ray)
+                if "ChunkExecutor" in session.globs:  # those of the module that defines it
+                    patch.setitem(session.globs, "ChunkExecutor", executor_on_ray)
+            return doctest.DocTestRunner(Checker(), optionflags=OPTIONS).run(session).failed
+
+    return failures
+
+
 @pytest.mark.usefixtures("_no_executor_of_joblib")
 @pytest.mark.parametrize("page", SESSIONS, ids=lambda page: page.stem)
-def test_sessions_of_pages(ray_up, page, tmp_path, monkeypatch):
+def test_sessions_of_pages(page, failures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where checkpoints are written
     text = FENCE.sub("", page.read_text())  # a fence ends what is printed, as a blank line does
     session = doctest.DocTestParser().get_doctest(text, {"__name__": "__main__"}, page.name, str(page), 0)
@@ -69,7 +88,7 @@ def test_programs_of_pages_are_python(page):
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not module.endswith("__main__")])
-def test_docstrings(ray_up, module):
+def test_docstrings(module, failures):
     sessions = doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(module))
     assert sum(map(failures, sessions)) == 0
 
