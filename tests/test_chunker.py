@@ -27,6 +27,11 @@ def slow_pid():
     return os.getpid()
 
 
+@pytest.fixture(autouse=True)
+def _two_workers(monkeypatch):
+    monkeypatch.setattr(config, "default_chunk_size", 2)
+
+
 @pytest.fixture
 def custom():
     @ray.remote
@@ -46,9 +51,9 @@ PARAMETERS = [[2, 1], (2, 2), [2, 3], [2, 4]]
 
 
 def test_chunk():
-    assert chunk(power, PARAMETERS, chunk_size=2) == [2, 4, 8, 16]
+    assert chunk(power, PARAMETERS, chunk_size=1) == [2, 4, 8, 16]
     assert chunk(power, PARAMETERS) == [2, 4, 8, 16]
-    assert chunk(total, [[], [1], [1, 2]], chunk_size=9) == [0, 1, 3]
+    assert chunk(total, [[], [1, 2]], chunk_size=9) == [0, 3]
     assert chunk(power, iter(PARAMETERS), None, 2, False, None) == [2, 4, 8, 16]
 
 
@@ -121,7 +126,7 @@ def test_chunker():
 
 
 def test_chunker_as_context_manager():
-    with Chunker(power, chunk_size=2) as chunker:
+    with Chunker(power, chunk_size=1) as chunker:
         assert chunker(PARAMETERS) == [2, 4, 8, 16]
     with pytest.raises(RuntimeError, match="after shutdown"):
         chunker(PARAMETERS)
@@ -174,10 +179,10 @@ def test_bad_arguments():
 
 
 def test_defaults_are_read_when_they_are_used(monkeypatch, capsys):
-    monkeypatch.setattr(config, "default_chunk_size", 3)
+    monkeypatch.setattr(config, "default_chunk_size", 1)
     monkeypatch.setattr(config, "progress_bar", True)
     with Chunker(power) as chunker:
-        assert chunker.chunk_size == 3
+        assert chunker.chunk_size == 1
         chunker(PARAMETERS)
         assert "4/4" in capsys.readouterr().err
         chunker.progress_bar = False

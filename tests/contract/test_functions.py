@@ -28,7 +28,7 @@ def test_submit(make):
 def test_keyword_arguments_of_any_name(make):
     kwargs = {"fn": 1, "self": 2, "func": 3, "label": 4, "args": 5}
     assert make(1).submit(keywords, 0, **kwargs).result() == ((0,), kwargs)
-    assert make(keywords).submit(None, 0, **kwargs).result() == ((0,), kwargs)
+    assert make(keywords, 1).submit(None, 0, **kwargs).result() == ((0,), kwargs)
 
 
 @pytest.mark.parametrize("by_name", [True, False])
@@ -52,7 +52,7 @@ def test_stored_function_is_replaced_for_later_calls(make, tmp_path):
 
 
 def test_stored_function_is_replaced_in_actors_that_get_no_call(make):
-    executor = make(square, 3)
+    executor = make(square, 2)
     assert executor.submit(None, 3).result() == 9
     executor.set_func(abs)
     for handle in executor.actors:

@@ -130,9 +130,11 @@ def test_workers_run_an_initializer(parallel):
             executor = _joblib._executor
             assert greeted_by(name, array) == {(name, 3.0)}
         assert _joblib._executor is executor, "the same arguments need no new workers"
+    options = {"initializer": greet, "initargs": ("good day", array)}
+    with joblib.parallel_config(backend="thread_chunks", n_jobs=2, **options):
+        assert set(parallel()(joblib.delayed(greetings)() for _ in range(6))) == {("good day", 3.0)}
+    assert _joblib._executor is executor, "wherever they are given"
     assert greeted_by("hello", np.zeros(3)) == {("hello", 0.0)}
-    with joblib.parallel_config(backend="thread_chunks", n_jobs=2, initializer=greet, initargs=("morning", array)):
-        assert set(parallel()(joblib.delayed(greetings)() for _ in range(6))) == {("morning", 3.0)}
     assert parallel()(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
 
 
@@ -199,9 +201,11 @@ def fail_once(note):
     return "done"
 
 
-def test_retries(parallel, executor_on_ray, monkeypatch, tmp_path):
+def test_retries(executor_on_ray, monkeypatch, tmp_path):
     monkeypatch.setattr(_joblib, "ChunkExecutor", executor_on_ray)
-    assert parallel(max_retries=1)(joblib.delayed(fail_once)(tmp_path / f"{x}") for x in range(2)) == ["done"] * 2
+    register_joblib()
+    with joblib.parallel_config(backend="thread_chunks", n_jobs=2, max_retries=1):
+        assert joblib.Parallel()(joblib.delayed(fail_once)(tmp_path / f"{x}") for x in range(2)) == ["done"] * 2
 
 
 def test_options_of_the_registration(parallel):

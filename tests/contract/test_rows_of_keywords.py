@@ -74,7 +74,7 @@ def test_through_a_submit_that_was_overridden_and_a_run_of_the_users(executor_cl
 def test_chunk_and_chunker(executor_class, monkeypatch):
     monkeypatch.setattr(chunker, "ChunkExecutor", executor_class)
     assert chunker.chunk(simulate, GRID, chunk_size=2) == ENERGIES
-    with Chunker(simulate, chunk_size=2) as made:
+    with Chunker(simulate, chunk_size=1) as made:
         assert made(GRID) == ENERGIES
 
 

@@ -165,9 +165,9 @@ def test_chunk_and_chunker(executor_class, monkeypatch, tmp_path):
     monkeypatch.setattr(chunker, "ChunkExecutor", executor_class)
     rows, path = [[x] for x in range(20)], tmp_path / "checkpoint"
     assert shown(chunker.chunk(no_threes, rows, chunk_size=2, return_exceptions=True)) == EXPECTED
-    assert shown(chunker.chunk(no_threes, rows, chunk_size=2, return_exceptions=True, path=path)) == EXPECTED
+    assert shown(chunker.chunk(no_threes, rows, chunk_size=1, return_exceptions=True, path=path)) == EXPECTED
     assert chunker.chunk(no_threes, [[1], [2]], path=path, return_exceptions=True) == [1, 2]
-    with Chunker(no_threes, chunk_size=2) as made:
+    with Chunker(no_threes, chunk_size=1) as made:
         assert shown(made(rows, return_exceptions=True)) == EXPECTED
         with pytest.raises(LookupError):
             made(rows)

@@ -58,7 +58,7 @@ def test_max_tasks_per_child(make, tmp_path):
 
 
 def test_max_tasks_per_child_of_one_with_many_calls(executor_class, make, tmp_path):
-    calls = 500 if executor_class is FakeExecutor else 10  # a process of Ray takes half a second
+    calls = 500 if executor_class is FakeExecutor else 5  # a process of Ray takes half a second
     executor = make(2, max_tasks_per_child=1)
 
     def overlap(x):
@@ -169,7 +169,7 @@ def test_overridden_get_func(make):
 
 
 def test_actors_attribute(make):
-    assert len(make(square, 3).actors) == 3
+    assert len(make(square, 2).actors) == 2
     assert make.fresh(3).actors == []
 
 
