@@ -117,7 +117,7 @@ def executor(executor_on_ray):
 
 
 @pytest.mark.parametrize(
-    ("use", "kind", "count"), [(_pools, "fork", 60), (_executors, "fork", 60), (_pools, "forkserver", 3)]
+    ("use", "kind", "count"), [(_pools, "fork", 20), (_executors, "fork", 60), (_pools, "forkserver", 3)]
 )
 def test_pools_in_a_call_come_to_their_end(executor, use, kind, count):
     assert [future.result() for future in [executor.submit(use, kind, count) for _ in range(2)]] == [count] * 2
