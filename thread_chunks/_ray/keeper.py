@@ -19,6 +19,7 @@ from .._system.flags import flags_in_environment
 from .._system.signals import sigterm_kept
 from .remains import find_logs, why_ended
 from .surroundings import default_directory
+from .unstable import nothing_printed
 
 # How long to wait for a ``ray.init`` in another thread (s). It takes some seconds, and Ray gives up after 30 s.
 _PATIENCE = 60.0
@@ -150,7 +151,7 @@ class Keeper:
 
     def _run(self) -> None:
         try:
-            with sigterm_kept(), flags_in_environment():
+            with sigterm_kept(), flags_in_environment(), nothing_printed():
                 ray.init(**self._options)
         except BaseException as error:
             self._error = error

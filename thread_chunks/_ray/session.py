@@ -22,7 +22,7 @@ from .channels import Channels
 from .connecting import Connection, check_connection, connect, reach
 from .keeper import Keeper, wait_for_others
 from .outlet import Outlet
-from .unstable import end_printing, import_early
+from .unstable import import_early
 
 # How long Ray's head may take to answer (s).
 _PATIENCE = 3.0
@@ -117,8 +117,6 @@ def join(*, persistent: bool) -> Session:
             if _current is not None:
                 _current.end()  # the user has shut it down
             _current = Session(_identity(), connection.ours, connection.local, connection.keeper)
-            if connection.ours:
-                end_printing()
         if _current.channels is None:
             with suppress(OSError, RuntimeError):  # then Ray carries all
                 _current.channels = _open_channels(_current.local)

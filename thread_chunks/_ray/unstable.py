@@ -5,13 +5,16 @@ They are imported when they are needed, and no version is refused for the lack o
 
 from __future__ import annotations
 
-import ctypes
+import sys
 import threading
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 from ray import ObjectRef
+
+_PRINTER = "ray_listen_error_messages"
 
 
 def sizes_by_node(references: Sequence[ObjectRef[Any]]) -> list[tuple[Collection[str], int]]:
@@ -53,17 +56,29 @@ def is_client() -> bool:
     return bool(ray.util.client.ray.is_connected())  # type: ignore[no-untyped-call]
 
 
-def end_printing() -> None:
-    """End the thread in which Ray prints, on standard output, what it has to say of each dead worker and node.
+@contextmanager
+def nothing_printed() -> Iterator[None]:
+    """Keep Ray, if it is initialised in this block, from printing what it has to say of dead workers and nodes.
 
-    Ray has no option for it, beside a pattern that it reads when it is imported. Whoever reads what the program prints
-    would get Ray's words among it, and the package itself says what happened. Where Ray calls the thread by another
-    name, Ray prints.
+    It would do so in a thread of its own, on standard output, where whoever reads what the program prints would get it;
+    and the package itself says what happened. Ray has no option for it, beside a pattern that it reads when it is
+    imported. So the thread ends as it begins, by the hook that debuggers use. An exception that was sent to it later
+    would wait until it wakes up; until then, Python 3.11 hangs in each function that is traced or profiled. Where Ray
+    calls the thread by another name, Ray prints.
     """
-    for thread in threading.enumerate():
-        if thread.name == "ray_listen_error_messages" and thread.ident is not None:
-            # It takes effect when the thread wakes up, before it prints.
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+    before = threading.gettrace()
+
+    def hook(frame: FrameType, event: str, arg: Any) -> Any:
+        if threading.current_thread().name == _PRINTER:
+            raise SystemExit
+        sys.settrace(before)
+        return None if before is None else before(frame, event, arg)
+
+    threading.settrace(hook)
+    try:
+        yield
+    finally:
+        threading.settrace(before)  # type: ignore[arg-type]
 
 
 def import_early() -> None:
