@@ -10,6 +10,7 @@ import os
 import site
 import sys
 import sysconfig
+import time
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from types import FunctionType, ModuleType
@@ -25,6 +26,10 @@ _INSTALLED = tuple({*sysconfig.get_paths().values(), *site.getsitepackages(), si
 # The folders of what is installed elsewhere, as in another environment that a `.pth` file adds.
 _FOLDERS = frozenset({"site-packages", "dist-packages"})
 
+# A look at the files takes some time. So many times that long must pass until the next one. Less, and a program of many
+# modules pays for it with each new function; more, and the log tells of a change later.
+_RARELY = 50
+
 MISSING = object()
 
 _by_value = {MAIN}
@@ -33,6 +38,7 @@ _count = 0
 _specs: dict[str, Any] = {}  # of the modules of the user that a worker imports: what each was loaded by
 _times: dict[str, float | None] = {}  # when the file of each of them was changed last, as it was loaded
 _reloads: list[str] = []  # the names of those that were loaded again, in their order
+_not_before = 0.0  # when to look at the files again
 
 
 def find_homes() -> set[str]:
@@ -87,7 +93,14 @@ def reloads() -> list[str]:
 
 
 def edited() -> list[str]:
-    """Return the names of the modules whose files have changed since they were loaded, each change once."""
+    """Return the names of the modules whose files have changed since they were loaded, each change once.
+
+    It does not look if it has done so a moment ago: there may be a thousand files.
+    """
+    global _not_before
+    start = time.monotonic()
+    if start < _not_before:
+        return []
     reloads()
     names = []
     for name, spec in list(_specs.items()):
@@ -95,6 +108,8 @@ def edited() -> list[str]:
         if changed is not None and changed != _times[name]:
             _times[name] = changed
             names.append(name)
+    now = time.monotonic()
+    _not_before = now + _RARELY * (now - start)
     return names
 
 
