@@ -14,8 +14,8 @@ import ray
 from thread_chunks import ChunkExecutor, config
 
 from .cases import map_with, ten_ms
-from .harness import OURS, Case, Goal
-from .killed import BareNoter, note_and_wait
+from .harness import OURS, Case, Contender, Goal
+from .killed import BareNoter, importing_noter, note_and_wait
 from .work import noop, spin
 
 UNLIMITED = "thread_chunks without limits"
@@ -81,26 +81,33 @@ def run_again(quick: bool) -> float:
         return killed(start)
 
 
-@AGAIN.contender("a bare actor, then another")
-def run_again_by_ray(quick: bool) -> float:
-    """Measure Ray alone: the report of the death, then the creation of an actor."""
-    ray.init(**config.ray_config)
-    bare: Any = ray.remote(num_cpus=0)(BareNoter)
-    actors = [bare.remote()]
+def run_again_by_ray(noter: Callable[[], type]) -> Contender:
+    """Return Ray alone as a contender: the report of the death, then the creation of an actor."""
 
-    def start(path: str) -> Callable[[], object]:
-        reference = actors[0].call.remote(path)
+    def run(quick: bool) -> float:
+        ray.init(**config.ray_config)
+        bare: Any = ray.remote(num_cpus=0)(noter())
+        actors = [bare.remote()]
 
-        def go_on() -> None:
-            try:
-                ray.get(reference)
-            except ray.exceptions.RayActorError:
-                actors.append(bare.remote())
-                ray.get(actors[1].call.remote(path))
+        def start(path: str) -> Callable[[], object]:
+            reference = actors[0].call.remote(path)
 
-        return go_on
+            def go_on() -> None:
+                try:
+                    ray.get(reference)
+                except ray.exceptions.RayActorError:
+                    actors.append(bare.remote())
+                    ray.get(actors[1].call.remote(path))
 
-    return killed(start)
+            return go_on
+
+        return killed(start)
+
+    return run
+
+
+AGAIN.contenders["a bare actor, then another"] = run_again_by_ray(lambda: BareNoter)
+AGAIN.contenders["bare actors that import a worker's modules"] = run_again_by_ray(importing_noter)
 
 
 FAILURES = {case.name: case for case in (LIMITED_CPU, LIMITED_MAP, AGAIN)}

@@ -21,3 +21,17 @@ class BareNoter:
     def call(self, path: str) -> None:
         """Write, and wait."""
         note_and_wait(path)
+
+
+def importing_noter() -> type:
+    """Return the same as a worker of the package, which each of its processes has to import."""
+    from thread_chunks import LabelledActor
+
+    class ImportingNoter(LabelledActor):
+        """An actor that Ray alone calls."""
+
+        def call(self, path: str) -> None:
+            """Write, and wait."""
+            note_and_wait(path)
+
+    return ImportingNoter

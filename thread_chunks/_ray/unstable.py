@@ -68,7 +68,7 @@ def nothing_printed() -> Iterator[None]:
     """
     before = threading.gettrace()
 
-    def hook(frame: FrameType, event: str, arg: Any) -> Any:
+    def hook(frame: FrameType, event: Any, arg: Any) -> Any:
         if threading.current_thread().name == _PRINTER:
             raise SystemExit
         sys.settrace(before)
@@ -78,7 +78,7 @@ def nothing_printed() -> Iterator[None]:
     try:
         yield
     finally:
-        threading.settrace(before)  # type: ignore[arg-type]
+        threading.settrace(before)
 
 
 def import_early() -> None:
