@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from .cases import CASES
 from .checkpoints import CHECKPOINTS
 from .failures import FAILURES
-from .harness import machine, measure, table
+from .harness import Case, machine, measure, ray_that_stays_up, table
 from .latency import LATENCIES
 from .libraries import LIBRARIES
 from .scale import SCALES
@@ -33,11 +33,14 @@ def main() -> None:
     print(machine())
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     chosen = [cases[name] for name in arguments.cases or cases]
-    with ThreadPoolExecutor(2 if arguments.quick else 1) as threads:  # where nothing is timed, two cases at once
-        for case, results in zip(
-            chosen, threads.map(lambda case: measure(case, rounds, arguments.quick), chosen), strict=True
-        ):
-            print("\n".join(table(case, results)), flush=True)
+    # With --quick nothing is timed. So two cases run at once, and the package need not start Ray for each of them.
+    with ray_that_stays_up(arguments.quick) as ours, ThreadPoolExecutor(2 if arguments.quick else 1) as threads:
+
+        def lines(case: Case) -> str:
+            return "\n".join(table(case, measure(case, rounds, arguments.quick, ours)))
+
+        for text in threads.map(lines, chosen):
+            print(text, flush=True)
 
 
 if __name__ == "__main__":

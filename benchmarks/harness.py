@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 
@@ -62,13 +64,33 @@ class Case:
 Results = dict[str, list[float]]
 
 
-def measure(case: Case, rounds: int, quick: bool) -> Results:
-    """Measure all contenders of a case, by turns."""
+def measure(case: Case, rounds: int, quick: bool, ours: Mapping[str, str]) -> Results:
+    """Measure all contenders of a case, by turns; the package's with more environment variables, `ours`."""
     results: Results = {name: [] for name in case.available()}
     for _ in range(rounds):
         for name, values in results.items():
-            values.append(_in_fresh_process(case, name, quick))
+            values.append(_in_fresh_process(case, name, quick, ours if name.startswith(OURS) else {}))
     return results
+
+
+@contextmanager
+def ray_that_stays_up(wanted: bool) -> Iterator[dict[str, str]]:
+    """Start Ray if it is wanted; yield the variables that make the processes of the package connect to it."""
+    if not wanted:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        environment = {**os.environ, "RAY_TMPDIR": folder}
+
+        def command(name: str) -> str:
+            arguments = [sys.executable, "-m", "thread_chunks", name]
+            return subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
+
+        settings = [shlex.split(line)[0].rstrip(";") for line in command("up").splitlines()]
+        try:
+            yield dict(setting.split("=", 1) for setting in settings)
+        finally:
+            command("down")
 
 
 def table(case: Case, results: Results) -> Iterable[str]:
@@ -114,10 +136,10 @@ def _is_there(module: str) -> bool:
     return bool(os.environ.get(module[1:])) if module.startswith("$") else importlib.util.find_spec(module) is not None
 
 
-def _in_fresh_process(case: Case, contender: str, quick: bool) -> float:
+def _in_fresh_process(case: Case, contender: str, quick: bool, more: Mapping[str, str]) -> float:
     command = [sys.executable, "-m", "benchmarks.one", case.name, contender, *(["--quick"] if quick else [])]
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:  # two may run at once
-        environment = {**os.environ, "RAY_TMPDIR": folder}
+        environment = {**os.environ, "RAY_TMPDIR": folder, **more}
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment)
     if done.returncode != 0:
         raise RuntimeError(f"{case.name}, {contender}: {done.stderr}")

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from thread_chunks import ChunkExecutor
 
 from .cases import DURATIONS, RATES, process_pool, regime, warmed_up
-from .harness import measure
+from .harness import measure, ray_that_stays_up
 from .simulation import Table, simulate
 from .work import noted
 
@@ -35,9 +35,10 @@ def draw_rates(path: Path, *, quick: bool) -> None:
     rates: dict[str, list[float]] = {}
     each = 3 if quick else 1
     durations, cases = DURATIONS[::each], list(RATES.values())[::each]
-    for case in cases:
-        for name, values in measure(case, 1 if quick else 3, quick).items():
-            rates.setdefault(name, []).append(1 / statistics.median(values))
+    with ray_that_stays_up(quick) as ours:
+        for case in cases:
+            for name, values in measure(case, 1 if quick else 3, quick, ours).items():
+                rates.setdefault(name, []).append(1 / statistics.median(values))
     figure, axes = plt.subplots(figsize=(7, 4.2))
     axes.loglog(durations, [2 / duration for duration in durations], "k--", linewidth=1, label="ideal: 2 workers")
     for name, measured in rates.items():
