@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from functools import partial
 from itertools import repeat
@@ -182,6 +183,23 @@ def test_with_zero_copy_it_is_a_view(make, copies):
     assert len(copies) == 1
 
 
+def test_what_a_call_keeps_is_changed_by_no_other(make):
+    def use(number, common):
+        if number == 0:
+            sys.kept = common[:2]
+        elif number == 1:
+            common[:2] = -1
+        else:
+            kept = sys.kept.tolist()
+            del sys.kept
+            return kept, common[:2].tolist()
+        return None
+
+    common = array()
+    values = list(make(1).map(use, range(3), repeat(common)))
+    assert values[2] == (common[:2].tolist(), common[:2].tolist())
+
+
 def test_a_call_that_lost_its_worker_has_it_again(make, tmp_path):
     def once(number, common):
         if number == 1 and not (tmp_path / "died").exists():
@@ -232,9 +250,9 @@ def test_a_file_of_another_process_is_not_taken_for_the_drivers(tmp_path):
     file = File(memoryview(b"contents"))
     assert Probe(file.shipped, b"contents").is_reached()
     assert not Probe(file.shipped, b"others").is_reached()
-    assert not Probe(Mapped(str(tmp_path / "none"), 8), b"contents").is_reached()
+    assert not Probe(Mapped(str(tmp_path / "none"), 8, 0), b"contents").is_reached()
     (tmp_path / "short").write_bytes(b"c")
-    assert not Probe(Mapped(str(tmp_path / "short"), 8), b"contents").is_reached()
+    assert not Probe(Mapped(str(tmp_path / "short"), 8, 0), b"contents").is_reached()
 
 
 def test_who_changes_a_mapping_changes_nothing_else():

@@ -130,11 +130,11 @@ def test_existing_cluster_is_joined_and_left_running(tmp_path):
         end(cluster)
 
 
-def test_fifty_executors_leave_nothing(tmp_path):
+def test_twenty_executors_leave_nothing(tmp_path):
     script = """
     import psutil
     ray.init(num_cpus=2, **QUIET)
-    for _ in range(50):
+    for _ in range(20):
         with ChunkExecutor(1) as executor:
             assert list(executor.map(abs, [-1, -2])) == [1, 2]
     def actors():

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from .._wire.images import Shipment, open_shipment
 from .._wire.logs import Forwarder
+from .._wire.mapped import mappings
 from .._wire.pickling import Packed, pack, pack_error, unpack
 from .._wire.protocol import (
     CARRIED_KEY,
@@ -162,6 +163,7 @@ class Runner:
             return None
         finally:
             self._served = None
+            mappings.clear()
             sender.tell(Left())
 
     async def run(
@@ -178,6 +180,7 @@ class Runner:
         request.shipment = shipment
         sender = self.senders[identity]
         block = await self._run(holder, sender, request)
+        mappings.clear()
         outcomes = block.take()
         outcomes.records = sender.take_records()
         reply = seal(outcomes)
@@ -266,6 +269,7 @@ class Runner:
                 await run_calls(block, call, finish, request.largest, sender.page)
             finally:
                 self._place.seed = None
+        mappings.rest()
         self._streams.flush()
         return block
 

@@ -6,6 +6,8 @@ takes no time and no memory.
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import mmap
 import os
 import sys
@@ -15,13 +17,25 @@ from typing import Any
 
 from .._system.limits import open_files
 
+# Of https://docs.kernel.org/admin-guide/mm/pagemap.html: the size of an entry (bytes); in its highest byte, whether the
+# page is in memory or in the swap area, and whether it is the file's.
+_ENTRY = 8
+_IS_THERE = 0b1100_0000
+_IS_OF_FILE = 0b0010_0000
+
+_numbers = itertools.count()
+
 
 @dataclass(slots=True, frozen=True)
 class Mapped:
-    """A buffer in a file, as it travels. The file is there as long as its owner keeps the `File`."""
+    """A buffer in a file, as it travels. The file is there as long as its owner keeps the `File`.
+
+    `number` tells the files of one owner apart, whose paths are used again.
+    """
 
     path: str
     size: int
+    number: int
 
     def open(self) -> mmap.mmap:
         """Return the contents, which may be written to; the file stays as it is.
@@ -38,6 +52,70 @@ class Mapped:
             return mmap.mmap(descriptor, self.size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, **more)
         finally:
             os.close(descriptor)
+
+
+class Mappings:
+    """The mappings of a process, which a later call gets again if nothing was written there, and nobody has it.
+
+    A new mapping of 200 MB takes 15 ms from its first use to its end, and to find out whether one was written to takes
+    3 ms.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Mapped, list[mmap.mmap]] = {}  # each in a list, as `_is_sole` wants it
+        self._used: set[Mapped] = set()  # since the last `rest`
+
+    def open(self, mapped: Mapped) -> mmap.mmap:
+        """Return the contents, which may be written to; raises as `Mapped.open`."""
+        kept = self._kept.pop(mapped, None)  # so that no other thread gets it
+        if kept is None or not _is_sole(kept) or _is_written(kept[0]):
+            kept = [mapped.open()]
+        self._kept[mapped] = kept
+        self._used.add(mapped)
+        return kept[0]
+
+    def rest(self) -> None:
+        """Keep no mapping that was not used since the last time."""
+        for mapped in self._kept.keys() - self._used:
+            self._kept.pop(mapped, None)
+        self._used = set()
+
+    def clear(self) -> None:
+        """Keep no mapping: nothing is known to come."""
+        self._kept.clear()
+
+
+mappings = Mappings()
+
+
+def _references(holder: list[Any]) -> int:
+    return sys.getrefcount(holder[0])
+
+
+_SOLE = _references([object()])
+
+
+def _is_sole(holder: list[Any]) -> bool:
+    """Return whether nothing but a list refers to its item."""
+    return _references(holder) == _SOLE
+
+
+def _is_written(mapping: mmap.mmap) -> bool:
+    """Return whether a private mapping has pages of its own; True if the system does not say."""
+    start = ctypes.addressof(ctypes.c_char.from_buffer(mapping)) // mmap.PAGESIZE
+    count = -(-len(mapping) // mmap.PAGESIZE)
+    try:
+        descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            entries = os.pread(descriptor, count * _ENTRY, start * _ENTRY)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return True
+    if len(entries) < count * _ENTRY or sys.byteorder != "little":
+        return True
+    # The highest byte of an entry has the flags. There are few different ones.
+    return any(flags & _IS_THERE and not flags & _IS_OF_FILE for flags in set(entries[_ENTRY - 1 :: _ENTRY]))
 
 
 class File:
@@ -66,7 +144,7 @@ class File:
         weakref.finalize(self, os.close, descriptor).atexit = False
         if descriptor >= open_files(now=True) / 4:
             raise OSError("the program needs the other descriptors for itself")
-        self.shipped = Mapped(f"/proc/{os.getpid()}/fd/{descriptor}", contents.nbytes)
+        self.shipped = Mapped(f"/proc/{os.getpid()}/fd/{descriptor}", contents.nbytes, next(_numbers))
         written = 0
         while written < contents.nbytes:  # one `write` takes 2 GiB at most
             written += os.write(descriptor, contents[written:])

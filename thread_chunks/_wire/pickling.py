@@ -28,7 +28,7 @@ from ..errors import PicklingFailed, RemoteTraceback, UnpicklingFailed
 from .exceptions import reduce_exception
 from .files import MARK, is_memory_map
 from .homes import find_homes
-from .mapped import Mapped
+from .mapped import Mapped, mappings
 from .reducing import Key, Reducer, named
 
 PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
@@ -344,7 +344,7 @@ def unpack(packed: Packed, *, writable: bool = True, sole: bool = False) -> Any:
 def _opened(buffer: Any, referents: list[Any], *, copies: bool) -> Any:
     """Return what stands in the place of a buffer; with `copies`, nobody else has it."""
     if type(buffer) is Mapped:
-        return buffer.open()
+        return mappings.open(buffer)
     if type(buffer) is int:
         buffer = referents[buffer]
     return bytearray(buffer) if copies else buffer
