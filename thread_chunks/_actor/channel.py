@@ -23,8 +23,9 @@ _T = TypeVar("_T")
 # How long to try to connect, and how long the driver may take to prove the key (s).
 _PATIENCE = 10.0
 
-# How much is read at once (bytes).
-_READ = 2**18
+# How much is read at once (bytes). Less, and large messages take more reads; more than 128 KiB, and each read may take
+# memory from the system and give it back, for 12 us.
+_READ = 2**16
 
 
 class Channel:
