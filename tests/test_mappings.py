@@ -88,9 +88,9 @@ def test_those_that_no_call_uses_end(mappings, file):
     other = File(memoryview(bytes(SIZE)))
     first = id(mappings.open(file.shipped))
     mappings.open(other.shipped)
-    mappings.rest()
+    mappings.drop_others()
     assert id(mappings.open(file.shipped)) == first
-    mappings.rest()
+    mappings.drop_others()
     assert list(mappings._kept) == [file.shipped]
     mappings.clear()
     assert not mappings._kept

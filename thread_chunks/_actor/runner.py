@@ -261,7 +261,9 @@ class Runner:
                     if (function := open_shipment(request.shipment)) is not None:
                         await self._keep(holder, sender, request.key, function)
             call, finish = self._function(holder, sender, request.key, block)
-            if not block.plain:
+            if block.plain:
+                mappings.clear()  # no call of the block uses any, and they may take long
+            else:
                 call = _opening(call, request.writable, self._place)
             if request.keeps:
                 finish = _putting_aside(finish, block)
@@ -269,7 +271,6 @@ class Runner:
                 await run_calls(block, call, finish, request.largest, sender.page)
             finally:
                 self._place.seed = None
-        mappings.rest()
         self._streams.flush()
         return block
 
@@ -350,6 +351,7 @@ def _opening(function: Callable[..., Any], writable: bool, place: Place) -> Call
         if packed is None:  # it could not be sent, and the driver has the error
             return None
         args, kwargs, place.seed = unpack(packed, writable=writable)
+        mappings.drop_others()
         return function(*args, **kwargs)
 
     return call

@@ -55,7 +55,7 @@ class Mapped:
 
 
 class Mappings:
-    """The mappings of a process, which a later call gets again if nothing was written there, and nobody has it.
+    """The mappings of a worker, which the next call gets again if nothing was written there, and nobody has it.
 
     A new mapping of 200 MB takes 15 ms from its first use to its end, and to find out whether one was written to takes
     3 ms.
@@ -63,22 +63,24 @@ class Mappings:
 
     def __init__(self) -> None:
         self._kept: dict[Mapped, list[mmap.mmap]] = {}  # each in a list, as `_is_sole` wants it
-        self._used: set[Mapped] = set()  # since the last `rest`
+        self._used: set[Mapped] = set()  # by the call that is being unpacked
 
     def open(self, mapped: Mapped) -> mmap.mmap:
         """Return the contents, which may be written to; raises as `Mapped.open`."""
         kept = self._kept.pop(mapped, None)  # so that no other thread gets it
         if kept is None or not _is_sole(kept) or _is_written(kept[0]):
             kept = [mapped.open()]
+        opened = kept[0]  # before others find it, who must not take it for nobody's
         self._kept[mapped] = kept
         self._used.add(mapped)
-        return kept[0]
+        return opened
 
-    def rest(self) -> None:
-        """Keep no mapping that was not used since the last time."""
-        for mapped in self._kept.keys() - self._used:
-            self._kept.pop(mapped, None)
-        self._used = set()
+    def drop_others(self) -> None:
+        """Keep no mapping that the latest call does not use: it may take long, and the driver needs the memory."""
+        for mapped in list(self._kept):
+            if mapped not in self._used:
+                self._kept.pop(mapped, None)
+        self._used.clear()
 
     def clear(self) -> None:
         """Keep no mapping: nothing is known to come."""
