@@ -82,13 +82,13 @@ def ray_that_stays_up(wanted: bool) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         environment = {**os.environ, "RAY_TMPDIR": folder}
 
-        def command(name: str) -> str:
-            arguments = [sys.executable, "-m", "thread_chunks", name]
+        def command(*words: str) -> str:
+            arguments = [sys.executable, "-m", "thread_chunks", *words]
             return subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
 
-        settings = [shlex.split(line)[0].rstrip(";") for line in command("up").splitlines()]
         try:
-            yield dict(setting.split("=", 1) for setting in settings)
+            settings = [shlex.split(line)[0].rstrip(";") for line in command("up", "--shell", "sh").splitlines()]
+            yield dict(setting.split("=", 1) for setting in settings if "=" in setting)
         finally:
             command("down")
 

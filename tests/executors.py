@@ -178,4 +178,4 @@ def _stores(executor, function):
             return True
         return False
     stored = ray.get([actor.get_func.remote() for actor in executor.actors])
-    return all(each.__qualname__ == function.__qualname__ for each in stored)
+    return all((each.__module__, each.__qualname__) == (function.__module__, function.__qualname__) for each in stored)

@@ -64,7 +64,7 @@ def cut_channel_to(process):
 
 
 def test_a_worker_that_stands_still_holds_up_no_other(executor_on_ray):
-    executor = executor_on_ray(2)
+    executor = executor_on_ray.fresh(2)
     first, second = processes_of(executor, 2)
     with stopped(first):
         futures = [executor.submit(process_after, 0.2) for _ in range(12)]
@@ -77,7 +77,7 @@ def test_a_worker_that_stands_still_holds_up_no_other(executor_on_ray):
 
 
 def test_a_call_that_was_sent_to_a_worker_which_dies_before_it_begins_runs_elsewhere(executor_on_ray, tmp_path):
-    executor = executor_on_ray(1)
+    executor = executor_on_ray.fresh(1)
     (process,) = processes_of(executor, 1)
     path = tmp_path / "began"
     with stopped(process):
@@ -90,7 +90,7 @@ def test_a_call_that_was_sent_to_a_worker_which_dies_before_it_begins_runs_elsew
 
 
 def test_a_channel_that_is_cut_between_two_calls_costs_none(executor_on_ray, tmp_path):
-    executor = executor_on_ray(1)
+    executor = executor_on_ray.fresh(1)
     (process,) = processes_of(executor, 1)
     cut_channel_to(process)
     path = tmp_path / "began"
@@ -101,7 +101,7 @@ def test_a_channel_that_is_cut_between_two_calls_costs_none(executor_on_ray, tmp
 
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_channel_that_is_cut_costs_the_call_that_runs(executor_on_ray, tmp_path, retries):
-    executor = executor_on_ray(1, max_retries=retries)
+    executor = executor_on_ray.fresh(1, max_retries=retries)
     (process,) = processes_of(executor, 1)
     paths = [tmp_path / f"began{number}" for number in range(4)]
     futures = [executor.submit(note, path, 2.0 * (path is paths[0])) for path in paths]

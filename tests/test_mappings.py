@@ -26,17 +26,28 @@ def mappings():
     return Mappings()
 
 
-def array_of(mapping):
-    return np.frombuffer(mapping, np.uint8)
+def array_of(opened):
+    return np.frombuffer(opened, np.uint8)
+
+
+def use(mappings, *files):
+    """Read files as one call does; return where the first one is mapped."""
+    arrays = [array_of(mappings.open(file.shipped)) for file in files]
+    mappings.drop_others()
+    assert all(array.sum() > 0 for array in arrays)
+    return arrays[0].ctypes.data
+
+
+@pytest.fixture(autouse=True)
+def _known(mappings, file):
+    """An earlier call has used the file."""
+    use(mappings, file)
 
 
 def test_one_that_was_only_read_is_used_again(mappings, file):
-    first = id(mappings.open(file.shipped))
+    place = use(mappings, file)
     for _ in range(3):
-        opened = mappings.open(file.shipped)
-        assert id(opened) == first
-        assert array_of(opened).sum() == np.arange(SIZE, dtype=np.uint8).sum()
-        del opened
+        assert use(mappings, file) == place
 
 
 @pytest.mark.parametrize("place", [0, 4095, 4096, SIZE // 2, SIZE - 1])
@@ -84,16 +95,32 @@ def test_other_files_by_the_same_path_are_others(mappings):
     assert values == [0, 1, 2], path
 
 
-def test_those_that_no_call_uses_end(mappings, file):
-    other = File(memoryview(bytes(SIZE)))
-    first = id(mappings.open(file.shipped))
-    mappings.open(other.shipped)
-    mappings.drop_others()
-    assert id(mappings.open(file.shipped)) == first
-    mappings.drop_others()
-    assert list(mappings._kept) == [file.shipped]
+def test_those_that_the_latest_call_does_not_use_end(mappings, file):
+    other = File(memoryview(bytes([1]) * SIZE))
+    use(mappings, file, other)
+    use(mappings, file, other)
+    assert set(mappings._kept) == {file.shipped, other.shipped}
+    use(mappings, file)
+    assert set(mappings._kept) == {file.shipped}
+    use(mappings, other)
+    assert not mappings._kept
+    use(mappings, other)
+    assert set(mappings._kept) == {other.shipped}
     mappings.clear()
     assert not mappings._kept
+
+
+def test_those_that_come_once_are_not_kept(mappings):
+    for number in range(1, 9):
+        use(mappings, File(memoryview(bytes([number]) * SIZE)))
+        assert not mappings._kept
+
+
+def test_what_a_call_does_to_a_view_of_it_does_nothing_to_the_next(mappings, file):
+    use(mappings, file)
+    with mappings.open(file.shipped) as view:
+        assert view.nbytes == SIZE
+    assert bytes(mappings.open(file.shipped)[:3]) == bytes(range(3))
 
 
 def test_where_the_system_does_not_tell_of_pages(mappings, file, monkeypatch):

@@ -203,6 +203,7 @@ def fail_once(note):
 
 def test_retries(executor_on_ray, monkeypatch, tmp_path):
     monkeypatch.setattr(_joblib, "ChunkExecutor", executor_on_ray)
+    monkeypatch.setattr(_joblib, "_executor", None)
     register_joblib()
     with joblib.parallel_config(backend="thread_chunks", n_jobs=2, max_retries=1):
         assert joblib.Parallel()(joblib.delayed(fail_once)(tmp_path / f"{x}") for x in range(2)) == ["done"] * 2
@@ -269,6 +270,7 @@ def limits_on_threads():
 
 def test_limits_on_the_threads_of_numpy(executor_on_ray, monkeypatch):
     monkeypatch.setattr(_joblib, "ChunkExecutor", executor_on_ray)
+    monkeypatch.setattr(_joblib, "_executor", None)
     register_joblib()
     options = {"runtime_env": {"env_vars": {"COLOUR": "blue"}}, "num_cpus": 0.5}
     config = joblib.parallel_config(backend="thread_chunks", n_jobs=2, inner_max_num_threads=3, actor_options=options)

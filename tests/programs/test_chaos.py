@@ -16,7 +16,7 @@ from thread_chunks import CallTimeout, WorkerLost
 
 
 def test_a_call_that_ends_its_worker_each_time_fails_no_other_call(executor_on_ray, tmp_path):
-    executor = executor_on_ray(2, max_retries=2)
+    executor = executor_on_ray.fresh(2, max_retries=2)
     ledger = tmp_path / "ledger"
     ledger.touch()
 
@@ -69,7 +69,7 @@ NAPS = random.Random(1).choices([0.0, 0.0, 0.001, 0.005, 0.02], k=1000)
 
 
 def test_chaos_with_retries(executor_on_ray, tmp_path):
-    executor = executor_on_ray(4, max_retries=1000)
+    executor = executor_on_ray.fresh(4, max_retries=1000)
     ledger = tmp_path / "ledger"
     list(executor.map(square, range(8)))
     with Killer(executor) as killer:
@@ -83,7 +83,7 @@ def test_chaos_with_retries(executor_on_ray, tmp_path):
 
 
 def test_chaos_without_retries(executor_on_ray, tmp_path):
-    executor = executor_on_ray(4)
+    executor = executor_on_ray.fresh(4)
     ledger = tmp_path / "ledger"
     list(executor.map(square, range(8)))
     with Killer(executor) as killer:

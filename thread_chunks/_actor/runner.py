@@ -117,6 +117,7 @@ class Runner:
         if self._is_apart:
             setup.interpreter.take_over()
             # Else the collector looks through all modules at the end, which takes a tenth of a second.
+            atexit.unregister(gc.freeze)  # of another executor on the same actor
             atexit.register(gc.freeze)
         multiprocessing.current_process().authkey = setup.authkey
         if setup.streams is not None:
@@ -179,8 +180,10 @@ class Runner:
         request: Request = unseal(sealed)
         request.shipment = shipment
         sender = self.senders[identity]
-        block = await self._run(holder, sender, request)
-        mappings.clear()
+        try:
+            block = await self._run(holder, sender, request)
+        finally:
+            mappings.clear()
         outcomes = block.take()
         outcomes.records = sender.take_records()
         reply = seal(outcomes)

@@ -1,4 +1,4 @@
-"""Which node this process is on. Workers import this module, and no other of the room: the others take 50 ms."""
+"""Which node this process is on. Workers import this module alone of the room: to import the others takes 50 ms."""
 
 from __future__ import annotations
 

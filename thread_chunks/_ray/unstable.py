@@ -78,7 +78,8 @@ def nothing_printed() -> Iterator[None]:
     try:
         yield
     finally:
-        threading.settrace(before)
+        if threading.gettrace() is hook:  # else a debugger has begun meanwhile
+            threading.settrace(before)
 
 
 def import_early() -> None:

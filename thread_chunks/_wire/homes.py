@@ -30,6 +30,9 @@ _FOLDERS = frozenset({"site-packages", "dist-packages"})
 # modules pays for it with each new function; more, and the log tells of a change later.
 _RARELY = 50
 
+# After so long (s) they are looked at in any case.
+_AT_LEAST = 5.0
+
 MISSING = object()
 
 _by_value = {MAIN}
@@ -109,7 +112,7 @@ def edited() -> list[str]:
             _times[name] = changed
             names.append(name)
     now = time.monotonic()
-    _not_before = now + _RARELY * (now - start)
+    _not_before = now + min(_RARELY * (now - start), _AT_LEAST)
     return names
 
 

@@ -20,8 +20,8 @@ from .._system.limits import open_files
 # Of https://docs.kernel.org/admin-guide/mm/pagemap.html: the size of an entry (bytes); in its highest byte, whether the
 # page is in memory or in the swap area, and whether it is the file's.
 _ENTRY = 8
-_IS_THERE = 0b1100_0000
-_IS_OF_FILE = 0b0010_0000
+_PRESENT_OR_SWAPPED = 0b1100_0000
+_FILE_PAGE = 0b0010_0000
 
 _numbers = itertools.count()
 
@@ -55,36 +55,42 @@ class Mapped:
 
 
 class Mappings:
-    """The mappings of a worker, which the next call gets again if nothing was written there, and nobody has it.
+    """Keep the mappings of buffers that call after call uses, so that the next call gets one that is as it was.
 
     A new mapping of 200 MB takes 15 ms from its first use to its end, and to find out whether one was written to takes
-    3 ms.
+    3 ms. What is used for the first time is not kept: most buffers come once.
     """
 
     def __init__(self) -> None:
         self._kept: dict[Mapped, list[mmap.mmap]] = {}  # each in a list, as `_is_sole` wants it
         self._used: set[Mapped] = set()  # by the call that is being unpacked
+        self._before: set[Mapped] = set()  # by the one before it
 
-    def open(self, mapped: Mapped) -> mmap.mmap:
-        """Return the contents, which may be written to; raises as `Mapped.open`."""
+    def open(self, mapped: Mapped) -> memoryview:
+        """Return the contents, which may be written to; raises as `Mapped.open`.
+
+        A view, since the next call would see where this one had moved the position of a mapping, or closed it.
+        """
         kept = self._kept.pop(mapped, None)  # so that no other thread gets it
         if kept is None or not _is_sole(kept) or _is_written(kept[0]):
             kept = [mapped.open()]
-        opened = kept[0]  # before others find it, who must not take it for nobody's
-        self._kept[mapped] = kept
+        view = memoryview(kept[0])  # before another thread finds it, and takes it for unused
         self._used.add(mapped)
-        return opened
+        if mapped in self._before:
+            self._kept[mapped] = kept
+        return view
 
     def drop_others(self) -> None:
         """Keep no mapping that the latest call does not use: it may take long, and the driver needs the memory."""
         for mapped in list(self._kept):
             if mapped not in self._used:
                 self._kept.pop(mapped, None)
-        self._used.clear()
+        self._before, self._used = self._used, set()
 
     def clear(self) -> None:
-        """Keep no mapping: nothing is known to come."""
+        """Keep no mapping: no call is known to come that uses one."""
         self._kept.clear()
+        self._before.clear()
 
 
 mappings = Mappings()
@@ -94,12 +100,9 @@ def _references(holder: list[Any]) -> int:
     return sys.getrefcount(holder[0])
 
 
-_SOLE = _references([object()])
-
-
 def _is_sole(holder: list[Any]) -> bool:
-    """Return whether nothing but a list refers to its item."""
-    return _references(holder) == _SOLE
+    """Return whether only this list refers to its item. How many references that are depends on the interpreter."""
+    return _references(holder) == _references([object()])
 
 
 def _is_written(mapping: mmap.mmap) -> bool:
@@ -117,7 +120,7 @@ def _is_written(mapping: mmap.mmap) -> bool:
     if len(entries) < count * _ENTRY or sys.byteorder != "little":
         return True
     # The highest byte of an entry has the flags. There are few different ones.
-    return any(flags & _IS_THERE and not flags & _IS_OF_FILE for flags in set(entries[_ENTRY - 1 :: _ENTRY]))
+    return any(flags & _PRESENT_OR_SWAPPED and not flags & _FILE_PAGE for flags in set(entries[_ENTRY - 1 :: _ENTRY]))
 
 
 class File:
