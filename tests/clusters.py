@@ -12,6 +12,8 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
+# Ray asks each node twice a second whether it lives, and takes one that does not answer five times for dead.
+HEALTH = {"health_check_period_ms": 500}
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 300 * 2**20}
 
 
@@ -90,7 +92,7 @@ def main():
     def answer(value):
         print("answer", json.dumps(value), flush=True)
 
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "_system_config": HEALTH})
     try:
         nodes = {cluster.head_node.node_id: cluster.head_node}
         answer(cluster.address)

@@ -20,6 +20,12 @@ from thread_chunks import ChunkExecutor, Chunker, LabelledActor, RemoteLabelledA
 config.progress_bar = False
 QUIET = dict(include_dashboard=False, log_to_driver=False, logging_level="error")
 def up(): return ray.is_initialized()
+TESTS_RAY = os.environ.get("RAY_ADDRESS")
+def next_ray(how):  # the one that the next executor has: "started" anew, or that of the tests, "joined"
+    if how == "started":
+        os.environ.pop("RAY_ADDRESS", None)
+    else:
+        os.environ["RAY_ADDRESS"] = TESTS_RAY
 def say(*things):  # to a stream of its own, since Ray may print in the middle of a line
     with open("said", "a") as file:
         print(*things, file=file)

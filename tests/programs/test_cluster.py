@@ -107,15 +107,8 @@ def test_ray_client_is_refused_also_where_the_user_has_connected(ray_up, monkeyp
         ChunkExecutor(1)
 
 
-def test_cluster_that_wants_a_token(tmp_path):
+def test_cluster_that_wants_a_token(joined, tmp_path):
     # Ray's clusters have one where they are started by `ray.init`; a process shows it if RAY_AUTH_MODE says so.
-    script = """
-context = ray.init("local", num_cpus=1, **QUIET)
-print(context.address_info["gcs_address"], flush=True)
-time.sleep(300)
-"""
-    started = start(script, tmp_path)
-    address = started.stdout.readline().strip()
     asking = """
 try:
     with ChunkExecutor(1) as executor:
@@ -123,19 +116,15 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    environment = {"RAY_ADDRESS": address, "RAY_NUM_REDIS_GET_RETRIES": "1"}
-    (answer,), _ = end(
-        start(asking, tmp_path, **environment, RAY_AUTH_MODE="disabled")
-    )  # Ray has something to say, too
+    environment = {**joined, "RAY_NUM_REDIS_GET_RETRIES": "1"}
+    disabled = {**environment, "RAY_AUTH_MODE": "disabled"}
+    (answer,), _ = end(start(asking, tmp_path, **disabled))  # Ray has something to say, too
     assert answer.startswith("ExecutorBroken")
     assert "RAY_AUTH_MODE=token" in answer
-    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-    (answer,), _ = end(start(asking, tmp_path, **environment, **wrong))
+    (answer,), _ = end(start(asking, tmp_path, **environment, RAY_AUTH_TOKEN="0" * 64))
     assert answer.startswith("ExecutorBroken")
     assert "another token than this process shows, which is that of RAY_AUTH_TOKEN" in answer
-    assert run(asking, tmp_path, **environment, RAY_AUTH_MODE="token") == ["1"]
-    started.send_signal(signal.SIGKILL)
-    end(started, -signal.SIGKILL)
+    assert run(asking, tmp_path, **environment) == ["1"]
 
 
 def test_options_of_actors(on):

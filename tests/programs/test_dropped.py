@@ -5,19 +5,17 @@ from __future__ import annotations
 import pytest
 from scripts import run
 
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        "Chunker(abs, chunk_size=2, path='file')",
-        "ChunkExecutor(2)",
-    ],
-)
-def test_ray_is_down_when_del_returns(tmp_path, make):
-    script = f"""
+USE = """
     def use(thing):
         return thing([[-1], [-2]]) if isinstance(thing, Chunker) else list(thing.map(abs, [-1, -2]))
     gc.disable()  # no reference cycle may keep a deleted object
+"""
+MAKE = ["Chunker(abs, chunk_size=2, path='file')", "ChunkExecutor(2)"]
+
+
+@pytest.mark.parametrize("make", MAKE)
+def test_ray_is_down_when_del_returns(joined, tmp_path, make):
+    script = f"""
     for how in ("del", "gc", "unused", "failed"):
         thing = {make}
         if how == "failed":
@@ -36,15 +34,27 @@ def test_ray_is_down_when_del_returns(tmp_path, make):
         else:
             del thing
         print(how, up())
+    """
+    lines = ["del False", "gc False", "unused False", "failed False"]
+    assert run(USE + script, tmp_path, **joined) == lines
+
+
+def test_ray_that_was_started_is_down_when_del_returns_and_another_stays_up(tmp_path):
+    script = f"""
+    for make in {MAKE}:
+        thing = eval(make)
+        assert use(thing) == [1, 2]
+        del thing
+        print(up())
     ray.init(address="local", num_cpus=1, **QUIET)
     time.sleep(1.5)
     print(up())
     ray.shutdown()
     """
-    assert run(script, tmp_path) == ["del False", "gc False", "unused False", "failed False", "True"]
+    assert run(USE + script, tmp_path) == ["False", "False", "True"]
 
 
-def test_ray_is_down_after_the_with_block(tmp_path):
+def test_ray_is_down_after_the_with_block(joined, tmp_path):
     script = """
     with Chunker(abs, chunk_size=2) as chunker:
         chunker([[-1]])
@@ -53,10 +63,10 @@ def test_ray_is_down_after_the_with_block(tmp_path):
         chunker([[-1]])
     print(up())
     """
-    assert run(script, tmp_path) == ["False", "True"]
+    assert run(script, tmp_path, **joined) == ["False", "True"]
 
 
-def test_what_is_pending_is_not_waited_for(tmp_path):
+def test_what_is_pending_is_not_waited_for(joined, tmp_path):
     script = """
     executor = ChunkExecutor(1)
     executor.submit(abs, 1).result()
@@ -65,10 +75,10 @@ def test_what_is_pending_is_not_waited_for(tmp_path):
     print(future.done())
     print(future.result(), until(lambda: not up()))
     """
-    assert run(script, tmp_path) == ["False", "5 True"]
+    assert run(script, tmp_path, **joined) == ["False", "5 True"]
 
 
-def test_a_finalizer_on_a_thread_of_the_package_waits_for_nothing(tmp_path):
+def test_a_finalizer_on_a_thread_of_the_package_waits_for_nothing(joined, tmp_path):
     script = """
     dropped = []
     def drop(future):
@@ -85,10 +95,10 @@ def test_a_finalizer_on_a_thread_of_the_package_waits_for_nothing(tmp_path):
     from thread_chunks._dispatch import engine
     print(time.monotonic() - start < engine._PATIENCE)
     """
-    assert run(script, tmp_path) == ["True", "True"]
+    assert run(script, tmp_path, **joined) == ["True", "True"]
 
 
-def test_a_finalizer_in_the_middle_of_the_start_of_ray_does_not_wait_for_itself(tmp_path):
+def test_a_finalizer_in_the_middle_of_the_start_of_ray_does_not_wait_for_itself(joined, tmp_path):
     script = """
     from thread_chunks._ray import session
     executor = ChunkExecutor(1)
@@ -98,7 +108,7 @@ def test_a_finalizer_in_the_middle_of_the_start_of_ray_does_not_wait_for_itself(
         print(up())
     print(until(lambda: not up()))
     """
-    assert run(script, tmp_path) == ["True", "True"]
+    assert run(script, tmp_path, **joined) == ["True", "True"]
 
 
 def test_ctrl_c_while_a_finalizer_waits_is_raised_afterwards(joined, tmp_path):

@@ -38,10 +38,12 @@ def until(condition):
         time.sleep(0.05)
 
 
-def test_crash_and_resumption_as_the_readme_shows_them(tmp_path):
+def test_crash_and_resumption_as_the_readme_shows_them(joined, tmp_path):
     readme = (ROOT / "README.md").read_text()
     script = tmp_path / "sweep.py"
-    script.write_text(readme.partition("# sweep.py\n")[2].partition("```")[0])
+    source = readme.partition("# sweep.py\n")[2].partition("```")[0]
+    assert "time.sleep(0.1)" in source
+    script.write_text(source.replace("time.sleep(0.1)", "time.sleep(0.03)"))
     path = tmp_path / "sweep.checkpoint"
     run = [sys.executable, str(script)]
     marked = {**os.environ, "THREAD_CHUNKS_TEST": str(tmp_path)}
@@ -54,7 +56,8 @@ def test_crash_and_resumption_as_the_readme_shows_them(tmp_path):
     said = f"__main__.simulate: {kept} of 300, {100 * kept // 300} %; not running (last value at "
     assert said in status_of(path)
     assert "): run the program again to go on\n" in status_of(path)
-    second = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    environment = {**os.environ, **joined}
+    second = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert second.stdout == "8955050\n"
     assert "__main__.simulate: 300 of 300, finished at " in status_of(path)
 

@@ -14,7 +14,7 @@ LARGE = ("ray", "numpy", "joblib", "tqdm", "asyncio")
 @pytest.fixture
 def run(python):
     """Returns the lines that a fresh process prints."""
-    return lambda program, *argv: python.run(program, *argv).splitlines()
+    return lambda program, *argv, **environment: python.run(program, *argv, **environment).splitlines()
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_public_names_are_pickled_by_reference(name):
     assert pickle.loads(pickle.dumps(getattr(thread_chunks, name))) is getattr(thread_chunks, name)
 
 
-def test_a_reference_has_no_digest_though_no_executor_was_made(run, tmp_path):
+def test_a_reference_has_no_digest_though_no_executor_was_made(run, joined, tmp_path):
     # The file has all that `chunk` is asked for, as far as can be told without a look at the arguments.
     program = """
 import sys
@@ -73,43 +73,42 @@ import thread_chunks
 
 path = sys.argv[1]
 if sys.argv[2] == "first":
-    thread_chunks.config.ray_config["num_cpus"] = 1
     print(thread_chunks.chunk(abs, [[-1]], chunk_size=1, progress_bar=False, path=path))
 else:
     import ray
 
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(log_to_driver=False, logging_level="error")
     try:
         thread_chunks.chunk(abs, [[ray.put(-1)]], chunk_size=1, progress_bar=False, path=path)
     except TypeError as error:
         print(error)
 """
     path = tmp_path / "a.checkpoint"
-    assert run(program, path, "first") == ["[1]"]
-    assert "a reference to an object of the cluster means nothing to the next run" in run(program, path, "then")[-1]
+    assert run(program, path, "first", **joined) == ["[1]"]
+    said = run(program, path, "then", **joined)[-1]
+    assert "a reference to an object of the cluster means nothing to the next run" in said
 
 
-def test_a_worker_imports_nothing_of_the_driver_s(run):
+def test_a_worker_imports_nothing_of_the_driver_s(run, joined):
     program = """
 import thread_chunks
 
-thread_chunks.config.ray_config["num_cpus"] = 1
 with thread_chunks.ChunkExecutor(1) as executor:
     print(*executor.submit(eval, "set(__import__('sys').modules)").result(), sep="\\n")
 """
-    modules = run(program)
+    modules = run(program, **joined)
     assert "thread_chunks.actor" in modules
     drivers = ("thread_chunks._dispatch", "thread_chunks._ray.session")
     assert [name for name in modules if name.startswith(drivers)] == []
 
 
-def test_a_child_that_was_forked_while_ray_was_up_before_any_executor_was_made(run):
+def test_a_child_that_was_forked_while_ray_was_up_before_any_executor_was_made(run, joined):
     program = """
 import os
 import ray
 import thread_chunks
 
-ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+ray.init(log_to_driver=False, logging_level="error")
 if (child := os.fork()) == 0:
     try:
         thread_chunks.ChunkExecutor(1)
@@ -118,4 +117,4 @@ if (child := os.fork()) == 0:
     os._exit(0)
 os.waitpid(child, 0)
 """
-    assert "forked while Ray was up" in run(program)[-1]
+    assert "forked while Ray was up" in run(program, **joined)[-1]

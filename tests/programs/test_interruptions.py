@@ -30,12 +30,12 @@ def test_pending_work_is_finished_at_the_interpreters_exit(joined, tmp_path):
     assert len(list(tmp_path.glob("done*"))) == 20
 
 
-def test_dropped_at_once(tmp_path):
+def test_dropped_at_once(joined, tmp_path):
     script = """
     print(list(ChunkExecutor(2).map(abs, [-1, -2])))
     print(until(lambda: not up()))
     """
-    assert run(script, tmp_path) == ["[1, 2]", "True"]
+    assert run(script, tmp_path, **joined) == ["[1, 2]", "True"]
 
 
 def test_sys_exit_in_a_call_does_not_end_the_worker(joined, tmp_path):
@@ -97,7 +97,7 @@ def test_exit_while_a_call_sleeps(joined, tmp_path):
     assert run(script, tmp_path, **joined, STANDARD="1") == run(script, tmp_path, **joined) == lines
 
 
-def test_signals_end_a_program_that_waits_outside_of_a_with_block(tmp_path):
+def test_signals_end_a_program_that_waits_outside_of_a_with_block(joined, tmp_path):
     script = """
     executor = ChunkExecutor(2)
     future = executor.submit(time.sleep, 600)
@@ -105,8 +105,8 @@ def test_signals_end_a_program_that_waits_outside_of_a_with_block(tmp_path):
     print("waiting", flush=True)
     future.result()
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        process = start(script, tmp_path)
+    for number, environment in ((signal.SIGINT, {}), (signal.SIGTERM, joined)):
+        process = start(script, tmp_path, **environment)
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(number)
         _, err = end(process, returncode=-number)
@@ -127,8 +127,9 @@ def test_sigterm_in_a_with_block(tmp_path):
     assert end(process, returncode=-signal.SIGTERM) == ([], "")
 
 
-def test_ctrl_c(tmp_path):
+def test_ctrl_c(joined, tmp_path):
     script = """
+    next_ray("started")
     def nap():
         open("began", "w").close()
         time.sleep(600)
@@ -140,9 +141,10 @@ def test_ctrl_c(tmp_path):
             list(executor.map(time.sleep, [600] * 3))
     except KeyboardInterrupt:
         say(type(future.exception()).__name__, until(lambda: not up()))
+    next_ray("joined")
     say(chunk(abs, [[-1]]))
     """
-    process = start(script, tmp_path)
+    process = start(script, tmp_path, **joined)
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
     end(process)
@@ -150,7 +152,7 @@ def test_ctrl_c(tmp_path):
 
 
 @pytest.mark.parametrize("waits", ["for a call", "for the end"])
-def test_ctrl_c_ends_a_program_by_sigint_though_ray_ends_meanwhile(waits, tmp_path):
+def test_ctrl_c_ends_a_program_by_sigint_though_ray_ends_meanwhile(waits, joined, tmp_path):
     # Ray's own hook for exceptions asks its core worker, which ends the program with status 1 where it has just ended.
     script = f"""
     import traceback
@@ -175,7 +177,7 @@ def test_ctrl_c_ends_a_program_by_sigint_though_ray_ends_meanwhile(waits, tmp_pa
         if {waits == "for a call"}:
             future.result()
     """
-    _, err = end(start(script, tmp_path), returncode=-signal.SIGINT)
+    _, err = end(start(script, tmp_path, **joined), returncode=-signal.SIGINT)
     assert err.endswith("KeyboardInterrupt\n")
 
 
@@ -219,11 +221,8 @@ def test_ctrl_c_while_ray_starts(tmp_path):
         chunk(abs, [[-1]])
     except KeyboardInterrupt:
         say("interrupted", up())
-    ray.init = init
-    say(chunk(abs, [[-1]]), up())
     signal.signal(signal.SIGINT, lambda *_: say("noted"))  # the program's own handler, which goes on
-    ray.init = init_and_be_interrupted
     say(chunk(abs, [[-2]]), up())
     """
     end(start(script, tmp_path))
-    assert (tmp_path / "said").read_text().splitlines() == ["interrupted False", "[1] False", "noted", "[2] False"]
+    assert (tmp_path / "said").read_text().splitlines() == ["interrupted False", "noted", "[2] False"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -134,9 +135,12 @@ if __name__ == "__main__":
 """
 
 
-def test_calls_see_what_a_forked_child_sees(tmp_path):
+def test_calls_see_what_a_forked_child_sees(joined, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, **joined}
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
 
 
@@ -170,15 +174,15 @@ REGISTRIES = """
 """
 
 
-def test_nothing_is_registered_twice(tmp_path):
-    assert run(REGISTRIES, tmp_path) == [
+def test_nothing_is_registered_twice(joined, tmp_path):
+    assert run(REGISTRIES, tmp_path, **joined) == [
         "9 (True, ['Model', 'Sub'], 0)",
         "(True, ['Model', 'Sub'], 5)",
         "(True, 8, 2)",
     ]
 
 
-def test_models_of_libraries(tmp_path):
+def test_models_of_libraries(joined, tmp_path):
     pytest.importorskip("pydantic")
     script = """
     import attrs, pydantic
@@ -197,7 +201,7 @@ def test_models_of_libraries(tmp_path):
         got = executor.submit(f, Admin(name="b")).result()
         print(type(got[0]) is Admin, type(got[2]) is Point)
     """
-    assert run(script, tmp_path) == [
+    assert run(script, tmp_path, **joined) == [
         "(Admin(name='a', tags=[3], level=1), True, Point(x=1, y=2), User(name='b', tags=[]))",
         "True True",
     ]

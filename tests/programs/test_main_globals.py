@@ -29,7 +29,7 @@ CHANGES = """
 """
 
 
-def test_changes_are_seen(tmp_path):
+def test_changes_are_seen(joined, tmp_path):
     script = (
         CHANGES
         + """
@@ -65,10 +65,10 @@ def test_changes_are_seen(tmp_path):
         T = 1; check("again")
     """
     )
-    assert run(script, tmp_path) == ["name 'T' is not defined"]
+    assert run(script, tmp_path, **joined) == ["name 'T' is not defined"]
 
 
-def test_each_submit_sees_its_moment(tmp_path):
+def test_each_submit_sees_its_moment(joined, tmp_path):
     script = """
     items = []
     def view(): return N, list(items)
@@ -86,10 +86,10 @@ def test_each_submit_sees_its_moment(tmp_path):
         held.append(2)
         print(executor.submit(same).result(), list(executor.map(lambda _: same(), [0])))
     """
-    assert run(script, tmp_path) == ["True", "[1]", "[1, 2] [[1, 2]]"]
+    assert run(script, tmp_path, **joined) == ["True", "[1]", "[1, 2] [[1, 2]]"]
 
 
-def test_what_a_worker_changed_stays_until_the_driver_changes_it(tmp_path):
+def test_what_a_worker_changed_stays_until_the_driver_changes_it(joined, tmp_path):
     script = """
     count, cache, model, other = 0, {}, None, 1
     def initialize():
@@ -109,14 +109,14 @@ def test_what_a_worker_changed_stays_until_the_driver_changes_it(tmp_path):
         count = 10
         print(executor.submit(bump).result())
     """
-    assert run(script, tmp_path) == [
+    assert run(script, tmp_path, **joined) == [
         "(1, 1, 'loaded', 3, 1)",
         "(2, 2, 'loaded', 3, 2) [(3, 3, 'loaded', 3, 2)]",
         "(11, 4, 'loaded', 3, 2)",
     ]
 
 
-def test_globals_share_what_they_share(tmp_path):
+def test_globals_share_what_they_share(joined, tmp_path):
     script = """
     a = b = [1]
     config = {"k": 1}
@@ -135,10 +135,10 @@ def test_globals_share_what_they_share(tmp_path):
         config = dict(config)
         print(executor.submit(same).result())
     """
-    assert run(script, tmp_path) == ["[1] True True", "True", "False"]
+    assert run(script, tmp_path, **joined) == ["[1] True True", "True", "False"]
 
 
-def test_large_data_that_no_call_uses_does_not_travel(tmp_path):
+def test_large_data_that_no_call_uses_does_not_travel(joined, tmp_path):
     script = """
     import numpy as np
     class Heavy:
@@ -152,10 +152,10 @@ def test_large_data_that_no_call_uses_does_not_travel(tmp_path):
         print(list(executor.map(f, range(3))), executor.submit(f, 1).result())
         print(not os.path.exists("pickled") or os.path.getsize("pickled") == 1, executor.submit(used).result())
     """
-    assert run(script, tmp_path) == ["[1, 2, 3] 2", "True 50000000"]
+    assert run(script, tmp_path, **joined) == ["[1, 2, 3] 2", "True 50000000"]
 
 
-def test_functions_in_turn_cost_a_worker_nothing_that_lasts(tmp_path):
+def test_functions_in_turn_cost_a_worker_nothing_that_lasts(joined, tmp_path):
     script = """
     import psutil
     base = 1
@@ -164,16 +164,16 @@ def test_functions_in_turn_cost_a_worker_nothing_that_lasts(tmp_path):
         return lambda: (i + base, len(held))[0]
     with ChunkExecutor(1) as executor:
         worker = psutil.Process(executor.submit(os.getpid).result())
-        for i in range(200): executor.submit(closure(i)).result()
+        for i in range(100): executor.submit(closure(i)).result()
         before = worker.memory_info().rss
-        for i in range(800):  # 80 MB
+        for i in range(400):  # 40 MB
             assert executor.submit(closure(i)).result() == i + 1
         print((worker.memory_info().rss - before) / 2**20 < 20)
     """
-    assert run(script, tmp_path) == ["True"]
+    assert run(script, tmp_path, **joined) == ["True"]
 
 
-def test_a_name_that_is_looked_up_is_there_however_long_the_others_take(tmp_path):
+def test_a_name_that_is_looked_up_is_there_however_long_the_others_take(joined, tmp_path):
     script = """
     class Slow:
         def __reduce__(self):
@@ -186,10 +186,10 @@ def test_a_name_that_is_looked_up_is_there_however_long_the_others_take(tmp_path
     with ChunkExecutor(1) as executor:
         print(executor.submit(by_globals, "other", 1).result())
     """
-    assert run(script, tmp_path) == ["3"]
+    assert run(script, tmp_path, **joined) == ["3"]
 
 
-def test_changes_of_the_function_itself_are_seen(tmp_path):
+def test_changes_of_the_function_itself_are_seen(joined, tmp_path):
     script = """
     def f(x): return x
     def results(executor):
@@ -202,4 +202,4 @@ def test_changes_of_the_function_itself_are_seen(tmp_path):
         f.__defaults__ = (100,)
         print(results(executor))
     """
-    assert run(script, tmp_path) == ["[1, 1, 1]", "[11, 11, 11]", "[101, 101, 101]"]
+    assert run(script, tmp_path, **joined) == ["[1, 1, 1]", "[11, 11, 11]", "[101, 101, 101]"]

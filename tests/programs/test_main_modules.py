@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -30,18 +31,20 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("how", ["-m package.program", "-m package", "script", "-", "-c"])
-def test_each_way_to_start_a_program(how, tmp_path):
+def test_each_way_to_start_a_program(how, joined, tmp_path):
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").touch()
     for file in ("package/program.py", "package/__main__.py", "script"):
         (tmp_path / file).write_text(PROGRAM)
     command = [sys.executable, *how.split(), *([PROGRAM] if how == "-c" else [])]
     given = PROGRAM if how == "-" else None
-    done = subprocess.run(command, cwd=tmp_path, input=given, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **joined}, input=given, capture_output=True, text=True, timeout=120
+    )
     assert (done.stdout, done.returncode) == ("True\nTrue\n", 0), done.stderr
 
 
-def test_a_notebook(tmp_path):
+def test_a_notebook(joined, tmp_path):
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
@@ -70,7 +73,10 @@ def test_a_notebook(tmp_path):
         "    for output in cell.outputs:\n"
         "        if output.output_type == 'execute_result': print(output.data['text/plain'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    environment = {**os.environ, **joined}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+    )
     assert done.stdout.splitlines() == [
         "[2]",
         "([3], 3)",
@@ -80,7 +86,7 @@ def test_a_notebook(tmp_path):
     ], done.stderr
 
 
-def test_modules_that_no_worker_can_import(tmp_path):
+def test_modules_that_no_worker_can_import(joined, tmp_path):
     script = """
     import importlib.util, types
     os.mkdir("hidden")
@@ -99,11 +105,11 @@ def test_modules_that_no_worker_can_import(tmp_path):
         print(executor.submit(plugin.f, 2).result().v, executor.submit(lambda c: c.v, plugin.C(4)).result())
         print(type(executor.submit(plugin.f, 2).result()) is plugin.C, executor.submit(lambda: made.g(1)).result())
     """
-    assert run(script, tmp_path) == ["5 5", "7 4", "True 2"]
+    assert run(script, tmp_path, **joined) == ["5 5", "7 4", "True 2"]
 
 
 @pytest.mark.parametrize("mode", ["importlib", "prepend"])
-def test_tests_of_a_user(mode, tmp_path):
+def test_tests_of_a_user(mode, joined, tmp_path):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_it.py").write_text(
         "from thread_chunks import ChunkExecutor\n"
@@ -113,7 +119,8 @@ def test_tests_of_a_user(mode, tmp_path):
         "    with ChunkExecutor(1) as executor: assert list(executor.map(work, range(3))) == [1, 2, 3]\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", f"--import-mode={mode}", "-p", "no:cacheprovider", "tests"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, **joined}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scripts import run
 
 
-def test_natural_copies(tmp_path):
+def test_natural_copies(joined, tmp_path):
     script = """
     import collections, contextvars, io, itertools, logging, multiprocessing, queue, sqlite3, types, weakref
     event, condition, semaphore = threading.Event(), threading.Condition(), threading.Semaphore(2)
@@ -42,7 +42,7 @@ def test_natural_copies(tmp_path):
         for f in (threads, others, database, shared, shared): print(executor.submit(f).result())
         print(value.value, many.get(), open("log.txt").read().strip())
     """
-    assert run(script, tmp_path) == [
+    assert run(script, tmp_path, **joined) == [
         "(True, 'item', True, 1, 5)",
         "(1, 1, 97, 1, 0, 'one\\n')",
         "(7,)",
@@ -52,7 +52,7 @@ def test_natural_copies(tmp_path):
     ]
 
 
-def test_errors_name_the_global(tmp_path):
+def test_errors_name_the_global(joined, tmp_path):
     script = """
     import socket, sqlite3
     from thread_chunks import PicklingFailed
@@ -74,7 +74,7 @@ def test_errors_name_the_global(tmp_path):
     with ChunkExecutor(1, initializer=initialize) as executor:
         print(executor.submit(lambda: DB.execute("select 1").fetchone()).result())
     """
-    assert run(script, tmp_path) == [
+    assert run(script, tmp_path, **joined) == [
         "the global 'DB' of __main__ (sqlite3.Connection) cannot be sent",
         "the global 'SOCKET' of __main__ (socket.socket) cannot be sent",
         "the global 'FILE' of __main__ (_io.TextIOWrapper) cannot be sent",

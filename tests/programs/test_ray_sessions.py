@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-
+import ray
 from scripts import end, run, start
 
 
-def test_ray_that_the_user_initialised_stays_up(tmp_path):
+def test_ray_that_the_user_initialised_stays_up(joined, tmp_path):
     script = """
-    ray.init(num_cpus=2, **QUIET)
+    ray.init(**QUIET)
     with ChunkExecutor(2) as executor:
         print(list(executor.map(abs, [-1, -2])))
     print(up())
@@ -20,13 +19,14 @@ def test_ray_that_the_user_initialised_stays_up(tmp_path):
     gc.collect()
     print(until(lambda: not any(t.name.startswith("thread_chunks") for t in threading.enumerate())), up())
     """
-    assert run(script, tmp_path) == ["[1, 2]", "True", "[8] True", "[1]", "True True"]
+    assert run(script, tmp_path, **joined) == ["[1, 2]", "True", "[8] True", "[1]", "True True"]
 
 
-def test_ray_that_the_package_started_is_stopped_by_the_last_executor(tmp_path):
+def test_ray_that_the_package_began_is_ended_by_the_last_executor(joined, tmp_path):
     script = """
     print(chunk(abs, []), up())
-    for last_first in (False, True):
+    for last_first, how in ((False, "started"), (True, "joined")):
+        next_ray(how)
         executors = [ChunkExecutor(1), ChunkExecutor(1)]
         print(up(), [executor.submit(abs, -1).result() for executor in executors])
         first, second = reversed(executors) if last_first else executors
@@ -34,7 +34,7 @@ def test_ray_that_the_package_started_is_stopped_by_the_last_executor(tmp_path):
         print(up(), second.submit(abs, -2).result())
         second.shutdown()
         print(up())
-    ray.init(num_cpus=1, **QUIET)
+    ray.init(**QUIET)
     with ChunkExecutor(1) as executor:
         print(executor.submit(abs, -3).result())
     print(up())
@@ -44,7 +44,7 @@ def test_ray_that_the_package_started_is_stopped_by_the_last_executor(tmp_path):
     print(up())
     """
     overlap = ["True [1, 1]", "True 2", "False"]
-    assert run(script, tmp_path) == ["[] False", *overlap, *overlap, "3", "True", "4", "False"]
+    assert run(script, tmp_path, **joined) == ["[] False", *overlap, *overlap, "3", "True", "4", "False"]
 
 
 def test_persistent_leaves_ray_up(tmp_path):
@@ -63,78 +63,62 @@ def test_persistent_leaves_ray_up(tmp_path):
     assert run(script, tmp_path) == ["[1]", "True True", "[1, 2, 3] True", "True"]
 
 
-def test_persistent_among_others_that_are_not(tmp_path):
+def test_persistent_among_others_that_are_not(joined, tmp_path):
     script = """
     with ChunkExecutor(1) as other:
         with ChunkExecutor(1, persistent=True) as executor:
             executor.submit(abs, 1).result()
     print(up())
     """
-    assert run(script, tmp_path) == ["True"]
+    assert run(script, tmp_path, **joined) == ["True"]
 
 
-def test_dropped_chunker_stops_the_ray_that_it_started(tmp_path):
+def test_dropped_chunker_leaves_the_ray_that_it_joined(joined, tmp_path):
     script = """
     chunker = Chunker(abs, chunk_size=2)
     print(chunker([[-1]]), up())
     del chunker
     print(until(lambda: not up()))
     """
-    assert run(script, tmp_path) == ["[1] True", "True"]
+    assert run(script, tmp_path, **joined) == ["[1] True", "True"]
 
 
-def test_ray_that_the_user_stopped_and_started_again_is_the_users(tmp_path):
+def test_ray_that_the_user_stopped_and_started_again_is_the_users(joined, tmp_path):
     script = """
+    next_ray("started")
     old = ChunkExecutor(1)
     print(old.submit(abs, -1).result())
     ray.shutdown()
-    ray.init(num_cpus=1, **QUIET)
+    next_ray("joined")
+    ray.init(**QUIET)
     new = ChunkExecutor(1)
     old.shutdown()
     print(new.submit(abs, -2).result())
     new.shutdown()
     print(up())
     """
-    assert run(script, tmp_path) == ["1", "2", "True"]
+    assert run(script, tmp_path, **joined) == ["1", "2", "True"]
 
 
-def test_existing_cluster_is_joined_and_left_running(tmp_path):
-    cluster = start(
-        """
-        context = ray.init(num_cpus=2, **QUIET)
-        print(context.address_info["gcs_address"], flush=True)
-        try:
-            time.sleep(600)
-        except KeyboardInterrupt:
-            pass
-        """,
-        tmp_path,
-        RAY_AUTH_MODE="disabled",
-    )
-    try:
-        address = cluster.stdout.readline().strip()
-        script = """
-        config.ray_config["num_cpus"] = 7
-        with ChunkExecutor(1) as executor:
-            print(executor.submit(lambda: ray.cluster_resources()["CPU"]).result())
-        print(up())
-        del os.environ["RAY_ADDRESS"]
-        config.ray_config["address"] = sys.argv[1] if len(sys.argv) > 1 else os.environ["ADDRESS"]
-        print(chunk(abs, [[-1]]), up())
-        """
-        lines = run(script, tmp_path, RAY_ADDRESS=address, ADDRESS=address, RAY_AUTH_MODE="disabled")
-        assert lines == ["2.0", "False", "[1] False"]
-        assert cluster.poll() is None
-    finally:
-        cluster.send_signal(signal.SIGINT)
-        end(cluster)
+def test_existing_cluster_is_joined_and_left_running(joined, tmp_path):
+    script = """
+    config.ray_config["num_cpus"] = 7
+    with ChunkExecutor(1) as executor:
+        print(executor.submit(lambda: ray.cluster_resources()["CPU"]).result())
+    print(up())
+    config.ray_config["address"] = os.environ.pop("RAY_ADDRESS")
+    print(chunk(abs, [[-1]]), up())
+    """
+    assert run(script, tmp_path, **joined) == ["4.0", "False", "[1] False"]
+    assert ray.get(ray.put(1)) == 1
 
 
-def test_twenty_executors_leave_nothing(tmp_path):
+def test_executors_in_turn_leave_nothing(joined, tmp_path):
     script = """
     import psutil
+    next_ray("started")
     ray.init(num_cpus=2, **QUIET)
-    for _ in range(20):
+    for _ in range(8):
         with ChunkExecutor(1) as executor:
             assert list(executor.map(abs, [-1, -2])) == [1, 2]
     def actors():
@@ -148,12 +132,13 @@ def test_twenty_executors_leave_nothing(tmp_path):
         print(len(actors()) > 0)
     print(until(lambda: not actors()), [t.name for t in threading.enumerate() if t.name.startswith("thread_chunks")])
     ray.shutdown()
-    for _ in range(3):
+    for how in ("started", "joined", "joined"):
+        next_ray(how)
         with ChunkExecutor(1) as executor:
             assert executor.submit(abs, -1).result() == 1
     print(up(), [t.name for t in threading.enumerate() if t.name.startswith("thread_chunks")])
     """
-    assert run(script, tmp_path) == ["True", "True []", "False []"]
+    assert run(script, tmp_path, **joined) == ["True", "True []", "False []"]
 
 
 def test_ray_that_cannot_be_started(tmp_path):
@@ -183,15 +168,16 @@ def test_ray_starts_without_its_dashboard(tmp_path):
     assert run(script, tmp_path) == ["False False ''"]
 
 
-def test_ray_that_the_user_shut_down(tmp_path):
+def test_ray_that_the_user_shut_down(joined, tmp_path):
     script = """
-    from thread_chunks import ExecutorBroken
+    next_ray("started")
     executor = ChunkExecutor(2)
     future = executor.submit(time.sleep, 60)
     until(future.running)
     ray.shutdown()
     executor.shutdown()
     print(type(future.exception()).__name__ in ("ExecutorBroken", "WorkerLost"))  # as Ray goes, its workers die
+    next_ray("joined")
     for warm in (False, True):
         executor = ChunkExecutor(1)
         if warm:
@@ -199,7 +185,7 @@ def test_ray_that_the_user_shut_down(tmp_path):
         ray.shutdown()
         print(repr(executor.submit(abs, 1).exception())[:14], up())
     """
-    lines = run(script, tmp_path)
+    lines = run(script, tmp_path, **joined)
     assert lines == ["True", "ExecutorBroken False", "ExecutorBroken False"]
 
 
