@@ -28,6 +28,11 @@ def pytest_configure(config):
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
+def pytest_xdist_auto_num_workers(config):
+    """Run three tests of the tier process at once on two cores, as they often wait for what they have ended."""
+    return 3 if config.option.markexpr == "process" else 2
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
 def pytest_collection_modifyitems(items):
     tiers = {item: tier_of(item) for item in items}
