@@ -113,15 +113,19 @@ def test_no_node_has_what_a_worker_needs(tmp_path):
         "0.5 laser": {"resources": {"laser": 0.5}},
         "0.1 GPUs": {"num_gpus": 0.1},
     }
-    for words, options in asked.items():
+    def refuse(words):
         try:
-            ChunkExecutor(2, actor_options=options)
+            ChunkExecutor(2, actor_options=asked[words])
         except ValueError as error:
             say(words in str(error), "no node" in str(error), up())
-    say(ChunkExecutor(1, actor_options={"num_cpus": 1, "num_gpus": 0}).submit(abs, -1).result())
+    refuse("1 GPU")
+    with ChunkExecutor(1, actor_options={"num_cpus": 1, "num_gpus": 0}) as executor:
+        for words in asked:
+            refuse(words)
+        say(executor.submit(abs, -1).result())
     """
     run(script, tmp_path)
-    assert (tmp_path / "said").read_text().splitlines() == ["True True False"] * 4 + ["1"]
+    assert (tmp_path / "said").read_text().splitlines() == ["True True False", *["True True True"] * 4, "1"]
 
 
 def test_actor_options_and_a_worker_that_cannot_be_placed(joined, tmp_path):
