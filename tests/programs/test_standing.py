@@ -77,7 +77,7 @@ def _listening(process):
     return {connection.laddr.ip for connection in process.net_connections("tcp") if connection.status == "LISTEN"}
 
 
-def test_two_at_once_a_program_and_the_end(commands, ray_up):
+def test_two_at_once_programs_another_environment_and_the_end(commands, ray_up):
     both = [commands.start("-m", "thread_chunks", "up") for _ in range(2)]
     (first, _), (second, _) = (process.communicate(timeout=300) for process in both)
     assert [process.returncode for process in both] == [0, 0]
@@ -97,6 +97,13 @@ def test_two_at_once_a_program_and_the_end(commands, ray_up):
         assert program.communicate("\n", timeout=300)[1] == ""
         assert program.returncode == 0
     assert "no program" in commands("status")
+
+    code = "import sys; sys.prefix = '/elsewhere'; from thread_chunks.__main__ import main; sys.exit(main(['up']))"
+    other = commands.start("-c", code)
+    out, err = other.communicate(timeout=300)
+    assert (other.returncode, out) == (1, "")
+    assert f"of {sys.prefix}, and this is" in err
+    assert "/elsewhere" in err
 
     assert commands("down") == "unset RAY_ADDRESS;\nunset RAY_AUTH_MODE;\n"
     assert commands.marked() == []
@@ -135,17 +142,6 @@ def test_without_a_home_directory(commands):
     assert "RAY_AUTH_TOKEN=" in settings
     program = commands.start("-c", LOOK, RAY_ADDRESS="auto")
     assert program.communicate("\n", timeout=300)[0] == "9\n"
-    commands("down")
-
-
-def test_ray_of_another_environment_is_named(commands):
-    commands("up")
-    code = "import sys; sys.prefix = '/elsewhere'; from thread_chunks.__main__ import main; sys.exit(main(['up']))"
-    other = commands.start("-c", code)
-    out, err = other.communicate(timeout=300)
-    assert (other.returncode, out) == (1, "")
-    assert f"of {sys.prefix}, and this is" in err
-    assert "/elsewhere" in err
     commands("down")
 
 
