@@ -46,7 +46,7 @@ print(spread(executor, 4))
 def nested(x):
     with ChunkExecutor(2) as inner:
         return sum(inner.map(abs, [x, -x])), ray.get(ray.put(x))
-print(list(executor.map(nested, range(6), chunksize=1)) == [(2 * x, x) for x in range(6)])
+print(list(executor.map(nested, range(2), chunksize=1)) == [(2 * x, x) for x in range(2)])
 executor.shutdown()
 print(up())
 config.default_chunk_size = 7
@@ -332,13 +332,13 @@ with ChunkExecutor(1) as executor:  # but not Ray
     ]
 
 
-@pytest.mark.parametrize("module", ["ray.experimental", "ray.autoscaler.v2.sdk", "ray.util.client", "ray.dag"])
-def test_no_module_of_ray_that_may_change_is_needed(on, module):
+def test_no_module_of_ray_that_may_change_is_needed(on):
+    modules = ["ray.autoscaler.v2.sdk", "ray.dag", "ray.experimental", "ray.util.client"]
     script = """
 import builtins
 original, missed = builtins.__import__, set()
 def hiding(name, globals=None, *args, **kwargs):
-    if name == os.environ["HIDDEN"] and globals["__name__"].startswith("thread_chunks."):
+    if name in os.environ["HIDDEN"].split() and globals["__name__"].startswith("thread_chunks."):
         missed.add(name)
         raise ImportError(name)
     return original(name, globals, *args, **kwargs)
@@ -346,9 +346,9 @@ builtins.__import__ = hiding
 ray.init(**QUIET)
 with ChunkExecutor(4) as executor:
     references = list(executor.map(lambda x: np.full(500_000, float(x)), range(4), results="refs"))
-    print(list(executor.map(lambda array: float(array[0]), references)), *missed)
+    print(list(executor.map(lambda array: float(array[0]), references)), *sorted(missed))
 """
-    assert on(script, HIDDEN=module) == [f"[0.0, 1.0, 2.0, 3.0] {module}"]
+    assert on(script, HIDDEN=" ".join(modules)) == [" ".join(["[0.0, 1.0, 2.0, 3.0]", *modules])]
 
 
 def test_package_that_is_not_installed_on_a_node(cluster, tmp_path):
