@@ -129,7 +129,7 @@ for number in range(rounds):
 
 
 def test_a_driver_that_is_killed_at_any_moment_loses_nothing(python, path):
-    drivers = [python.start(KILLED, f"{path}-{number}", 100) for number in range(2)]
+    drivers = [python.start(KILLED, f"{path}-{number}", 60) for number in range(2)]
     assert [driver.wait(500) for driver in drivers] == [0, 0]
 
 

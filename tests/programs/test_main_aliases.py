@@ -46,17 +46,18 @@ PROGRAM = """
     ALL = (plain, through_a, only_b, only_x, only_config, in_container, in_object, in_class, by_closure,
            in_tuple, of_arrays, of_functions, of_data)
 
-    def forked(function):
+    def forked(functions):
         reading, writing = os.pipe()
         if (child := os.fork()) == 0:
-            try: os.write(writing, repr(function()).encode())
+            try: os.write(writing, "\\n".join(repr(function()) for function in functions).encode())
             finally: os._exit(0)
         os.close(writing)
+        with open(reading) as file: seen = file.read().split("\\n")
         os.waitpid(child, 0)
-        with open(reading) as file: return file.read()
+        return seen
     def compare(executor, functions, when):
-        for function in functions:
-            want, got = forked(function), repr(executor.submit(function).result())
+        for function, want in zip(functions, forked(functions), strict=True):
+            got = repr(executor.submit(function).result())
             if got != want: print(f"{function.__qualname__}, {when}: {got} instead of {want}")
 """
 
