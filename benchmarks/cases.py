@@ -14,13 +14,12 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
-import ray
 
-from thread_chunks import Chunker, ChunkExecutor, config
+from thread_chunks import config
 
 from .harness import OURS, Case, Contender, Goal
 from .work import Holder, fast_then_slow, log_normal_durations, noop, spin, there_and_back, wait, warm
@@ -29,12 +28,29 @@ PPE = "ProcessPoolExecutor"
 PPE_TUNED = "ProcessPoolExecutor, chunksize=100"
 QUIET: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
 
+if TYPE_CHECKING:
+    from thread_chunks import ChunkExecutor
+
 config.progress_bar = False
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
     """Return the standard library's executor, without the threads that Ray has here."""
     return ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"))
+
+
+def start_ray() -> None:
+    """Start Ray with two CPUs, or connect to the one that stays up, which has its own number."""
+    import ray
+
+    ray.init(num_cpus=None if "RAY_ADDRESS" in os.environ else 2, **QUIET)
+
+
+def chunk_executor(*args: Any, **options: Any) -> ChunkExecutor:
+    """Return the package's executor. It is imported here, and Ray by it: contenders that need neither begin sooner."""
+    from thread_chunks import ChunkExecutor
+
+    return ChunkExecutor(*args, **options)
 
 
 @contextmanager
@@ -69,7 +85,7 @@ def map_case(count: int, goals: list[Goal], *, untuned: bool) -> Case:
 
         return run
 
-    case.contenders[OURS] = with_executor(ChunkExecutor)
+    case.contenders[OURS] = with_executor(chunk_executor)
     if untuned:
         case.contenders[PPE] = with_executor(process_pool)
         case.no_peers = frozenset([PPE])
@@ -79,7 +95,7 @@ def map_case(count: int, goals: list[Goal], *, untuned: bool) -> Case:
     def ray_pool(quick: bool) -> float:
         from ray.util.multiprocessing import Pool
 
-        ray.init(num_cpus=2, **QUIET)
+        start_ray()
         with Pool(2) as pool:
             pool.map(warm, range(4))
             return seconds(lambda: pool.map(noop, range(size(quick))))
@@ -117,6 +133,8 @@ CHUNK = Case(
 @CHUNK.contender()
 def chunker_of_noops(quick: bool) -> float:
     """Measure `Chunker`, which `chunk` uses."""
+    from thread_chunks import Chunker
+
     count = 20_000 if quick else 200_000
     parameters = [[x] for x in range(count)]
     with Chunker(noop, chunk_size=2) as chunker:
@@ -128,7 +146,7 @@ def chunker_of_noops(quick: bool) -> float:
 def map_of_noops(quick: bool) -> float:
     """Measure `map`."""
     count = 20_000 if quick else 200_000
-    with warmed_up(ChunkExecutor(2), 2) as executor:
+    with warmed_up(chunk_executor(2), 2) as executor:
         return seconds(lambda: list(executor.map(noop, range(count)))) / count * 1e6
 
 
@@ -168,6 +186,8 @@ class Bare:
 
 def bare_actor(**options: Any) -> Any:
     """Return the handle of an actor that reserves nothing, as the package's do."""
+    import ray
+
     return ray.remote(num_cpus=0, **options)(Bare).remote()
 
 
@@ -177,6 +197,7 @@ START = Case("start", "construction, first result, shutdown", "s", [Goal(1 / 1.1
 @START.contender()
 def first_result(quick: bool) -> float:
     """Measure the executor."""
+    from thread_chunks import ChunkExecutor  # which is not timed
 
     def run() -> None:
         with ChunkExecutor(1) as executor:
@@ -188,6 +209,7 @@ def first_result(quick: bool) -> float:
 @START.contender("bare ray")
 def first_result_of_ray(quick: bool) -> float:
     """Measure Ray alone, with the same options."""
+    import ray
 
     def run() -> None:
         ray.init(address="local", **config.ray_config)
@@ -239,7 +261,7 @@ def ten_ms(quick: bool) -> list[float]:
     return [0.01] * (40 if quick else 400)
 
 
-CPU.contenders[OURS] = map_with(ChunkExecutor, 2, spin, ten_ms)
+CPU.contenders[OURS] = map_with(chunk_executor, 2, spin, ten_ms)
 CPU.contenders[PPE] = map_with(process_pool, 2, spin, ten_ms)
 CPU.contender("joblib", needs="joblib")(joblib_with(2, spin, ten_ms))
 
@@ -262,6 +284,8 @@ def bare_processes(quick: bool) -> float:
 @CPU.contender("two bare actors")
 def bare_actors(quick: bool) -> float:
     """Measure two actors that share the work in advance, in one call of Ray's each: the limit of all that is on Ray."""
+    import ray
+
     ray.init(**config.ray_config)
     half = len(ten_ms(quick)) // 2
     actors = [bare_actor(), bare_actor()]
@@ -280,7 +304,7 @@ def durations(quick: bool) -> list[float]:
     return log_normal_durations(40 if quick else 400)
 
 
-BALANCE.contenders[OURS] = map_with(ChunkExecutor, 4, time.sleep, durations)
+BALANCE.contenders[OURS] = map_with(chunk_executor, 4, time.sleep, durations)
 BALANCE.contenders[PPE] = map_with(process_pool, 4, time.sleep, durations)
 BALANCE.contenders["ProcessPoolExecutor, chunksize=10"] = map_with(process_pool, 4, time.sleep, durations, chunksize=10)
 BALANCE.contender("joblib", needs="joblib")(joblib_with(4, time.sleep, durations))
@@ -313,7 +337,7 @@ def regime(quick: bool) -> range:
     return range(2004 if quick else 2008)
 
 
-REGIME.contenders[OURS] = map_with(ChunkExecutor, 4, fast_then_slow, regime)
+REGIME.contenders[OURS] = map_with(chunk_executor, 4, fast_then_slow, regime)
 REGIME.contenders[PPE] = map_with(process_pool, 4, fast_then_slow, regime)
 REGIME.contenders[PPE_TUNED] = map_with(process_pool, 4, fast_then_slow, regime, chunksize=100)
 REGIME.contender("joblib", needs="joblib")(joblib_with(4, fast_then_slow, regime))
@@ -347,8 +371,8 @@ def arrays_with(make: Callable[[int], Executor], megabytes: int = 32) -> Contend
     return run
 
 
-ARRAYS.contenders[OURS] = arrays_with(ChunkExecutor)
-ARRAYS.contenders["thread_chunks, zero_copy"] = arrays_with(lambda n: ChunkExecutor(n, zero_copy=True))
+ARRAYS.contenders[OURS] = arrays_with(chunk_executor)
+ARRAYS.contenders["thread_chunks, zero_copy"] = arrays_with(lambda n: chunk_executor(n, zero_copy=True))
 ARRAYS.contenders[PPE] = arrays_with(process_pool)
 ARRAYS.no_peers = frozenset(["a bare actor"])
 
@@ -356,6 +380,8 @@ ARRAYS.no_peers = frozenset(["a bare actor"])
 @ARRAYS.contender("a bare actor")
 def arrays_by_ray(quick: bool) -> float:
     """Measure Ray alone, which is the limit of what `zero_copy` can reach."""
+    import ray
+
     array = np.random.default_rng(1).random((1 if quick else 32) * 10**6 // 8)
     ray.init(**config.ray_config)
     actor = bare_actor()
@@ -369,8 +395,8 @@ def arrays_by_ray(quick: bool) -> float:
 
 
 ARRAYS_64 = Case("arrays-64", "an array of 64 MB there and back, 8 times", "s")
-ARRAYS_64.contenders[OURS] = arrays_with(ChunkExecutor, 64)
-ARRAYS_64.contenders["thread_chunks, zero_copy"] = arrays_with(lambda n: ChunkExecutor(n, zero_copy=True), 64)
+ARRAYS_64.contenders[OURS] = arrays_with(chunk_executor, 64)
+ARRAYS_64.contenders["thread_chunks, zero_copy"] = arrays_with(lambda n: chunk_executor(n, zero_copy=True), 64)
 ARRAYS_64.contenders[PPE] = arrays_with(process_pool, 64)
 
 STORED = Case("stored", "a stored function of 256 MB, 4 workers, 64 results", "s", [Goal(1 / 1.2, "put and 4 actors")])
@@ -384,6 +410,10 @@ def megabytes(quick: bool) -> int:
 @STORED.contender()
 def stored_function(quick: bool) -> float:
     """Measure the executor; Ray is up."""
+    import ray
+
+    from thread_chunks import ChunkExecutor
+
     ray.init(**config.ray_config)
     holder = Holder(megabytes(quick))
 
@@ -405,13 +435,13 @@ class BareHolder:
         return self.holder(x)
 
 
-bare_holder: Any = ray.remote(num_cpus=0)(BareHolder)
-
-
 @STORED.contender("put and 4 actors")
 def put_and_actors(quick: bool) -> float:
     """Measure Ray alone."""
+    import ray
+
     ray.init(**config.ray_config)
+    bare_holder: Any = ray.remote(num_cpus=0)(BareHolder)
     holder = Holder(megabytes(quick))
 
     def run() -> None:
@@ -435,12 +465,12 @@ def stored_memory(quick: bool) -> float:
         me = psutil.Process()
         return sum(process.memory_full_info().pss for process in [me, *me.children(recursive=True)])
 
-    with warmed_up(ChunkExecutor(4), 4):
+    with warmed_up(chunk_executor(4), 4):
         holder = Holder(megabytes(quick))
         before = used()
-        with warmed_up(ChunkExecutor(4), 4):  # what four more workers need by themselves
+        with warmed_up(chunk_executor(4), 4):  # what four more workers need by themselves
             workers = used() - before
-        with ChunkExecutor(holder, 4) as executor:
+        with chunk_executor(holder, 4) as executor:
             list(executor.map(warm, range(8)))
             list(executor.map(range(64)))
             return (used() - before - workers) / megabytes(quick)
@@ -455,7 +485,7 @@ BUFFER = Case("buffer", "growth of the driver by map(buffersize=1000) over 10^6 
 def buffered_map(quick: bool) -> float:
     """Measure the resident size, before and after."""
     count = 10_000 if quick else 1_000_000
-    with warmed_up(ChunkExecutor(2), 2) as executor:
+    with warmed_up(chunk_executor(2), 2) as executor:
         for _ in executor.map(noop, iter(range(5_000)), buffersize=1000):
             pass
         before = psutil.Process().memory_info().rss
@@ -473,8 +503,8 @@ PENDING = Case("pending", "a call of a series that waits, beyond its arguments",
 def pending_calls(quick: bool) -> float:
     """Measure what Python allocates for calls that cannot start yet."""
     numbers = list(range(10_000 if quick else 200_000))
-    with warmed_up(ChunkExecutor(1), 1) as executor:
-        blocker = executor.submit(time.sleep, 2)
+    with warmed_up(chunk_executor(1), 1) as executor:
+        blocker = executor.submit(time.sleep, 0.5 if quick else 2)
         gc.collect()
         tracemalloc.start()
         values = executor.map(noop, numbers)
@@ -496,7 +526,7 @@ IDLE = Case("idle", "wake-ups of the dispatcher in 3 s in which nothing happens"
 @IDLE.contender()
 def wake_ups(quick: bool) -> float:
     """Count the context switches of the dispatcher's thread."""
-    with warmed_up(ChunkExecutor(2), 2) as executor:
+    with warmed_up(chunk_executor(2), 2) as executor:
         list(executor.map(noop, range(10_000)))
         time.sleep(0.5)
         (thread,) = [thread for thread in threading.enumerate() if thread.name == "thread_chunks-dispatcher"]
@@ -525,7 +555,7 @@ def rate_case(duration: float) -> Case:
     def each(contender: Contender) -> Contender:
         return lambda quick: contender(quick) / len(items(quick))
 
-    case.contenders[OURS] = each(map_with(ChunkExecutor, 2, wait, items))
+    case.contenders[OURS] = each(map_with(chunk_executor, 2, wait, items))
     case.contenders[PPE] = each(map_with(process_pool, 2, wait, items))
     case.contenders[PPE_TUNED] = each(map_with(process_pool, 2, wait, items, chunksize=100))
     case.contender("joblib", needs="joblib")(each(joblib_with(2, wait, items)))

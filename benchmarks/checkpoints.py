@@ -11,11 +11,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import psutil
-import ray
 
-from thread_chunks import Chunker, ChunkExecutor, chunk
-
-from .cases import seconds, warmed_up
+from .cases import chunk_executor, seconds, warmed_up
 from .harness import OURS, Case, Contender, Goal
 from .work import Array, noop, spin, warm
 
@@ -35,6 +32,8 @@ KEPT_CHUNK = Case(
 @KEPT_CHUNK.contender()
 def chunker_that_keeps(quick: bool) -> float:
     """Measure 3,000 results."""
+    from thread_chunks import Chunker
+
     count = 300 if quick else 3_000
     with fresh_file() as path, Chunker(noop, chunk_size=2) as chunker:
         chunker([[x] for x in range(4)], warm)
@@ -75,7 +74,7 @@ def map_that_keeps(count: int) -> Contender:
 
     def run(quick: bool) -> float:
         calls = range(count // 10 if quick else count)
-        with fresh_file() as path, warmed_up(ChunkExecutor(2), 2) as executor:
+        with fresh_file() as path, warmed_up(chunk_executor(2), 2) as executor:
             list(executor.map(noop, range(1000), path=f"{path}-other"))
             return seconds(lambda: list(executor.map(noop, calls, path=path))) / len(calls) * 1e6
 
@@ -96,7 +95,7 @@ def spin_and_keep(keep: bool) -> Contender:
 
     def run(quick: bool) -> float:
         calls = [0.01] * (40 if quick else 400)
-        with fresh_file() as path, warmed_up(ChunkExecutor(2), 2) as executor:
+        with fresh_file() as path, warmed_up(chunk_executor(2), 2) as executor:
             list(executor.map(noop, range(1000), path=path))
             return seconds(lambda: list(executor.map(spin, calls, path=path if keep else None)))
 
@@ -112,6 +111,10 @@ RESUMED = Case("resumed", "chunk of 100,000 calls that are all finished", "s", [
 @RESUMED.contender()
 def resumed_chunk(quick: bool) -> float:
     """Measure a second run, which must not start Ray."""
+    import ray
+
+    from thread_chunks import chunk
+
     parameters = [[x] for x in range(5_000 if quick else 100_000)]
     with fresh_file() as path:
         chunk(noop, parameters, chunk_size=2, path=path)
@@ -173,7 +176,7 @@ def arrays_on_disk(writer: Callable[[str], Callable[[Array], object]] | None) ->
 
     def run(quick: bool) -> float:
         calls = range(2 if quick else 16)
-        with fresh_file() as path, warmed_up(ChunkExecutor(1), 1) as executor:
+        with fresh_file() as path, warmed_up(chunk_executor(1), 1) as executor:
 
             def go(path: str | None, write: Callable[[Array], object]) -> None:
                 for array in executor.map(array_of_64_mb, calls, path=path, buffersize=2):
@@ -203,7 +206,7 @@ KEPT_MEMORY = Case(
 def memory_of_keeping(quick: bool) -> float:
     """Measure the resident size after half of the results, and after all."""
     count = 10_000 if quick else 200_000
-    with fresh_file() as path, warmed_up(ChunkExecutor(2), 2) as executor:
+    with fresh_file() as path, warmed_up(chunk_executor(2), 2) as executor:
         values = executor.map(noop, iter(range(count)), path=path, buffersize=1000)
         for _ in range(count // 2):
             next(values)

@@ -7,16 +7,17 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
+from thread_chunks import config
 
-from thread_chunks import ChunkExecutor, config
-
-from .cases import map_with, ten_ms
+from .cases import chunk_executor, map_with, ten_ms
 from .harness import OURS, Case, Contender, Goal
 from .killed import BareNoter, importing_noter, note_and_wait
 from .work import noop, spin
+
+if TYPE_CHECKING:
+    from thread_chunks import ChunkExecutor
 
 UNLIMITED = "thread_chunks without limits"
 LIMITS: dict[str, Any] = {"memory_limit": "4GiB", "call_timeout": 600, "max_retries": 3}
@@ -24,12 +25,12 @@ LIMITS: dict[str, Any] = {"memory_limit": "4GiB", "call_timeout": 600, "max_retr
 
 def limited(workers: int) -> ChunkExecutor:
     """Return an executor with all limits. Reporting cannot be switched off."""
-    return ChunkExecutor(workers, **LIMITS)
+    return chunk_executor(workers, **LIMITS)
 
 
 LIMITED_CPU = Case("limits-cpu", "400 calls of 10 ms of CPU time, 2 workers, with limits", "s", [Goal(0.97, UNLIMITED)])
 LIMITED_CPU.contenders[OURS] = map_with(limited, 2, spin, ten_ms)
-LIMITED_CPU.contenders[UNLIMITED] = map_with(ChunkExecutor, 2, spin, ten_ms)
+LIMITED_CPU.contenders[UNLIMITED] = map_with(chunk_executor, 2, spin, ten_ms)
 
 
 def no_ops(quick: bool) -> range:
@@ -39,7 +40,7 @@ def no_ops(quick: bool) -> range:
 
 LIMITED_MAP = Case("limits-map", "map of 200,000 no-ops, 2 workers, with limits", "s", [Goal(0.8, UNLIMITED)])
 LIMITED_MAP.contenders[OURS] = map_with(limited, 2, noop, no_ops)
-LIMITED_MAP.contenders[UNLIMITED] = map_with(ChunkExecutor, 2, noop, no_ops)
+LIMITED_MAP.contenders[UNLIMITED] = map_with(chunk_executor, 2, noop, no_ops)
 
 AGAIN = Case(
     "again", "from SIGKILL of a worker to its call running again", "s", [Goal(1 / 0.9, "a bare actor, then another")]
@@ -73,7 +74,7 @@ def killed(start: Callable[[str], Callable[[], object]]) -> float:
 @AGAIN.contender()
 def run_again(quick: bool) -> float:
     """Measure the executor."""
-    with ChunkExecutor(1, max_retries=1) as executor:
+    with chunk_executor(1, max_retries=1) as executor:
 
         def start(path: str) -> Callable[[], object]:
             return executor.submit(note_and_wait, path).result
@@ -85,6 +86,8 @@ def run_again_by_ray(noter: Callable[[], type]) -> Contender:
     """Return Ray alone as a contender: the report of the death, then the creation of an actor."""
 
     def run(quick: bool) -> float:
+        import ray
+
         ray.init(**config.ray_config)
         bare: Any = ray.remote(num_cpus=0)(noter())
         actors = [bare.remote()]

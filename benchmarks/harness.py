@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -64,20 +64,20 @@ class Case:
 Results = dict[str, list[float]]
 
 
-def measure(case: Case, rounds: int, quick: bool, ours: Mapping[str, str]) -> Results:
-    """Measure all contenders of a case, by turns; the package's with more environment variables, `ours`."""
+def measure(case: Case, rounds: int, quick: bool) -> Results:
+    """Measure all contenders of a case, by turns."""
     results: Results = {name: [] for name in case.available()}
     for _ in range(rounds):
         for name, values in results.items():
-            values.append(_in_fresh_process(case, name, quick, ours if name.startswith(OURS) else {}))
+            values.append(_in_fresh_process(case, name, quick))
     return results
 
 
 @contextmanager
-def ray_that_stays_up(wanted: bool) -> Iterator[dict[str, str]]:
-    """Start Ray if it is wanted; yield the variables that make the processes of the package connect to it."""
+def ray_that_stays_up(wanted: bool) -> Iterator[None]:
+    """Start Ray if it is wanted, for this process and all that it starts: they find it by `os.environ`."""
     if not wanted:
-        yield {}
+        yield
         return
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         environment = {**os.environ, "RAY_TMPDIR": folder}
@@ -88,7 +88,8 @@ def ray_that_stays_up(wanted: bool) -> Iterator[dict[str, str]]:
 
         try:
             settings = [shlex.split(line)[0].rstrip(";") for line in command("up", "--shell", "sh").splitlines()]
-            yield dict(setting.split("=", 1) for setting in settings if "=" in setting)
+            os.environ.update(setting.partition("=")[::2] for setting in settings if "=" in setting)
+            yield
         finally:
             command("down")
 
@@ -136,10 +137,10 @@ def _is_there(module: str) -> bool:
     return bool(os.environ.get(module[1:])) if module.startswith("$") else importlib.util.find_spec(module) is not None
 
 
-def _in_fresh_process(case: Case, contender: str, quick: bool, more: Mapping[str, str]) -> float:
+def _in_fresh_process(case: Case, contender: str, quick: bool) -> float:
     command = [sys.executable, "-m", "benchmarks.one", case.name, contender, *(["--quick"] if quick else [])]
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:  # two may run at once
-        environment = {**os.environ, "RAY_TMPDIR": folder, **more}
+        environment = {**os.environ, "RAY_TMPDIR": folder}
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment)
     if done.returncode != 0:
         raise RuntimeError(f"{case.name}, {contender}: {done.stderr}")

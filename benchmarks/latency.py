@@ -18,11 +18,10 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import ray
 
-from thread_chunks import ChunkExecutor, config
+from thread_chunks import config
 
-from .cases import PPE, QUIET, bare_actor, map_with, process_pool, regime, seconds, warmed_up
+from .cases import PPE, bare_actor, chunk_executor, map_with, process_pool, regime, seconds, start_ray, warmed_up
 from .harness import OURS, Case, Contender, Goal
 from .work import bowl, fast_then_slow, log_gauss, noop, pause, stamped, warm
 
@@ -113,7 +112,7 @@ def one_after_another(clock: Callable[[], float], make: Callable[[], Any]) -> Co
 
 
 for case, clock in ((ROUND_TRIP, time.perf_counter), (DRIVER_CPU, time.process_time)):
-    case.contenders[OURS] = one_after_another(clock, lambda: ChunkExecutor(1))
+    case.contenders[OURS] = one_after_another(clock, lambda: chunk_executor(1))
     case.contenders[PPE] = one_after_another(clock, lambda: process_pool(1))
     case.contenders[LEAST] = one_after_another(clock, LeastExecutor)
 
@@ -122,6 +121,8 @@ def call_and_get(clock: Callable[[], float]) -> Contender:
     """Return Ray alone as a contender."""
 
     def run(quick: bool) -> float:
+        import ray
+
         count = 100 if quick else 2_000
         ray.init(**config.ray_config)
         actor = bare_actor()
@@ -155,7 +156,7 @@ def submit_with(make: Callable[[int], Executor]) -> Contender:
     return run
 
 
-SUBMIT.contenders[OURS] = submit_with(ChunkExecutor)
+SUBMIT.contenders[OURS] = submit_with(chunk_executor)
 SUBMIT.contenders[PPE] = submit_with(process_pool)
 
 
@@ -190,7 +191,7 @@ def apply_async(quick: bool) -> float:
     """Measure ray's `Pool.apply_async`, of fewer calls, for it takes a second for 2,000."""
     from ray.util.multiprocessing import Pool
 
-    ray.init(num_cpus=2, **QUIET)
+    start_ray()
     count = 200 if quick else 2_000
     with Pool(2) as pool:
         pool.map(warm, range(4))
@@ -205,7 +206,7 @@ def five_thousand(quick: bool) -> range:
     return range(500 if quick else 5_000)
 
 
-ONE_BY_ONE.contenders[OURS] = map_with(ChunkExecutor, 2, noop, five_thousand, chunksize=1)
+ONE_BY_ONE.contenders[OURS] = map_with(chunk_executor, 2, noop, five_thousand, chunksize=1)
 ONE_BY_ONE.contenders[PPE] = map_with(process_pool, 2, noop, five_thousand, chunksize=1)
 
 # Short series, one after the other, as scipy and emcee make them
@@ -236,8 +237,10 @@ def short_series(make: Callable[[int], Any], *, stored: bool = False) -> Contend
     return run
 
 
-SHORT_SERIES.contenders[OURS] = short_series(ChunkExecutor)
-SHORT_SERIES.contenders["thread_chunks, stored function"] = short_series(lambda n: ChunkExecutor(pause, n), stored=True)
+SHORT_SERIES.contenders[OURS] = short_series(chunk_executor)
+SHORT_SERIES.contenders["thread_chunks, stored function"] = short_series(
+    lambda n: chunk_executor(pause, n), stored=True
+)
 SHORT_SERIES.contenders[PPE] = short_series(process_pool)
 SHORT_SERIES.contenders["ideal"] = lambda quick: 8.0
 
@@ -286,7 +289,7 @@ def evolution_with(make: Callable[[int], Executor]) -> Contender:
 
 
 for case, make_contender, module in ((EMCEE, emcee_with, "emcee"), (EVOLUTION, evolution_with, "scipy")):
-    for name, make in ((OURS, ChunkExecutor), (PPE, process_pool)):
+    for name, make in ((OURS, chunk_executor), (PPE, process_pool)):
         case.contender(name, needs=module)(make_contender(make))
 
 # When values come
@@ -302,7 +305,7 @@ COLD = Case(
 @COLD.contender()
 def first_series(quick: bool) -> float:
     """Measure the first series of an executor: its workers are up, and nothing is known of the function."""
-    with ChunkExecutor(fast_then_slow, 4) as executor:
+    with chunk_executor(fast_then_slow, 4) as executor:
         up: set[int] = set()
         while len(up) < 4:
             up.update(executor.map(process_of_worker, range(8)))
@@ -339,7 +342,7 @@ def _lags(values: Iterable[float]) -> Iterator[float]:
         yield time.time() - ended
 
 
-LAG.contenders[OURS] = lag_with(ChunkExecutor)
+LAG.contenders[OURS] = lag_with(chunk_executor)
 LAG.contenders[PPE] = lag_with(process_pool)
 LAG.contenders["25 ms"] = lambda quick: 25.0
 

@@ -9,11 +9,8 @@ from itertools import repeat
 
 import numpy as np
 import psutil
-import ray
 
-from thread_chunks import ChunkExecutor, register_joblib
-
-from .cases import QUIET, seconds, warmed_up
+from .cases import chunk_executor, seconds, start_ray, warmed_up
 from .harness import OURS, Case, Contender, Goal
 from .work import Array, fit, mean_of, noop, warm
 
@@ -56,7 +53,7 @@ def grid(quick: bool) -> Callable[[], object]:
     digits, target = load_digits(return_X_y=True)
     if quick:
         digits, target = digits[:200], target[:200]
-    search = GridSearchCV(SVC(), {"C": [0.1, 1, 10, 100], "gamma": [1e-4, 1e-3, 1e-2]}, cv=5)
+    search = GridSearchCV(SVC(), {"C": [0.1, 1, 10, 100], "gamma": [1e-4, 1e-3, 1e-2]}, cv=2 if quick else 5)
     return lambda: search.fit(digits, target)
 
 
@@ -66,12 +63,14 @@ def backend(name: str) -> Iterator[None]:
     import joblib
 
     if name == OURS:
+        from thread_chunks import register_joblib
+
         register_joblib()
         name = "thread_chunks"
     elif name == RAYS:
         from ray.util import joblib as rays
 
-        ray.init(num_cpus=2, **QUIET)
+        start_ray()
         register: Callable[[], None] = rays.register_ray
         register()
         name = "ray"
@@ -151,7 +150,7 @@ def fits(memory: bool) -> Contender:
 
     def run(quick: bool) -> float:
         array = shared(quick)
-        with warmed_up(ChunkExecutor(2), 2) as executor:
+        with warmed_up(chunk_executor(2), 2) as executor:
             executor.submit(fit, 0.5, array[:1000]).result()
             return measured(lambda: list(executor.map(fit, alphas(quick), repeat(array))), memory)
 

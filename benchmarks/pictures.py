@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,30 @@ import matplotlib.pyplot as plt
 from thread_chunks import ChunkExecutor
 
 from .cases import DURATIONS, RATES, process_pool, regime, warmed_up
-from .harness import measure, ray_that_stays_up
+from .harness import Case, Results
 from .simulation import Table, simulate
 from .work import noted
 
+# Measures cases.
+Measure = Callable[[Iterable[Case]], Iterable[Results]]
 
-def draw(folder: str, *, quick: bool) -> None:
+
+def draw(folder: str, measure: Measure, *, quick: bool) -> None:
     """Draw all pictures into a folder."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    draw_rates(Path(folder) / "calls_per_second.svg", quick=quick)
     draw_regime(Path(folder) / "regime.svg", quick=quick)
     draw_scale(Path(folder) / "scale.svg", quick=quick)
+    draw_rates(Path(folder) / "calls_per_second.svg", measure, quick=quick)
 
 
-def draw_rates(path: Path, *, quick: bool) -> None:
+def draw_rates(path: Path, measure: Measure, *, quick: bool) -> None:
     """Draw calls per second against the duration of a call."""
     rates: dict[str, list[float]] = {}
-    each = 3 if quick else 1
-    durations, cases = DURATIONS[::each], list(RATES.values())[::each]
-    with ray_that_stays_up(quick) as ours:
-        for case in cases:
-            for name, values in measure(case, 1 if quick else 3, quick, ours).items():
-                rates.setdefault(name, []).append(1 / statistics.median(values))
+    stop, each = (6, 2) if quick else (7, 1)  # quick: none of 1 s
+    durations, cases = DURATIONS[:stop:each], list(RATES.values())[:stop:each]
+    for results in measure(cases):
+        for name, values in results.items():
+            rates.setdefault(name, []).append(1 / statistics.median(values))
     figure, axes = plt.subplots(figsize=(7, 4.2))
     axes.loglog(durations, [2 / duration for duration in durations], "k--", linewidth=1, label="ideal: 2 workers")
     for name, measured in rates.items():
@@ -51,7 +53,7 @@ def draw_rates(path: Path, *, quick: bool) -> None:
 
 def draw_scale(path: Path, *, quick: bool) -> None:
     """Draw the share of the time of simulated workers that is used, against their number."""
-    numbers = [10, 30, 100] if quick else [10, 30, 100, 300, 1000, 3000, 10_000]
+    numbers = [10, 30] if quick else [10, 30, 100, 300, 1000, 3000, 10_000]
     figure, axes = plt.subplots(figsize=(7, 4.2))
     for duration in (0.01, 0.1, 1.0, 10.0):
         each = max(10, int(20 / duration))  # calls for each worker

@@ -6,8 +6,7 @@ import time
 import tracemalloc
 from functools import partial
 
-from thread_chunks import ChunkExecutor
-
+from .cases import chunk_executor
 from .harness import OURS, Case, Contender, Goal
 from .simulation import Table, simulate
 from .work import noop, process_after
@@ -60,7 +59,7 @@ MEMORY = Case("dispatcher-memory", "the dispatcher alone, on simulated workers: 
 def time_with(workers: int) -> Contender:
     """Return the dispatcher with so many workers as a contender."""
     # Calls so long that each is a block.
-    return lambda quick: 1e6 * simulate(Table(workers, [10.5], 20_000 if quick else 100_000)).per_block
+    return lambda quick: 1e6 * simulate(Table(workers, [10.5], 2_000 if quick else 100_000)).per_block
 
 
 def memory_with(workers: int) -> Contender:
@@ -75,8 +74,9 @@ def memory_with(workers: int) -> Contender:
             traces = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/thread_chunks/*")])
             peak = sum(trace.size for trace in traces.statistics("filename"))
 
-        simulate(Table(workers, [1.0], 2 * workers), midway=look)
-        return peak / workers
+        started = workers // 100 if quick else workers
+        simulate(Table(started, [1.0], 2 * started), midway=look)
+        return peak / started
 
     return measure
 
@@ -98,8 +98,8 @@ def actors_case(workers: int) -> Case:
     case.goals = [Goal(0.88, IDEAL)]
 
     def run(quick: bool, in_one_block: bool) -> float:
-        size, each = (10, 20) if quick else (workers, 100)
-        with ChunkExecutor(noop, size) as executor:
+        size, each = (3, 20) if quick else (workers, 100)
+        with chunk_executor(noop, size) as executor:
             up: set[int] = set()
             while len(up) < executor.size:
                 up.update(executor.map(process_after, [0.3] * size, chunksize=1))
