@@ -10,18 +10,20 @@ from itertools import repeat
 import numpy as np
 import psutil
 
-from .cases import chunk_executor, seconds, start_ray, warmed_up
+from .cases import bare_actor, chunk_executor, seconds, start_ray, warmed_up
 from .harness import OURS, Case, Contender, Goal
 from .work import Array, fit, mean_of, noop, warm
 
 LOKY = "joblib, loky"
 RAYS = "joblib, ray.util.joblib"
+BESIDE_RAY = "joblib, loky, beside an idle Ray"  # and two actors that do nothing
 
 _GOALS = [Goal(1.0, LOKY), Goal(1.5, RAYS)]
 
 NOOPS = Case("joblib-noops", "2,000 no-ops by joblib.Parallel, 2 workers", "s", [*_GOALS])
 ARGUMENT = Case("joblib-array", "40 sums of an array of 200 MB by joblib.Parallel, 2 workers", "s", [*_GOALS])
-GRID = Case("joblib-grid", "GridSearchCV of SVC on digits, 2 workers", "s", [*_GOALS])
+GRID = Case("joblib-grid", "GridSearchCV of SVC on digits, 2 workers", "s", [*_GOALS, Goal(1.0, BESIDE_RAY)])
+GRID.no_peers = frozenset([BESIDE_RAY])  # what Ray itself takes of the CPUs, whoever runs the calls
 
 
 def shared(quick: bool) -> Array:
@@ -75,6 +77,11 @@ def backend(name: str) -> Iterator[None]:
         register()
         name = "ray"
     else:
+        if name == BESIDE_RAY:
+            import ray
+
+            start_ray()
+            ray.get([actor.call.remote(0) for actor in (bare_actor(), bare_actor())])
         name = "loky"
     with joblib.parallel_config(name, n_jobs=2):
         joblib.Parallel()(joblib.delayed(warm)(x) for x in range(8))
@@ -97,6 +104,7 @@ def by_joblib(name: str, make: Callable[[bool], Callable[[], object]]) -> Conten
 for case, job, module in ((NOOPS, noops, "joblib"), (ARGUMENT, sums, "joblib"), (GRID, grid, "sklearn")):
     for name in (OURS, LOKY, RAYS):
         case.contender(name, needs=module)(by_joblib(name, job))
+GRID.contender(BESIDE_RAY, needs="sklearn")(by_joblib(BESIDE_RAY, grid))
 
 # One large argument for many calls
 
