@@ -100,17 +100,6 @@ def test_submitted_calls_travel_together():
     assert [future.result(0) for future in (first, *rest)] == ["a", "b", "d", "e", "f"]
 
 
-def test_a_worker_has_its_next_block_before_callbacks_of_the_last_one_run():
-    driver = Driver(1)
-    first, second = driver.submit("a"), driver.submit("b")
-    driver.up(driver.cluster.started[0])
-    sent = []
-    first.add_done_callback(lambda _: sent.extend(driver.cluster.sent))
-    driver.finish(driver.cluster.started[0])
-    assert sent == ["a", "b"]
-    assert second.running()
-
-
 def test_series_fed_while_it_is_emptied():
     """The race between the feeding thread and the dispatcher: no call is left behind."""
     driver = Driver(1)

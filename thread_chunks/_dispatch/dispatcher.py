@@ -216,14 +216,14 @@ class Dispatcher:
         self.ring(now)
 
     def handle(self, messages: Iterable[Message]) -> None:
-        """Handle messages, give out the next blocks, and deliver outcomes."""
+        """Handle messages, deliver outcomes, and give out the next blocks."""
         given_out = False
         for message in messages:
             self._handle_one(message)
-            if given_out := not isinstance(message, Work) and not self.finished:
-                # At once: a worker may be free, and what comes next may take its time, as callbacks of the user's do.
-                self._assigner.give_out(self.size)
             self._recovery.deliver()
+            if given_out := not isinstance(message, Work) and not self.finished:
+                # At once: a worker may be free, and what comes next may take its time.
+                self._assigner.give_out(self.size)
         if not given_out and not self.finished:
             self._assigner.give_out(self.size)
 
@@ -329,7 +329,7 @@ class Dispatcher:
             self._finish(member, assignment)
         if count:
             self.record.settled(member, block, outcomes)
-            self._recovery.resolve(block, [outcomes])
+            block.deliver(outcomes)
 
     def _finish(self, member: Member, assignment: Assignment) -> None:
         self._assigner.finish(member, assignment)

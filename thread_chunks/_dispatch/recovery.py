@@ -1,6 +1,6 @@
-"""Retry calls that their worker did not finish, or give them an error; hand out all outcomes.
+"""Retry calls that their worker did not finish, or give them an error.
 
-That is done by `Recovery.deliver`, and not before: the user's callbacks run then.
+Errors are handed out by `Recovery.deliver`, and not before: the user's callbacks run then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ENDED = "a worker ({}) was killed to end a call ({}), and did not say before wh
 
 
 class Recovery:
-    """Let calls wait again, or fail, and hand out outcomes. All belongs to the dispatcher's thread.
+    """Let calls wait again, or fail. All belongs to the dispatcher's thread.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Recovery:
         for block in reversed(blocks):
             self.cancel_unwanted(block)
             if self.killing or (self.cancelling and not isinstance(block.receiver, Batch)):
-                self.resolve(block, block.failures(CancelledError()))
+                self._resolve(block, block.failures(CancelledError()))
             else:
                 for part in block.give_back():  # which are put in their order
                     self._waiting.put_back(part)
@@ -124,15 +124,11 @@ class Recovery:
             for some in outcomes:
                 some.abandoned = abandoned
                 some.errors.update((place, named.get(some.offset + place, error)) for place in some.errors)
-            self.resolve(block, outcomes)
+            self._resolve(block, outcomes)
 
     def cancel_unwanted(self, block: Block) -> None:
         """Give the open calls of a block that are unwanted the error of cancelled ones."""
-        self.resolve(block, block.cancellations())
-
-    def resolve(self, block: Block, outcomes: list[Outcomes]) -> None:
-        """Let outcomes of a block be handed out with all others, in their order."""
-        self._resolved.extend((block, some) for some in outcomes)
+        self._resolve(block, block.cancellations())
 
     def deliver(self) -> None:
         """Hand out what was resolved. Here the user's callbacks run, so all else has to be in its place."""
@@ -156,6 +152,9 @@ class Recovery:
             which = block.open[0][0] if place is None else place
             error = with_call(error, name_of_call(block, which), others if place is None else 0)
         _log.warning("%s%s", error, "" if not fits else f". From now on {fits} at once: chunk_size={fits} would fit")
+
+    def _resolve(self, block: Block, outcomes: list[Outcomes]) -> None:
+        self._resolved.extend((block, some) for some in outcomes)
 
 
 def _named(block: Block, error: BaseException, count: int, ran: int | None) -> dict[int, BaseException]:
