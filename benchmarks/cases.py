@@ -24,12 +24,12 @@ from thread_chunks import config
 from .harness import OURS, Case, Contender, Goal
 from .work import Holder, fast_then_slow, log_normal_durations, noop, spin, there_and_back, wait, warm
 
+if TYPE_CHECKING:
+    from thread_chunks import ChunkExecutor
+
 PPE = "ProcessPoolExecutor"
 PPE_TUNED = "ProcessPoolExecutor, chunksize=100"
 QUIET: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-
-if TYPE_CHECKING:
-    from thread_chunks import ChunkExecutor
 
 config.progress_bar = False
 
@@ -197,7 +197,7 @@ START = Case("start", "construction, first result, shutdown", "s", [Goal(1 / 1.1
 @START.contender()
 def first_result(quick: bool) -> float:
     """Measure the executor."""
-    from thread_chunks import ChunkExecutor  # which is not timed
+    from thread_chunks import ChunkExecutor  # not timed
 
     def run() -> None:
         with ChunkExecutor(1) as executor:

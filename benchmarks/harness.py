@@ -86,11 +86,14 @@ def ray_that_stays_up(wanted: bool) -> Iterator[None]:
             arguments = [sys.executable, "-m", "thread_chunks", *words]
             return subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
 
+        before = dict(os.environ)
         try:
             settings = [shlex.split(line)[0].rstrip(";") for line in command("up", "--shell", "sh").splitlines()]
             os.environ.update(setting.partition("=")[::2] for setting in settings if "=" in setting)
             yield
         finally:
+            os.environ.clear()
+            os.environ.update(before)
             command("down")
 
 

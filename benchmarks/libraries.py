@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import psutil
@@ -64,6 +65,7 @@ def backend(name: str) -> Iterator[None]:
     """Let `joblib.Parallel` use a backend, whose workers are up."""
     import joblib
 
+    actors: list[Any] = []  # which live on
     if name == OURS:
         from thread_chunks import register_joblib
 
@@ -81,11 +83,13 @@ def backend(name: str) -> Iterator[None]:
             import ray
 
             start_ray()
-            ray.get([actor.call.remote(0) for actor in (bare_actor(), bare_actor())])
+            actors += [bare_actor(), bare_actor()]
+            ray.get([actor.call.remote(0) for actor in actors])
         name = "loky"
     with joblib.parallel_config(name, n_jobs=2):
         joblib.Parallel()(joblib.delayed(warm)(x) for x in range(8))
         yield
+    actors.clear()
 
 
 def by_joblib(name: str, make: Callable[[bool], Callable[[], object]]) -> Contender:
