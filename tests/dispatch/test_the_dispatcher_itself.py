@@ -42,6 +42,43 @@ def test_failure_of_the_dispatcher_itself_resolves_everything(caplog):
         driver.submit("d")
 
 
+class FullDisk:
+    """A journal that cannot keep anything."""
+
+    def record(self, first, outcomes):
+        raise MemoryError
+
+    def __getattr__(self, name):
+        return lambda *args: None
+
+
+def test_all_is_resolved_though_no_outcome_can_be_recorded(caplog):
+    driver = Driver(2)
+    caplog.set_level(logging.CRITICAL, "thread_chunks")
+    series, outbox = driver.map("abcdef", chunksize=2)
+    series.journal = FullDisk()
+    waiting = driver.submit("z")
+    for worker in driver.cluster.started:
+        driver.up(worker)
+    for worker in driver.cluster.started:
+        worker.finish()
+        driver.inbox.post(*worker.mail)
+    thread = threading.Thread(target=driver.dispatcher.run)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert "the executor itself failed" in str(waiting.exception(0))
+    told = {}
+    while len(told) < 6:
+        item = outbox.get(timeout=0)
+        if isinstance(item, SeriesEnd):
+            told.update(dict.fromkeys(range(item.first, 6), item.error))
+        else:
+            told.update(enumerate(item.outcomes.values, item.first))
+    assert sorted(told) == list(range(6))
+    assert [told[place] for place in range(4)] == list("abcd")
+
+
 def test_future_that_somebody_else_resolved(caplog):
     driver = Driver(1)
     stolen, other = driver.submit("a"), driver.submit("b")

@@ -74,14 +74,17 @@ class KeptBatch(Batch):
                 call.keeper.sent(args)
 
     def deliver(self, first: int, outcomes: Outcomes) -> None:
-        """Keep the values before the futures are resolved: the user may change a value."""
-        for index, value in enumerate(outcomes.values):
-            if isinstance(call := self.calls[first + index], KeptCall):
-                errors = {0: outcomes.errors[index]} if index in outcomes.errors else {}
-                packed = {0: outcomes.packed[index]} if index in outcomes.packed else {}
-                long = {0: outcomes.long[index]} if index in outcomes.long else {}
-                call.keeper.record(Outcomes([value], errors, packed=packed, long=long, abandoned=outcomes.abandoned))
-        Batch.deliver(self, first, outcomes)
+        """Keep the values before the futures are resolved, as the user may change one; resolve these in any case."""
+        try:
+            for index, value in enumerate(outcomes.values):
+                if isinstance(call := self.calls[first + index], KeptCall):
+                    errors = {0: outcomes.errors[index]} if index in outcomes.errors else {}
+                    packed = {0: outcomes.packed[index]} if index in outcomes.packed else {}
+                    long = {0: outcomes.long[index]} if index in outcomes.long else {}
+                    kept = Outcomes([value], errors, packed=packed, long=long, abandoned=outcomes.abandoned)
+                    call.keeper.record(kept)
+        finally:
+            Batch.deliver(self, first, outcomes)
 
 
 @dataclass(slots=True, eq=False)

@@ -137,11 +137,13 @@ class Series:
         return count
 
     def deliver(self, first: int, outcomes: Outcomes) -> None:
-        """Hand outcomes to the consumer."""
-        if self.journal is not None:
-            self.journal.record(first, outcomes)
-        outcomes.packed = {}  # else it would wait for the consumer too
-        self._put(Delivery(first, outcomes))
+        """Hand outcomes to the consumer, also if they cannot be recorded."""
+        try:
+            if self.journal is not None:
+                self.journal.record(first, outcomes)
+        finally:
+            outcomes.packed = {}  # else it would wait for the consumer too
+            self._put(Delivery(first, outcomes))
 
     def fail(self, error: BaseException) -> None:
         """Give all calls that are not in a block one error."""

@@ -320,16 +320,19 @@ class Dispatcher:
         block, count = assignment.block, len(outcomes.values)
         note_errors(block, outcomes)
         block.settle(outcomes.offset, outcomes.offset + count)
-        if not block.fixed:  # else its calls are one task, which is counted at its end
-            member.tasks += count
-        if count:
-            member.proved = True
-            self._starts.succeeded()
-        if assignment.progress is ANSWERED and not block.open:
-            self._finish(member, assignment)
-        if count:
-            self.record.settled(member, block, outcomes)
-            block.deliver(outcomes)
+        try:
+            if not block.fixed:  # else its calls are one task, which is counted at its end
+                member.tasks += count
+            if count:
+                member.proved = True
+                self._starts.succeeded()
+            if assignment.progress is ANSWERED and not block.open:
+                self._finish(member, assignment)
+            if count:
+                self.record.settled(member, block, outcomes)
+        finally:  # what is settled gets its outcome, though the dispatcher itself may fail
+            if count:
+                block.deliver(outcomes)
 
     def _finish(self, member: Member, assignment: Assignment) -> None:
         self._assigner.finish(member, assignment)
@@ -416,11 +419,5 @@ class Dispatcher:
                 self._handle_one(message)
             except Exception:  # as of the message that broke it; what is running is resolved below
                 _log.exception("a message to the dispatcher was lost")
-        self._recovery.deliver()
-        for block in [block for member in self.crew for block in self.crew.strip(member)]:
-            block.fail(error)
-        for item in chain(self._waiting.drain(), self._dependents.drain()):
-            if isinstance(item, (Series, Block)):
-                item.fail(error)
-            elif item.claim():
-                item.resolve(None, error)
+        in_flight = [block for member in self.crew for block in self.crew.strip(member)]
+        self._recovery.give_up(chain(in_flight, self._waiting.drain(), self._dependents.drain()), error)

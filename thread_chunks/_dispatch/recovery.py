@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import CancelledError
 
 from .._calls.blocks import Batch, Block
-from .._calls.calls import Outcomes
+from .._calls.calls import Call, Outcomes
+from .._calls.series import Series
 from ..errors import CallTimeout, WorkerLost
 from .naming import name_of_call, with_call
 from .queue import Queue
@@ -136,6 +138,18 @@ class Recovery:
             block, outcomes = self._resolved.popleft()
             block.deliver(outcomes)
 
+    def give_up(self, items: Iterable[Call | Series | Block], error: BaseException) -> None:
+        """Hand out what was resolved, and give all else an error, whatever fails on the way."""
+        self._deliver_all()
+        for item in items:
+            if isinstance(item, Block):
+                self._resolve(item, item.failures(error))
+                self._deliver_all()
+            elif isinstance(item, Series):
+                item.fail(error)
+            elif item.claim():
+                item.resolve(None, error)
+
     def warn(
         self, blocks: list[Block], error: BaseException, ran: dict[Block, int] | None = None, fits: int | None = None
     ) -> None:
@@ -152,6 +166,13 @@ class Recovery:
             which = block.open[0][0] if place is None else place
             error = with_call(error, name_of_call(block, which), others if place is None else 0)
         _log.warning("%s%s", error, "" if not fits else f". From now on {fits} at once: chunk_size={fits} would fit")
+
+    def _deliver_all(self) -> None:
+        while self._resolved:
+            try:
+                self.deliver()
+            except Exception:  # as to record an outcome, which is handed out all the same
+                _log.exception("what broke the executor has happened again")
 
     def _resolve(self, block: Block, outcomes: list[Outcomes]) -> None:
         self._resolved.extend((block, some) for some in outcomes)
