@@ -100,10 +100,9 @@ def test_ray_that_the_user_shuts_down_while_calls_run(joined, tmp_path):
     assert (tmp_path / "said").read_text().splitlines() == ["True", "[1]"]
 
 
-def test_head_of_ray_that_is_killed_while_calls_run(joined, tmp_path):
+def test_head_of_ray_that_is_killed_while_calls_run(tmp_path):
     script = """
     import psutil
-    next_ray("started")
     executor = ChunkExecutor(2)
     futures = [executor.submit(time.sleep, 600) for _ in range(3)]
     until(futures[0].running)
@@ -112,10 +111,9 @@ def test_head_of_ray_that_is_killed_while_calls_run(joined, tmp_path):
             process.kill()
     say([type(future.exception(30)).__name__ in ("ExecutorBroken", "WorkerLost") for future in futures])
     executor.shutdown()
-    next_ray("joined")
     say(chunk(abs, [[-1]]))
     """
-    process = start(script, tmp_path, **joined)
+    process = start(script, tmp_path)
     try:
         process.wait(120)
     finally:  # Ray leaves some of its processes behind if it is killed

@@ -97,7 +97,7 @@ def test_exit_while_a_call_sleeps(joined, tmp_path):
     assert run(script, tmp_path, **joined, STANDARD="1") == run(script, tmp_path, **joined) == lines
 
 
-def test_signals_end_a_program_that_waits_outside_of_a_with_block(joined, tmp_path):
+def test_signals_end_a_program_that_waits_outside_of_a_with_block(tmp_path):
     script = """
     executor = ChunkExecutor(2)
     future = executor.submit(time.sleep, 600)
@@ -105,8 +105,8 @@ def test_signals_end_a_program_that_waits_outside_of_a_with_block(joined, tmp_pa
     print("waiting", flush=True)
     future.result()
     """
-    for number, environment in ((signal.SIGINT, {}), (signal.SIGTERM, joined)):
-        process = start(script, tmp_path, **environment)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = start(script, tmp_path)
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(number)
         _, err = end(process, returncode=-number)
@@ -127,9 +127,8 @@ def test_sigterm_in_a_with_block(tmp_path):
     assert end(process, returncode=-signal.SIGTERM) == ([], "")
 
 
-def test_ctrl_c(joined, tmp_path):
+def test_ctrl_c(tmp_path):
     script = """
-    next_ray("started")
     def nap():
         open("began", "w").close()
         time.sleep(600)
@@ -141,10 +140,9 @@ def test_ctrl_c(joined, tmp_path):
             list(executor.map(time.sleep, [600] * 3))
     except KeyboardInterrupt:
         say(type(future.exception()).__name__, until(lambda: not up()))
-    next_ray("joined")
     say(chunk(abs, [[-1]]))
     """
-    process = start(script, tmp_path, **joined)
+    process = start(script, tmp_path)
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
     end(process)
