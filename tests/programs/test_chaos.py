@@ -72,11 +72,13 @@ def test_chaos_with_retries(executor_on_ray, tmp_path):
     executor = executor_on_ray.fresh(4, max_retries=1000)
     ledger = tmp_path / "ledger"
     list(executor.map(square, range(8)))
+    values = []
     with Killer(executor) as killer:
-        values = list(executor.map(note_and_nap, [str(ledger)] * 500, range(500), NAPS))
-    assert values == [(number, number * number) for number in range(500)]
+        while killer.kills <= 10 and len(values) < 10_000:  # a machine may be fast
+            values += executor.map(note_and_nap, [str(ledger)] * 500, range(len(values), len(values) + 500), NAPS)
+    assert values == [(number, number * number) for number in range(len(values))]
     assert killer.kills > 10
-    assert set(times(ledger)) == set(range(500))
+    assert set(times(ledger)) == set(range(len(values)))
     assert list(executor.map(nap, [0.3] * 8)) == [None] * 8
     assert executor.size == 4
     assert len(executor.actors) == 4
@@ -86,9 +88,12 @@ def test_chaos_without_retries(executor_on_ray, tmp_path):
     executor = executor_on_ray.fresh(4)
     ledger = tmp_path / "ledger"
     list(executor.map(square, range(8)))
+    futures = []
     with Killer(executor) as killer:
-        futures = [executor.submit(note_and_nap, str(ledger), number, NAPS[number]) for number in range(500)]
-        cf.wait(futures)
+        while not any(future.exception() for future in futures) and len(futures) < 10_000:
+            numbers = range(len(futures), len(futures) + 500)
+            futures += map(executor.submit, [note_and_nap] * 500, [str(ledger)] * 500, numbers, NAPS)
+            cf.wait(futures)
     lost = 0
     for number, future in enumerate(futures):
         if future.exception() is None:
@@ -97,7 +102,7 @@ def test_chaos_without_retries(executor_on_ray, tmp_path):
             assert type(future.exception()) is WorkerLost
             lost += 1
     assert killer.kills > 0
-    assert 0 < lost < 500
+    assert 0 < lost < len(futures)
     assert set(times(ledger).values()) == {1}, "none ran twice"
 
 
