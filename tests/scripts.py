@@ -21,7 +21,7 @@ config.progress_bar = False
 QUIET = dict(include_dashboard=False, log_to_driver=False, logging_level="error")
 def up(): return ray.is_initialized()
 TESTS_RAY = os.environ.get("RAY_ADDRESS")
-def next_ray(how):  # the one that the next executor has: "started" anew, or that of the tests, "joined"
+def next_ray(how):  # "started" or "joined": so that the next executor starts a Ray, or joins that of the tests
     if how == "started":
         os.environ.pop("RAY_ADDRESS", None)
     else:
@@ -29,8 +29,8 @@ def next_ray(how):  # the one that the next executor has: "started" anew, or tha
 def say(*things):  # to a stream of its own, since Ray may print in the middle of a line
     with open("said", "a") as file:
         print(*things, file=file)
-def until(condition):
-    deadline = time.monotonic() + 30
+def until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     return condition()

@@ -30,7 +30,7 @@ for _ in range(2):
 """
 FEWER = """
 def wait():
-    return until(lambda: os.path.exists("go"))
+    return until(lambda: os.path.exists("go"), 120)  # longer than the driver waits
 with ChunkExecutor(8) as executor:
     calls = [executor.submit(wait) for _ in range(16)]
     say(until(lambda: 1 <= executor.size < 8))
@@ -60,12 +60,23 @@ def said(tmp_path):
 
 @pytest.mark.parametrize(
     ("home", "directory"),
-    [("", "x" * 90), ("/proc/nothing", "t\u00e4mp"), ("relative", "missing/below"), ("", "file")],
+    [
+        ("", "x" * 90),
+        ("/proc/nothing", "t\u00e4mp"),
+        ("relative", "missing/below"),
+        ("/proc/nothing", None),
+        (None, "file"),
+    ],
 )
 def test_no_home_and_a_directory_that_ray_cannot_use(home, directory, tmp_path):
     (tmp_path / "file").touch()
-    script = "os.environ.pop('RAY_TMPDIR', None)\n" + WORKS
-    end(start(script, tmp_path, HOME=home, TMPDIR=str(tmp_path / directory)))
+    script, environment = WORKS, {}
+    if home is not None:
+        environment["HOME"] = home
+    if directory is not None:
+        script = "os.environ.pop('RAY_TMPDIR', None)\n" + script
+        environment["TMPDIR"] = str(tmp_path / directory)
+    end(start(script, tmp_path, **environment))
     assert said(tmp_path) == ["1"]
 
 
@@ -101,7 +112,9 @@ def test_too_few_open_files(tmp_path):
 def with_few_processes(script, limit):
     if os.getuid() != 0:
         pytest.skip("only root can become another user, whose processes are few")
-    user = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
+    # The limit is for all processes of a user, and tests of several workers run at once.
+    uid = 12345 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    user = ["setpriv", "--reuid", str(uid), "--regid", "12345", "--clear-groups"]
     user += ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
     return limited(script, "prlimit", f"--nproc={limit}", *user)
 

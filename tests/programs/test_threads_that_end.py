@@ -20,7 +20,7 @@ def goes_on(*executors):
     return len(pids) == len(executors)
 """
 ROWS = {
-    "started": """
+    "alone": """
         executor = made()
         print(goes_on(executor))
         executor.shutdown()
@@ -62,12 +62,12 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("row", ["started", "shared", "persistent"])
+@pytest.mark.parametrize("row", ["alone", "shared", "persistent"])
 def test_ray_outlives_the_thread_that_made_an_executor(row, tmp_path):
     assert run(MADE_IN_A_THREAD + ROWS[row].replace("\n        ", "\n"), tmp_path) == ["True", "False []"]
 
 
-@pytest.mark.parametrize("row", ["started", "the user's", "nested"])
+@pytest.mark.parametrize("row", ["alone", "the user's", "nested"])
 def test_a_connection_outlives_the_thread_that_made_an_executor(row, joined, tmp_path):
     script = MADE_IN_A_THREAD + ROWS[row].replace("\n        ", "\n")
     assert run(script, tmp_path, **joined) == ["True", "False []"]
