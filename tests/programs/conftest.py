@@ -16,6 +16,9 @@ def joined(ray_up):
     deadline = time.monotonic() + 60  # Ray needs a while to notice that a driver was killed
     while (left := _workers_of_programs()) and time.monotonic() < deadline:
         time.sleep(0.05)
+    for process in psutil.Process().children(recursive=True):
+        if process.pid in [actor["Pid"] for actor in left]:
+            process.kill()
     assert left == [], "a program has left workers behind"
 
 

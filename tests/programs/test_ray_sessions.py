@@ -81,6 +81,7 @@ def test_dropped_chunker_leaves_the_ray_that_it_joined(joined, tmp_path):
     print(until(lambda: not up()))
     """
     assert run(script, tmp_path, **joined) == ["[1] True", "True"]
+    assert ray.get(ray.put(1)) == 1
 
 
 def test_ray_that_the_user_stopped_and_started_again_is_the_users(joined, tmp_path):
