@@ -1,30 +1,21 @@
-"""When `del` returns, Ray is down if it was the dropped object's to stop."""
+"""When `del` returns, Ray is down, or disconnected from, if that was the dropped object's to do."""
 
 from __future__ import annotations
 
 import pytest
 from scripts import run
 
-USE = """
-    def use(thing):
-        return thing([[-1], [-2]]) if isinstance(thing, Chunker) else list(thing.map(abs, [-1, -2]))
+DROP = """
     gc.disable()  # no reference cycle may keep a deleted object
-"""
-MAKE = ["Chunker(abs, chunk_size=2, path='file')", "ChunkExecutor(2)"]
-
-
-@pytest.mark.parametrize("make", MAKE)
-def test_ray_is_down_when_del_returns(joined, tmp_path, make):
-    script = f"""
-    for how in ("del", "gc", "unused", "failed"):
-        thing = {make}
+    for make, how in PAIRS:
+        thing = eval(make)
         if how == "failed":
             try:
                 thing([["x"]]) if isinstance(thing, Chunker) else thing.submit(abs, "x").result()
             except TypeError:
                 pass
         elif how != "unused":
-            assert use(thing) == [1, 2]
+            assert (thing([[-1], [-2]]) if isinstance(thing, Chunker) else list(thing.map(abs, [-1, -2]))) == [1, 2]
         if how == "gc":
             cycle = [thing]
             cycle.append(cycle)
@@ -34,24 +25,27 @@ def test_ray_is_down_when_del_returns(joined, tmp_path, make):
         else:
             del thing
         print(how, up())
-    """
-    lines = ["del False", "gc False", "unused False", "failed False"]
-    assert run(USE + script, tmp_path, **joined) == lines
+"""
+WAYS = ["del", "gc", "unused", "failed"]
+DROPPED = [f"{how} False" for how in WAYS]
+MAKE = ["ChunkExecutor(2)", "Chunker(abs, chunk_size=2, path='file')"]
+
+
+@pytest.mark.parametrize("make", MAKE)
+def test_ray_is_disconnected_when_del_returns(joined, tmp_path, make):
+    pairs = [(make, how) for how in WAYS]
+    assert run(DROP.replace("PAIRS", repr(pairs)), tmp_path, **joined) == DROPPED
 
 
 def test_ray_that_was_started_is_down_when_del_returns_and_another_stays_up(tmp_path):
-    script = f"""
-    for make in {MAKE}:
-        thing = eval(make)
-        assert use(thing) == [1, 2]
-        del thing
-        print(up())
+    pairs = list(zip(MAKE * 2, WAYS, strict=True))
+    script = """
     ray.init(address="local", num_cpus=1, **QUIET)
     time.sleep(1.5)
     print(up())
     ray.shutdown()
     """
-    assert run(USE + script, tmp_path) == ["False", "False", "True"]
+    assert run(DROP.replace("PAIRS", repr(pairs)) + script, tmp_path) == [*DROPPED, "True"]
 
 
 def test_ray_is_down_after_the_with_block(joined, tmp_path):
