@@ -57,7 +57,7 @@ def test_crash_and_resumption_as_the_readme_shows_them(joined, tmp_path):
     assert said in status_of(path)
     assert "): run the program again to go on\n" in status_of(path)
     environment = {**os.environ, **joined}
-    second = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    second = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=300)
     assert second.stdout == "8955050\n"
     assert "__main__.simulate: 300 of 300, finished at " in status_of(path)
 

@@ -168,7 +168,7 @@ def test_functions_in_turn_cost_a_worker_nothing_that_lasts(joined, tmp_path):
         before = worker.memory_info().rss
         for i in range(400):  # 40 MB
             assert executor.submit(closure(i)).result() == i + 1
-        print((worker.memory_info().rss - before) / 2**20 < 20)
+        print((worker.memory_info().rss - before) / 2**20 < 10)
     """
     assert run(script, tmp_path, **joined) == ["True"]
 
