@@ -12,7 +12,8 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
-# Ray asks each node twice a second whether it lives, and takes one that does not answer five times for dead.
+# Milliseconds after which Ray asks a node again whether it lives. It is dead after five questions without an answer.
+# Lower: a node of a busy machine is taken for dead. Higher: the tests wait longer for the news of each killed node.
 HEALTH = {"health_check_period_ms": 500}
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 300 * 2**20}
 

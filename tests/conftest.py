@@ -29,8 +29,10 @@ def pytest_configure(config):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """Run three tests of the tier process at once on two cores, as they often wait for what they have ended."""
-    return 3 if config.option.markexpr == "process" else 2
+    """Run two tests at once, three of the tier process: they often wait for the end of processes that they killed."""
+    if any(argument.startswith(("-n", "--numprocesses")) for argument in config.invocation_params.args):
+        return None  # "auto" means there what it means elsewhere
+    return 3 if config.option.markexpr.startswith("process") else 2
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers

@@ -77,7 +77,7 @@ def _listening(process):
     return {connection.laddr.ip for connection in process.net_connections("tcp") if connection.status == "LISTEN"}
 
 
-def test_two_at_once_programs_another_environment_and_the_end(commands, ray_up):
+def test_the_life_of_a_standing_ray(commands, ray_up):
     both = [commands.start("-m", "thread_chunks", "up") for _ in range(2)]
     (first, _), (second, _) = (process.communicate(timeout=300) for process in both)
     assert [process.returncode for process in both] == [0, 0]
