@@ -15,17 +15,13 @@ from typing import TypeVar
 from .._system.peers import TELLS_PEERS, passes_descriptors, user_of
 from .._system.tls import tls_context
 from .._system.users import user_id
-from .._wire.framing import CHALLENGE, NO_SLOT, WELCOME, ChannelAddress, Frames, answer, frame, slot_in
+from .._wire.framing import CHALLENGE, NO_SLOT, READ, WELCOME, ChannelAddress, Frames, answer, frame, slot_in
 from .._wire.page import no_slot, open_slot
 
 _T = TypeVar("_T")
 
 # How long to try to connect, and how long the driver may take to prove the key (s).
 _PATIENCE = 10.0
-
-# How much is read at once (bytes). Less, and large messages take more reads; more than 128 KiB, and each read may take
-# memory from the system and give it back, for 12 us.
-_READ = 2**16
 
 
 class Channel:
@@ -91,8 +87,8 @@ class Channel:
 
     def _read(self) -> bytes:
         if self._encrypted:
-            return self._try(partial(self._socket.recv, _READ))
-        return self._socket.recv(_READ)
+            return self._try(partial(self._socket.recv, READ))
+        return self._socket.recv(READ)
 
     def _try(self, action: Callable[[], _T]) -> _T:
         """Return what `action` does, as soon as it does not have to wait."""

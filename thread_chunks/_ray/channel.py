@@ -11,14 +11,10 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from .._wire.framing import Frames, frame
+from .._wire.framing import READ, Frames, frame
 from .loop import Loop
 
 _log = logging.getLogger("thread_chunks")
-
-# How much is read at once (bytes). Less, and large messages take more reads; more than 128 KiB, and each read may take
-# memory from the system and give it back, for 12 us.
-_READ = 2**16
 
 # How long after the end of its connection a process may end (s). Less, and a death is taken for a fault of the
 # connection where the machine is busy; more, and such faults are found later.
@@ -141,7 +137,7 @@ class Channel:
         while self._socket is not None:
             with self._lock:
                 try:
-                    data = self._socket.recv(_READ)
+                    data = self._socket.recv(READ)
                 except NOT_NOW:
                     return
                 except OSError:
@@ -157,7 +153,7 @@ class Channel:
                 _log.exception("a worker's message cannot be read; its channel is closed")
                 self._break()
                 return
-            if len(data) < _READ and not isinstance(self._socket, ssl.SSLSocket):
+            if len(data) < READ and not isinstance(self._socket, ssl.SSLSocket):
                 return
 
     def _try_to_send(self, data: bytes | bytearray) -> int:

@@ -26,6 +26,10 @@ _SLOT = struct.Struct("!i")
 # The longest frame (bytes). What is longer is Ray's to move; a peer that announces more has lost its way.
 LONGEST = 2**28
 
+# How much is read at once (bytes). Less, and large messages take more reads; more than 128 KiB, and each read may take
+# memory from the system and give it back, for 12 us.
+READ = 2**16
+
 KEY = 32
 IDENTITY = 16
 CHALLENGE = 32

@@ -26,12 +26,13 @@ _INSTALLED = tuple({*sysconfig.get_paths().values(), *site.getsitepackages(), si
 # The folders of what is installed elsewhere, as in another environment that a `.pth` file adds.
 _FOLDERS = frozenset({"site-packages", "dist-packages"})
 
-# A look at the files takes some time. So many times that long must pass until the next one. Less, and a program of many
+# A look at the files takes some time. So many times that long passes until the next one. Less, and a program of many
 # modules pays for it with each new function; more, and the log tells of a change later.
-_RARELY = 50
+_REST = 50
 
-# After so long (s) they are looked at in any case.
-_AT_LEAST = 5.0
+# At most so long passes (s). Less, and a thousand modules on a slow disk cost some percent of the time; more, and the
+# log tells of a change later.
+_LONGEST_REST = 5.0
 
 MISSING = object()
 
@@ -112,7 +113,7 @@ def edited() -> list[str]:
             _times[name] = changed
             names.append(name)
     now = time.monotonic()
-    _not_before = now + min(_RARELY * (now - start), _AT_LEAST)
+    _not_before = now + min(_REST * (now - start), _LONGEST_REST)
     return names
 
 
