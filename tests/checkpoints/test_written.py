@@ -97,7 +97,8 @@ AT_EXIT = """
 import sys
 from fake_cluster import FakeExecutor
 def f(x): return x
-executor = FakeExecutor(2)
+executor = FakeExecutor(1)
+executor.submit(f, 0).result()  # a thread stands for the worker, and none can start once the program ends
 values = executor.map(f, range(500), path=sys.argv[1])
 """
 

@@ -6,7 +6,7 @@ import pytest
 from scripts import run
 
 PROGRAM = """
-    import collections, dataclasses
+    import collections, dataclasses, warnings
     import numpy as np
     @dataclasses.dataclass
     class Data: held: list
@@ -46,6 +46,8 @@ PROGRAM = """
     ALL = (plain, through_a, only_b, only_x, only_config, in_container, in_object, in_class, by_closure,
            in_tuple, of_arrays, of_functions, of_data)
 
+    # Ray has threads here, and the child uses nothing that one of them may have locked.
+    warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
     def forked(functions):
         reading, writing = os.pipe()
         if (child := os.fork()) == 0:
