@@ -36,6 +36,8 @@ for name in HIDDEN if which == "all" else [which]:
         sys.modules[name] = None
     elif hasattr(HIDDEN[name], name):
         delattr(HIDDEN[name], name)
+    if name == "sched_getaffinity" and hasattr(os, "process_cpu_count"):
+        os.process_cpu_count = os.cpu_count  # as Python has it there
     if name == "AF_UNIX":
         def pair_of_sockets():  # as in Python on systems without Unix sockets
             with socket.create_server(("127.0.0.1", 0)) as server:
