@@ -155,7 +155,8 @@ with ChunkExecutor(1, actor_options={"enable_task_events": True}) as executor:
     print(executor.submit(abs, -1).result(), until(reported))
 """
     refused = [f"{name} True False" for name in ("num_gnus", "name", "object_store_memory", "lifetime", "num_cpus")]
-    assert on(script) == [*refused, "True", "True", "True", "blue", "False", "1 True"]
+    said = [line for line in on(script) if "(raylet)" not in line]  # Ray may tell late of workers that have ended
+    assert said == [*refused, "True", "True", "True", "blue", "False", "1 True"]
 
 
 def test_room(cluster, tmp_path):
